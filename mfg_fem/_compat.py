@@ -1,0 +1,35 @@
+"""What differs between DOLFINx 0.9 and 0.11, and nothing else."""
+
+import numpy as np
+
+from dolfinx import fem
+
+try:  # 0.10 and later
+    from dolfinx.io.gmsh import model_to_mesh as _model_to_mesh
+except ImportError:  # 0.9
+    from dolfinx.io.gmshio import model_to_mesh as _model_to_mesh
+
+
+def gmsh_model_to_mesh(model, comm, gdim):
+    """Return (mesh, cell tags, facet tags) of the gmsh model on rank 0; tags may be None."""
+    data = _model_to_mesh(model, comm, 0, gdim=gdim)
+    return data[0], data[1], data[2]
+
+
+def interpolation_points(V) -> np.ndarray:
+    """Reference points at which an Expression must be given to be interpolated into V."""
+    points = V.element.interpolation_points
+    return points() if callable(points) else points
+
+
+def evaluate(expression: fem.Expression, mesh, cells: np.ndarray) -> np.ndarray:
+    """Values of an Expression on cells, shape (cells, points, value size)."""
+    points = expression.X() if callable(expression.X) else expression.X
+    return np.asarray(expression.eval(mesh, cells)).reshape(len(cells), len(points), -1)
+
+
+def geometry_dofmap(mesh) -> np.ndarray:
+    """Geometry node numbers of each cell."""
+    if hasattr(mesh.geometry, "dofmaps") and not callable(mesh.geometry.dofmaps):
+        return np.asarray(mesh.geometry.dofmaps[0])
+    return np.asarray(mesh.geometry.dofmap)

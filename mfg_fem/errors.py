@@ -1,0 +1,61 @@
+"""The errors of the package, and how a verdict becomes the same on every rank."""
+
+from contextlib import contextmanager
+
+from mpi4py import MPI
+
+
+class MFGError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ProblemError(MFGError, ValueError):
+    """The problem, scheme or method as stated cannot be solved; nothing was started."""
+
+
+class MeshError(MFGError, ValueError):
+    """A mesh file is missing, unreadable or lacks what the problem needs."""
+
+
+class FileError(MFGError, OSError):
+    """A solution file is missing, damaged or belongs to another problem."""
+
+
+class NotConverged(MFGError, RuntimeError):
+    """Newton stopped before reaching its tolerance.
+
+    Attributes:
+        reason: PETSc's reason in words.
+        history: one dict per Newton step, as in `Solution.history`.
+    """
+
+    def __init__(self, reason: str, history: list[dict]):
+        self.reason, self.history = reason, history
+        super().__init__(reason)
+
+
+def require(comm: MPI.Comm, holds: bool, message: str, error: type[MFGError] = ProblemError):
+    """Raise `error(message)` on every rank unless `holds` on every rank. Collective.
+
+    The message must be the same on every rank: put only reduced numbers into it.
+    """
+    if not comm.allreduce(bool(holds), MPI.LAND):
+        raise error(message)
+
+
+@contextmanager
+def together(comm: MPI.Comm, error: type[MFGError] = ProblemError, context: str = ""):
+    """Turn an exception of any rank into `error` on all of them. Collective.
+
+    The body runs foreign code (a user's callable, a file library) and must not communicate:
+    a rank that failed would leave the others waiting.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as exc:  # foreign code may raise anything
+        failure = exc
+    text = None if failure is None else (str(failure) or type(failure).__name__)
+    messages = [text for text in comm.allgather(text) if text is not None]
+    if messages:
+        raise error(f"{context}: {messages[0]}" if context else messages[0]) from failure

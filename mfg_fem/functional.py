@@ -1,0 +1,130 @@
+"""One functional; the whole coupled system is its first variation.
+
+At each time step, with D = diffusion, H = Hamiltonian, f = running cost, s = source,
+
+    A(u, m; seen) = int D grad u . grad m + m (H(x, grad u, seen) - f(x, t, seen)) - s u  dx
+                    + int nu(w, seen) : grad u (x) grad m dx          (the scheme's edge viscosity)
+
+    Hamilton-Jacobi-Bellman = dA/dm      Fokker-Planck = dA/du      Jacobian = once more.
+
+`seen` is the crowd in the costs. A game freezes it while differentiating (a player does not move
+the crowd), a control does not (the planner does): `problem.seen`. The edge viscosity depends on
+stand-ins (w, seen) of (u, m) that are always frozen in the first derivatives, so that the
+Fokker-Planck matrix is the transpose of the frozen HJB linearisation (exact mass, positivity),
+and always differentiated in the Newton Jacobian. Achdou-Capuzzo-Dolcetta 2010, Lasry-Lions 2007.
+
+Continuation enters through Constants and knows nothing of the user's callables: `stretch`
+multiplies the diffusion, and the crowd seen is (1 - share) crowd + share m.
+"""
+
+from dataclasses import dataclass
+
+import ufl
+from dolfinx import fem
+from ufl.algorithms import expand_derivatives
+
+from mfg_fem.problem import _MeanField
+
+
+@dataclass(frozen=True)
+class StepState:
+    """What the forms of a step depend on; changing it compiles nothing."""
+
+    u: fem.Function
+    m: fem.Function
+    t: fem.Constant
+    stretch: fem.Constant
+    share: fem.Constant
+    crowd: fem.Constant
+
+    @classmethod
+    def on(cls, V: fem.FunctionSpace, crowd: float) -> "StepState":
+        """A state on V; `crowd` is the uniform density that players see at share = 0."""
+        numbers = [fem.Constant(V.mesh, value) for value in (0.0, 1.0, 1.0, float(crowd))]
+        return cls(fem.Function(V), fem.Function(V), *numbers)
+
+    def seen_of(self, m):
+        """The crowd in the costs where the density is m."""
+        return (1 - self.share) * self.crowd + self.share * m
+
+
+@dataclass(frozen=True)
+class StepForms:
+    """The forms of one step: in each list one for each quadrature rule.
+
+    `hjb` and `fp` are linear forms, `uu um mu mm` their derivatives (first letter: the row,
+    u for hjb and m for fp), `cost` the running cost of the population per unit of time.
+    """
+
+    hjb: list[ufl.Form]
+    fp: list[ufl.Form]
+    uu: list[ufl.Form]
+    um: list[ufl.Form]
+    mu: list[ufl.Form]
+    mm: list[ufl.Form]
+    cost: ufl.Form
+
+
+def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> list[ufl.Form]:
+    """A(u, m; seen), one form for each quadrature rule. `frozen` = (w, crowd seen there)."""
+    x, u, m = problem.x, state.u, state.m
+    D = state.stretch * problem.D(x)
+    gradients, values = scheme.measures(u.function_space.mesh)
+
+    diffusion = ufl.inner(D * ufl.grad(u), ufl.grad(m)) * gradients
+    costs = m * (problem.H(x, ufl.grad(u), seen) - problem.f(x, state.t, seen)) * values
+    entering = problem.s(x, state.t) * u * values
+    viscosity = scheme.viscosity(problem, D, *frozen)
+    if viscosity is not None:
+        diffusion += ufl.inner(viscosity * ufl.grad(u), ufl.grad(m)) * gradients
+
+    # A kernel that mixes rules may be compiled wrong (DOLFINx 0.9): one form for each rule.
+    if gradients == values:
+        return [diffusion + costs - entering]
+    return [diffusion, costs - entering]
+
+
+def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
+    """Differentiate the functional."""
+    u, m = state.u, state.m
+    V = u.function_space
+    v, du = ufl.TestFunction(V), ufl.TrialFunction(V)
+    w, crowd = fem.Function(V), fem.Function(V)
+    seen = state.seen_of(m)
+    thaw = {w: u, crowd: seen}
+    A = functional(problem, scheme, state, problem.seen(seen, crowd), (w, crowd))
+
+    def derivative(parts, y, direction):
+        forms = [expand_derivatives(ufl.derivative(part, y, direction)) for part in parts]
+        return [form for form in forms if not form.empty()]
+
+    def thawed(parts):
+        return [ufl.replace(part, thaw) for part in parts]
+
+    hjb, fp = (thawed(derivative(A, y, v)) for y in (m, u))
+    rows = [derivative(row, y, du) for row in (hjb, fp) for y in (u, m)]
+    return StepForms(hjb, fp, *rows, cost=_running_cost(problem, scheme, state))
+
+
+def _running_cost(problem: _MeanField, scheme, state: StepState) -> ufl.Form:
+    """Cost rate of the population: int m (L + f) with L = p.H_p - H, the Legendre transform."""
+    x, m = problem.x, state.m
+    p = ufl.variable(ufl.grad(state.u))
+    H = problem.H(x, p, m)
+    _, values = scheme.measures(m.function_space.mesh)
+    return m * (ufl.dot(p, ufl.diff(H, p)) - H + problem.f(x, state.t, m)) * values
+
+
+def drift(problem: _MeanField, u, m):
+    """The optimal drift -H_p(x, grad u, m)."""
+    p = ufl.variable(ufl.grad(u))
+    return -ufl.diff(problem.H(problem.x, p, m), p)
+
+
+def terminal_value(problem: _MeanField, state: StepState):
+    """u(T) and its derivative in m: m g(x, seen) differentiated as the running cost is."""
+    m = ufl.variable(state.m)
+    y = ufl.variable(m)
+    seen = problem.seen(state.seen_of(y), state.seen_of(m))
+    u_T = ufl.diff(y * problem.g(problem.x, seen), y)
+    return u_T, ufl.diff(u_T, m)

@@ -1,0 +1,287 @@
+"""All-at-once Newton over space-time: PETSc SNES, a matrix-free Jacobian, two Krylov forms.
+
+The Newton equation in the unknowns (du, dm), with blocks in SpaceTime,
+
+    A du - F dm = r_u,      D du + B dm = r_m,
+
+is solved in one of two forms.
+
+* `SchurForm`, for exact inner solves. With dm = B^-1 y and du = A^-1 (r_u + F dm),
+
+      (I + D A^-1 F B^-1) y = r_m - D A^-1 r_u,
+
+  by GMRES: its residual is the true Fokker-Planck residual, its vectors are half size, and one
+  product costs one forward and one backward sweep.
+* `TwoFieldForm`, for inexact inner solves: flexible GMRES on both fields, right-preconditioned by
+  the block-triangular sweep  dm = B^-1 r_m,  du = A^-1 (r_u + F dm).
+
+Rows are scaled by sqrt(dt / w), so that norms are those of L2 in space-time whatever the mesh.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+from mfg_fem import petsc
+from mfg_fem.errors import ProblemError
+from mfg_fem.spacetime import SpaceTime
+from mfg_fem.sweeps import Sweeps, default_inner
+
+# Why: Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in
+# all); a backtracking line search, because full steps fail on cold starts; GMRES vectors are
+# few with EW, a restart would cost more than it saves.
+DEFAULTS = {
+    "snes_type": "newtonls",
+    "snes_linesearch_type": "bt",
+    "snes_ksp_ew": None,
+    "snes_ksp_ew_version": 2,
+    "snes_ksp_ew_rtol0": 0.1,
+    "snes_ksp_ew_rtolmax": 0.1,
+    "snes_stol": 0.0,
+    "ksp_gmres_restart": 200,
+    "ksp_max_it": 400,
+    "schur_ksp_type": "gmres",
+    "schur_ksp_gmres_restart": 200,
+    "schur_ksp_max_it": 400,
+}
+
+
+@dataclass(frozen=True)
+class Newton:
+    """Newton on the whole space-time system.
+
+    Args:
+        rtol: stop when the residual norm is below rtol times that of the cold start.
+        max_it: largest number of Newton steps in the last stage.
+        continuation: "auto" goes through easier problems first where a cold start would fail;
+            "none" starts from the guess (or cold) and goes straight.
+        krylov: "schur", "two-field", or "auto": Schur when the inner solves are exact.
+        petsc_options: PETSc options without the prefix `mfg_`, such as
+            {"snes_monitor": None, "sweep_pc_type": "ilu"}; the command line
+            (`-mfg_snes_monitor`) wins over them.
+    """
+
+    rtol: float = 1e-8
+    max_it: int = 30
+    continuation: str = "auto"
+    krylov: str = "auto"
+    petsc_options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self):
+        """Refuse settings that mean nothing."""
+        if not 0 < self.rtol < 1:
+            raise ProblemError(f"Newton(rtol={self.rtol!r}): rtol must lie between 0 and 1.")
+        if not isinstance(self.max_it, int) or self.max_it < 1:
+            raise ProblemError(f"Newton(max_it={self.max_it!r}): max_it must be an integer >= 1.")
+        for name, choices in (
+            ("continuation", ("auto", "none")),
+            ("krylov", ("auto", "schur", "two-field")),
+        ):
+            if getattr(self, name) not in choices:
+                raise ProblemError(
+                    f"Newton({name}={getattr(self, name)!r}): choose one of {choices}."
+                )
+        if not isinstance(self.petsc_options, Mapping):
+            raise ProblemError("petsc_options must be a dict of PETSc options.")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a Newton solve left: the iterate, whether it is a solution, PETSc's reason."""
+
+    X: np.ndarray
+    converged: bool
+    reason: str
+    iterations: int
+
+
+class NewtonSolver:
+    """SNES on one SpaceTime; solves again and again along a continuation path."""
+
+    def __init__(self, system: SpaceTime, method: Newton, record: Callable[[dict], None]):
+        self.system, self.method, self.record = system, method, record
+        discrete = system.discrete
+        comm = system.comm
+        nodes = comm.allreduce(system.owned, MPI.SUM)
+        inner = default_inner(discrete.problem.domain.dim, nodes, comm.size)
+        self.options = partial(petsc.options, DEFAULTS | inner, dict(method.petsc_options))
+        rows = np.array([1.0, 1 / discrete.state.crowd.value])  # people to fractions
+        self.scale = rows[:, None, None] * system.norm_scale() * np.ones(system.shape)
+
+        self.vector = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=comm)
+        size = self.vector.getSizes()
+        self.jacobian = PETSc.Mat().createPython((size, size), _Jacobian(self), comm=comm)
+        self.jacobian.setUp()
+        self.snes = PETSc.SNES().create(comm)
+        self.snes.setOptionsPrefix(petsc.PREFIX)
+        self.residual_vector = self.vector.duplicate()
+        self.snes.setFunction(self._residual, self.residual_vector)
+        self.snes.setJacobian(self._linearise, self.jacobian, self.jacobian)
+        self.snes.setMonitor(self._monitor)
+        with self.options():
+            self.sweeps = Sweeps(system)
+            form = method.krylov
+            if form == "auto":
+                form = "schur" if self.sweeps.exact else "two-field"
+            self.form = (SchurForm if form == "schur" else TwoFieldForm)(self)
+            self.snes.setFromOptions()
+        self.linearised_at = None
+
+    def destroy(self):
+        """Free PETSc's objects."""
+        self.form.destroy()
+        self.sweeps.destroy()
+        for obj in (self.snes, self.jacobian, self.vector, self.residual_vector):
+            obj.destroy()
+
+    def norm(self, X: np.ndarray) -> float:
+        """Norm of the scaled residual at X. Collective."""
+        R = self.scale * self.system.residual(X)
+        return float(np.sqrt(self.system.comm.allreduce(np.sum(R * R), MPI.SUM)))
+
+    def solve(self, X: np.ndarray, atol: float, max_it: int, stage: str) -> Outcome:
+        """Newton from X until the scaled residual norm is below atol. Collective."""
+        self.stage, self.last, self.step, self.krylov = stage, X, None, 0
+        with self.options():
+            self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=max_it)
+            self.vector.array[:] = X.ravel()
+            self.snes.solve(None, self.vector)
+        X = self.vector.array_r.reshape(self.system.shape).copy()
+        code = self.snes.getConvergedReason()
+        return Outcome(X, code > 0, petsc.reason(self.snes), self.snes.getIterationNumber())
+
+    # SNES callbacks
+
+    def _residual(self, snes, x, f):
+        X = x.array_r.reshape(self.system.shape)
+        f.array[:] = (self.scale * self.system.residual(X)).ravel()
+
+    def _linearise(self, snes, x, J, P):
+        self.system.linearise(x.array_r.reshape(self.system.shape))
+        self.sweeps.refresh()
+
+    def _monitor(self, snes, it, norm):
+        comm, system = self.system.comm, self.system
+        X = snes.getSolution().array_r.reshape(system.shape).copy()
+        R = snes.getFunction()[0].array_r.reshape(system.shape)
+        change = X - self.last
+        sums = [np.sum(a * a) for a in (*R, *(change * change[0].size**-0.5), change)]
+        weights = system.discrete.weights
+        sums = comm.allreduce(np.array([*sums, X[1, -1] @ weights, 0.0]), MPI.SUM)
+        step = 0.0
+        if self.step is not None:
+            step = float(np.sqrt(sums[4]) / self.step) if self.step > 0 else 1.0
+        self.record(
+            {
+                "stage": self.stage,
+                "step": it,
+                "krylov": self.krylov if it else 0,
+                "hjb": float(np.sqrt(sums[0])),
+                "fp": float(np.sqrt(sums[1])),
+                "du": float(np.sqrt(sums[2] / comm.size)),
+                "dm": float(np.sqrt(sums[3] / comm.size)),
+                "mass": float(sums[5]),
+                "min_density": comm.allreduce(X[1].min(initial=np.inf), MPI.MIN),
+                "step_length": step,
+            }
+        )
+        self.last = X
+
+
+class _Jacobian:
+    """The scaled Jacobian as a shell matrix."""
+
+    def __init__(self, newton: NewtonSolver):
+        self.newton = newton
+
+    def mult(self, mat, x, y):
+        """Y = scale J x."""
+        system = self.newton.system
+        dX = x.array_r.reshape(system.shape)
+        y.array[:] = (self.newton.scale * system.mult_jacobian(dX)).ravel()
+
+
+class SchurForm:
+    """The Krylov solver of SNES is replaced by GMRES on the Fokker-Planck rows alone."""
+
+    def __init__(self, newton: NewtonSolver):
+        self.newton = newton
+        system = newton.system
+        self.scale = newton.scale[1]
+        self.y = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=system.comm)
+        self.rhs = self.y.duplicate()
+        size = self.y.getSizes()
+        self.operator = PETSc.Mat().createPython((size, size), self, comm=system.comm)
+        self.operator.setUp()
+        self.gmres = PETSc.KSP().create(system.comm)
+        self.gmres.setOptionsPrefix(petsc.PREFIX + "schur_")
+        self.gmres.setOperators(self.operator)
+        self.gmres.getPC().setType("none")
+        self.gmres.setPCSide(PETSc.PC.Side.RIGHT)
+        self.gmres.setFromOptions()
+        newton.snes.getKSP().setType("python")
+        newton.snes.getKSP().setPythonContext(self)
+
+    def destroy(self):
+        """Free PETSc's objects."""
+        for obj in (self.gmres, self.operator, self.y, self.rhs):
+            obj.destroy()
+
+    def back_substitute(self, r_u, y):
+        """(du, dm) from the reduced unknown."""
+        dm = self.newton.sweeps.forward(y)
+        return self.newton.sweeps.backward(r_u + self.newton.system.mult_F(dm)), dm
+
+    def mult(self, mat, x, y):
+        """The scaled Schur operator, called by PETSc."""
+        z = x.array_r.reshape(self.scale.shape) / self.scale
+        du, dm = self.back_substitute(0.0, z)
+        z += self.newton.system.mult_D(du, dm[-1])
+        y.array[:] = (self.scale * z).ravel()
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        newton, system = self.newton, self.newton.system
+        rtol, _, _, max_it = ksp.getTolerances()
+        r_u, r_m = b.array_r.reshape(system.shape) / newton.scale
+        start = newton.sweeps.backward(r_u)
+        reduced = r_m - system.mult_D(start, np.zeros(system.owned))
+        self.rhs.array[:] = (self.scale * reduced).ravel()
+        # Eisenstat-Walker's tolerance, but never far below what ends Newton.
+        atol = max(rtol * b.norm(), 0.1 * newton.snes.getTolerances()[1])
+        self.gmres.setTolerances(rtol=1e-14, atol=atol, max_it=max_it)
+        self.gmres.solve(self.rhs, self.y)
+        y = self.y.array_r.reshape(self.scale.shape) / self.scale
+        x.array[:] = np.stack(self.back_substitute(r_u, y)).ravel()
+        newton.step, newton.krylov = x.norm(), self.gmres.getIterationNumber()
+        ksp.setConvergedReason(self.gmres.getConvergedReason())
+
+
+class TwoFieldForm:
+    """The block-triangular sweep as the preconditioner of SNES's own flexible GMRES."""
+
+    def __init__(self, newton: NewtonSolver):
+        self.newton = newton
+        ksp = newton.snes.getKSP()
+        ksp.setType("fgmres")
+        ksp.getPC().setType("python")
+        ksp.getPC().setPythonContext(self)
+        ksp.setPostSolve(self._note)
+
+    def destroy(self):
+        """Nothing of its own."""
+
+    def _note(self, ksp, b, x):
+        self.newton.step, self.newton.krylov = x.norm(), ksp.getIterationNumber()
+
+    def apply(self, pc, x, y):
+        """Y = P^-1 x, called by PETSc."""
+        newton = self.newton
+        r_u, r_m = x.array_r.reshape(newton.system.shape) / newton.scale
+        dm = newton.sweeps.forward(r_m)
+        du = newton.sweeps.backward(r_u + newton.system.mult_F(dm))
+        y.array[:] = np.stack([du, dm]).ravel()

@@ -1,0 +1,285 @@
+"""The space-time system: its unknowns, its residual, its Jacobian by time step.
+
+Unknowns are u^0..u^{N-1} and m^1..m^N on the owned dofs, an array of shape (2, N, owned), time
+major, so that ownership is purely spatial. u^N = u_T(x, m^N) is eliminated dof by dof, m^0 is
+given. With the pair (U, M) = (u^n, m^{n+1}), or both averages for the midpoint rule, step n reads
+
+    hjb^n = Mass (u^n - u^{n+1}) / dt + dA/dm (U, M) = 0
+    fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import ufl
+from dolfinx import fem, la
+from dolfinx.fem import petsc as fem_petsc
+from ufl.algorithms import expand_derivatives
+
+from mfg_fem._compat import interpolation_points
+from mfg_fem.domain import boundary_dofs
+from mfg_fem.functional import StepState, step_forms, terminal_value
+from mfg_fem.problem import _MeanField
+from mfg_fem.schemes import function_space
+
+
+class Discretisation:
+    """The problem on a mesh: compiled forms, mass, boundary values. Knows no time step."""
+
+    def __init__(self, problem: _MeanField, scheme):
+        self.problem, self.scheme = problem, scheme
+        domain = problem.domain
+        self.comm = domain.comm
+        self.V = function_space(scheme, domain.mesh)
+        self.owned = self.V.dofmap.index_map.size_local
+        self.state = StepState.on(self.V, crowd=problem.population / domain.volume())
+        forms = step_forms(problem, scheme, self.state)
+        self.hjb, self.fp = fem.form(forms.hjb), fem.form(forms.fp)
+        self.blocks = {name: fem.form(getattr(forms, name)) for name in ("uu", "um", "mu", "mm")}
+        self.cost = fem.form(forms.cost)
+        self.terminal = [self._nodal(e) for e in terminal_value(problem, self.state)]
+        self._find_exits()
+        self._assemble_mass()
+        self._scale_initial_density()
+
+    def _nodal(self, expression) -> fem.Expression | float:
+        expression = expand_derivatives(expression)
+        if isinstance(expression, ufl.constantvalue.ConstantValue):
+            return float(expression)  # FFCx refuses an expression without a mesh
+        return fem.Expression(expression, interpolation_points(self.V))
+
+    def interpolate(self, expression: fem.Expression | float) -> np.ndarray:
+        """Owned dof values of what _nodal made."""
+        if isinstance(expression, float):
+            return np.full(self.owned, expression)
+        function = fem.Function(self.V)
+        function.interpolate(expression)
+        return function.x.array[: self.owned].copy()
+
+    def _assemble_mass(self):
+        u, v = ufl.TrialFunction(self.V), ufl.TestFunction(self.V)
+        _, values = self.scheme.measures(self.V.mesh)
+        self.mass = fem_petsc.assemble_matrix(fem.form(u * v * values))
+        self.mass.assemble()
+        ones, sums = self.mass.createVecs()
+        ones.set(1.0)
+        self.mass.mult(ones, sums)
+        self.weights = sums.array_r.copy()
+        # The norm of a residual divides by the diagonal: row sums may vanish for P2.
+        self.norm_weights = self.mass.getDiagonal().array_r.copy()
+        self.free_mass = self.mass.copy()
+        self.free_mass.setOption(PETSc.Mat.Option.KEEP_NONZERO_PATTERN, True)
+        first = self.V.dofmap.index_map.local_range[0]
+        self.free_mass.zeroRowsColumns(self.held.astype(PETSc.IntType) + first, diag=0.0)
+
+    def _find_exits(self):
+        """Dofs of each exit (owned), their cost, and the conditions that hold them."""
+        self.exits: dict[str, np.ndarray] = {}
+        self.exit_cost = np.zeros(self.owned)
+        held = np.zeros(len(fem.Function(self.V).x.array), dtype=bool)
+        for name, condition in self.problem.boundary.items():
+            dofs = boundary_dofs(self.problem.domain, self.V, name)
+            dofs = dofs[~held[dofs]]  # a corner shared by two exits belongs to the first
+            held[dofs] = True
+            self.exits[name] = dofs[dofs < self.owned]
+            cost = self.interpolate(self._nodal(condition.value(self.problem.x)))
+            self.exit_cost[self.exits[name]] = cost[self.exits[name]]
+        self.held = np.flatnonzero(held[: self.owned])
+        all_held = np.flatnonzero(held).astype(np.int32)
+        self.bcs = [fem.dirichletbc(0.0, all_held, self.V)] if self.problem.boundary else []
+
+    def _scale_initial_density(self):
+        m0 = self.interpolate(self._nodal(self.problem.m0(self.problem.x)))
+        m0[self.held] = 0.0
+        self.m0 = m0 * (self.problem.population / self.integral(m0))
+
+    def integral(self, values: np.ndarray) -> np.ndarray:
+        """Integral over the domain of each row of owned dof values. Collective."""
+        return self.comm.allreduce(values @ self.weights, MPI.SUM)
+
+    def set_state(self, u: np.ndarray, m: np.ndarray, t: float):
+        """Give the forms the pair a step sees."""
+        state = self.state
+        for function, values in ((state.u, u), (state.m, m)):
+            function.x.array[: self.owned] = values
+            function.x.scatter_forward()
+        state.t.value = t
+
+    def terminal_values(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """u_T(x, m) and its derivative in m at the dofs; exits keep their cost."""
+        self.set_state(np.zeros(self.owned), m, self.problem.horizon)
+        u_T, slope = (self.interpolate(e) for e in self.terminal)
+        u_T[self.held], slope[self.held] = self.exit_cost[self.held], 0.0
+        return u_T, slope
+
+    def assemble_vector(self, forms: list[fem.Form]) -> np.ndarray:
+        """Owned entries of the sum of linear forms. Collective."""
+        total = fem.Function(self.V).x
+        for form in forms:
+            fem.assemble_vector(total.array, form)
+        total.scatter_reverse(la.InsertMode.add)
+        return total.array[: self.owned]
+
+    def assemble_block(self, name: str, A: PETSc.Mat):
+        """Assemble a block of the Jacobian into A, exits held. Collective."""
+        A.zeroEntries()
+        for form in self.blocks[name]:
+            fem_petsc.assemble_matrix(A, form, bcs=self.bcs)
+            A.assemble()
+
+
+@dataclass(frozen=True)
+class Levels:
+    """All levels 0..N of a solution on the owned dofs: arrays of shape (N + 1, owned)."""
+
+    u: np.ndarray
+    m: np.ndarray
+
+
+class SpaceTime:
+    """Residual and Jacobian blocks of a Discretisation with `steps` equal time steps.
+
+    The blocks of step n are the PETSc matrices  A = d hjb^n / d u^n,  B = d fp^n / d m^{n+1},
+    F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern.
+    """
+
+    def __init__(self, discrete: Discretisation, steps: int):
+        self.discrete, self.steps = discrete, steps
+        self.comm, self.owned = discrete.comm, discrete.owned
+        self.dt = discrete.problem.horizon / steps
+        self.half = 0.5 if discrete.scheme.midpoint else 0.0  # weight of the other level
+        pattern = discrete.mass
+        create = lambda: [pattern.duplicate() for _ in range(steps)]  # noqa: E731
+        self.A, self.B, self.F, self.D = create(), create(), create(), create()
+        self.terminal_slope = np.zeros(self.owned)
+        self._x, self._y = pattern.createVecs()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of the unknowns and of the residual on this rank."""
+        return 2, self.steps, self.owned
+
+    def destroy(self):
+        """Free the matrices."""
+        for mat in (*self.A, *self.B, *self.F, *self.D):
+            mat.destroy()
+
+    def cold_start(self) -> np.ndarray:
+        """u = terminal cost of the initial crowd, m = m0, exits at their values."""
+        d = self.discrete
+        u_T, _ = d.terminal_values(d.m0)
+        return np.stack([np.tile(u_T, (self.steps, 1)), np.tile(d.m0, (self.steps, 1))])
+
+    def levels(self, X: np.ndarray) -> Levels:
+        """Levels 0..N of both fields: u^N from the terminal cost, m^0 from the problem."""
+        u_T, _ = self.discrete.terminal_values(X[1, -1])
+        return Levels(np.vstack([X[0], u_T]), np.vstack([self.discrete.m0, X[1]]))
+
+    def pair(self, levels: Levels, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """The (U, M) that step n sees."""
+        s = self.half
+        return (
+            (1 - s) * levels.u[n] + s * levels.u[n + 1],
+            s * levels.m[n] + (1 - s) * levels.m[n + 1],
+        )
+
+    def _visit(self, levels: Levels):
+        """Set the state of each step in turn."""
+        for n in range(self.steps):
+            self.discrete.set_state(*self.pair(levels, n), (n + 0.5) * self.dt)
+            yield n
+
+    def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
+        """hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""
+        d, levels, R = self.discrete, self.levels(X), np.empty(self.shape)
+        for n in self._visit(levels):
+            R[0, n] = d.assemble_vector(d.hjb)
+            R[0, n] += self.mult(d.mass, levels.u[n] - levels.u[n + 1]) / self.dt
+            R[1, n] = d.assemble_vector(d.fp)
+            R[1, n] += self.mult(d.mass, levels.m[n + 1] - levels.m[n]) / self.dt
+        if held:
+            R[:, :, d.held] = 0.0
+        return R
+
+    def linearise(self, X: np.ndarray):
+        """Assemble the blocks at X."""
+        d, levels, s = self.discrete, self.levels(X), self.half
+        same = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
+        _, self.terminal_slope = d.terminal_values(X[1, -1])
+        for n in self._visit(levels):
+            for name, block in (("uu", self.A), ("mm", self.B)):
+                d.assemble_block(name, block[n])
+                if s:
+                    block[n].scale(1 - s)
+                block[n].axpy(1 / self.dt, d.free_mass, same)
+            d.assemble_block("mu", self.D[n])
+            d.assemble_block("um", self.F[n])
+            self.F[n].scale(-1)
+
+    def running_cost(self, levels: Levels) -> float:
+        """Cost of the population inside the domain over the whole horizon."""
+        total = sum(fem.assemble_scalar(self.discrete.cost) for _ in self._visit(levels))
+        return self.dt * self.comm.allreduce(total, MPI.SUM)
+
+    def mult(self, mat: PETSc.Mat, x: np.ndarray) -> np.ndarray:
+        """Owned values of mat x. Collective."""
+        self._x.array[:] = x
+        mat.mult(self._x, self._y)
+        return self._y.array_r.copy()
+
+    def other_level(self, block: list[PETSc.Mat], n: int, x: np.ndarray) -> np.ndarray:
+        """Minus the block of step n on the level that is not its own: Mass/dt - s K."""
+        y = self.mult(self.discrete.free_mass, x) / self.dt
+        if self.half:  # A = Mass/dt + K/2, so Mass/dt - K/2 = 2 Mass/dt - A
+            y = 2 * y - self.mult(block[n], x)
+            y[self.discrete.held] = 0.0
+        return y
+
+    def mult_F(self, dm: np.ndarray) -> np.ndarray:
+        """What a change of the density adds to the right-hand side of the HJB rows."""
+        s, d = self.half, self.discrete
+        dM = (1 - s) * dm
+        dM[1:] += s * dm[:-1]
+        y = np.array([self.mult(F, x) for F, x in zip(self.F, dM, strict=True)])
+        y[:, d.held] = 0.0
+        y[-1] += self.other_level(self.A, self.steps - 1, self.terminal_slope * dm[-1])
+        return y
+
+    def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
+        """The fp rows of a change of the value function; u^N follows the last density."""
+        s = self.half
+        dU = (1 - s) * du
+        if s:
+            dU[:-1] += s * du[1:]
+            dU[-1] += s * self.terminal_slope * dm_last
+        y = np.array([self.mult(D, x) for D, x in zip(self.D, dU, strict=True)])
+        y[:, self.discrete.held] = 0.0
+        return y
+
+    def mult_A(self, du: np.ndarray) -> np.ndarray:
+        """HJB rows of a change of u^0..u^{N-1}."""
+        y = np.array([self.mult(A, x) for A, x in zip(self.A, du, strict=True)])
+        for n in range(self.steps - 1):
+            y[n] -= self.other_level(self.A, n, du[n + 1])
+        return y
+
+    def mult_B(self, dm: np.ndarray) -> np.ndarray:
+        """Fokker-Planck rows of a change of m^1..m^N."""
+        y = np.array([self.mult(B, x) for B, x in zip(self.B, dm, strict=True)])
+        for n in range(1, self.steps):
+            y[n] -= self.other_level(self.B, n, dm[n - 1])
+        return y
+
+    def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
+        """The whole Jacobian."""
+        du, dm = dX
+        return np.stack(
+            [self.mult_A(du) - self.mult_F(dm), self.mult_B(dm) + self.mult_D(du, dm[-1])]
+        )
+
+    def norm_scale(self) -> np.ndarray:
+        """sqrt(dt / w): makes the Euclidean norm of a residual its L2 norm in space-time."""
+        return np.sqrt(self.dt / self.discrete.norm_weights)

@@ -1,0 +1,86 @@
+"""Linear sweeps through time: backward for the HJB block, forward for the Fokker-Planck block."""
+
+import numpy as np
+from petsc4py import PETSc
+
+from mfg_fem import petsc
+from mfg_fem.spacetime import SpaceTime
+
+
+def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
+    """Options (prefix `sweep_`) of the solver of one time level.
+
+    A direct factorisation where its fill is small: 1D, 2D to about 256^2 nodes, small 3D. PETSc's
+    own in serial, MUMPS on several ranks. Beyond that BiCGStab with ILU(0) in each rank's part.
+    """
+    limit = {1: np.inf, 2: 1e5, 3: 3e3}[dim]
+    if nodes <= limit:
+        solver = "petsc" if ranks == 1 else "mumps"
+        return {
+            "sweep_ksp_type": "preonly",
+            "sweep_pc_type": "lu",
+            "sweep_pc_factor_mat_solver_type": solver,
+        }
+    pc = {"sweep_pc_type": "ilu"} if ranks == 1 else {"sweep_pc_type": "bjacobi"}
+    return {"sweep_ksp_type": "bcgs", "sweep_ksp_rtol": 1e-3, "sweep_ksp_max_it": 100} | pc
+
+
+class Sweeps:
+    """A^-1 (backward in time) and B^-1 (forward), with one Krylov solver for each level.
+
+    The options are read from the database when this is made: make it inside `petsc.options`.
+    """
+
+    def __init__(self, system: SpaceTime):
+        self.system = system
+        self.solvers = {"A": [], "B": []}
+        for name, blocks in (("A", system.A), ("B", system.B)):
+            for block in blocks:
+                ksp = PETSc.KSP().create(system.comm)
+                ksp.setOptionsPrefix(petsc.PREFIX + "sweep_")
+                ksp.setOperators(block)
+                ksp.setFromOptions()
+                self.solvers[name].append(ksp)
+        self.rhs, self.x = system.discrete.mass.createVecs()
+
+    @property
+    def exact(self) -> bool:
+        """Whether a sweep solves to round-off."""
+        ksp = self.solvers["A"][0]
+        return ksp.getType() == "preonly" and ksp.getPC().getType() in ("lu", "cholesky")
+
+    def refresh(self):
+        """The blocks have changed: factor them anew at their next solve."""
+        for name, blocks in (("A", self.system.A), ("B", self.system.B)):
+            for ksp, block in zip(self.solvers[name], blocks, strict=True):
+                ksp.setOperators(block)
+
+    def backward(self, r: np.ndarray) -> np.ndarray:
+        """Solve A du = r for all levels, the last one first."""
+        du = np.empty_like(r)
+        for n in reversed(range(self.system.steps)):
+            rhs = r[n]
+            if n + 1 < self.system.steps:
+                rhs = rhs + self.system.other_level(self.system.A, n, du[n + 1])
+            du[n] = self._solve("A", n, rhs)
+        return du
+
+    def forward(self, r: np.ndarray) -> np.ndarray:
+        """Solve B dm = r for all levels, the first one first."""
+        dm = np.empty_like(r)
+        for n in range(self.system.steps):
+            rhs = r[n]
+            if n > 0:
+                rhs = rhs + self.system.other_level(self.system.B, n, dm[n - 1])
+            dm[n] = self._solve("B", n, rhs)
+        return dm
+
+    def _solve(self, name: str, n: int, rhs: np.ndarray) -> np.ndarray:
+        self.rhs.array[:] = rhs
+        self.solvers[name][n].solve(self.rhs, self.x)
+        return self.x.array_r.copy()
+
+    def destroy(self):
+        """Free the solvers."""
+        for ksp in (*self.solvers["A"], *self.solvers["B"]):
+            ksp.destroy()
