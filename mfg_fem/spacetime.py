@@ -167,29 +167,28 @@ class SpaceTime:
         for mat in (*self.A, *self.B, *self.F, *self.D):
             mat.destroy()
 
-    def cold_start(self) -> np.ndarray:
-        """u = terminal cost of the initial crowd, m = m0, exits at their values."""
+    def even_crowd(self) -> np.ndarray:
+        """The whole population spread evenly at all times, u = what it costs at the end."""
         d = self.discrete
-        u_T, _ = d.terminal_values(d.m0)
-        return np.stack([np.tile(u_T, (self.steps, 1)), np.tile(d.m0, (self.steps, 1))])
+        m = np.full(self.owned, d.state.crowd.value)
+        m[d.held] = 0.0
+        u_T, _ = d.terminal_values(m)
+        return np.stack([np.tile(u_T, (self.steps, 1)), np.tile(m, (self.steps, 1))])
 
     def levels(self, X: np.ndarray) -> Levels:
         """Levels 0..N of both fields: u^N from the terminal cost, m^0 from the problem."""
         u_T, _ = self.discrete.terminal_values(X[1, -1])
         return Levels(np.vstack([X[0], u_T]), np.vstack([self.discrete.m0, X[1]]))
 
-    def pair(self, levels: Levels, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """The (U, M) that step n sees."""
+    def _see(self, u: tuple, m: tuple, n: int):
+        """Give the forms the pair that step n sees, of the fields at its two levels."""
         s = self.half
-        return (
-            (1 - s) * levels.u[n] + s * levels.u[n + 1],
-            s * levels.m[n] + (1 - s) * levels.m[n + 1],
-        )
+        U, M = (1 - s) * u[0] + s * u[1], s * m[0] + (1 - s) * m[1]
+        self.discrete.set_state(U, M, (n + 0.5) * self.dt)
 
     def _visit(self, levels: Levels):
-        """Set the state of each step in turn."""
         for n in range(self.steps):
-            self.discrete.set_state(*self.pair(levels, n), (n + 0.5) * self.dt)
+            self._see(levels.u[n : n + 2], levels.m[n : n + 2], n)
             yield n
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
@@ -206,18 +205,28 @@ class SpaceTime:
 
     def linearise(self, X: np.ndarray):
         """Assemble the blocks at X."""
-        d, levels, s = self.discrete, self.levels(X), self.half
-        same = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
+        d, levels = self.discrete, self.levels(X)
         _, self.terminal_slope = d.terminal_values(X[1, -1])
         for n in self._visit(levels):
-            for name, block in (("uu", self.A), ("mm", self.B)):
-                d.assemble_block(name, block[n])
-                if s:
-                    block[n].scale(1 - s)
-                block[n].axpy(1 / self.dt, d.free_mass, same)
+            self._assemble_diagonal("uu", self.A[n])
+            self._assemble_diagonal("mm", self.B[n])
             d.assemble_block("mu", self.D[n])
             d.assemble_block("um", self.F[n])
             self.F[n].scale(-1)
+
+    def linearise_hjb(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
+        """Assemble A at step n of X, given u^{n+1}; return the hjb row there."""
+        d, m_before = self.discrete, X[1, n - 1] if n else self.discrete.m0
+        self._see((X[0, n], u_next), (m_before, X[1, n]), n)
+        self._assemble_diagonal("uu", self.A[n])
+        row = d.assemble_vector(d.hjb) + self.mult(d.mass, X[0, n] - u_next) / self.dt
+        row[d.held] = 0.0
+        return row
+
+    def _assemble_diagonal(self, name: str, block: PETSc.Mat):
+        self.discrete.assemble_block(name, block)
+        block.scale(1 - self.half)
+        block.axpy(1 / self.dt, self.discrete.free_mass, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
 
     def running_cost(self, levels: Levels) -> float:
         """Cost of the population inside the domain over the whole horizon."""

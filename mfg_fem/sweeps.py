@@ -1,10 +1,13 @@
 """Linear sweeps through time: backward for the HJB block, forward for the Fokker-Planck block."""
 
 import numpy as np
+from mpi4py import MPI
 from petsc4py import PETSc
 
 from mfg_fem import petsc
 from mfg_fem.spacetime import SpaceTime
+
+MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
 
 
 def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
@@ -74,6 +77,28 @@ class Sweeps:
                 rhs = rhs + self.system.other_level(self.system.B, n, dm[n - 1])
             dm[n] = self._solve("B", n, rhs)
         return dm
+
+    def best_response(self, X: np.ndarray) -> np.ndarray:
+        """X with u replaced by the value function of one player in the crowd m: a nonlinear sweep.
+
+        Backward in time, Newton on each level from the level after it. For convex H and the
+        monotone scheme this is policy iteration, which converges from any start.
+        """
+        system, X = self.system, X.copy()
+        u_next, _ = system.discrete.terminal_values(X[1, -1])
+        for n in reversed(range(system.steps)):
+            X[0, n], first = u_next, None
+            X[0, n, system.discrete.held] = system.discrete.exit_cost[system.discrete.held]
+            for _ in range(MAX_POLICY_ITERATIONS):
+                residual = system.linearise_hjb(X, n, u_next)
+                norm = np.sqrt(system.comm.allreduce(residual @ residual, MPI.SUM))
+                first = first or norm
+                if norm <= 1e-4 * first:
+                    break
+                self.solvers["A"][n].setOperators(system.A[n])
+                X[0, n] -= self._solve("A", n, residual)
+            u_next = X[0, n]
+        return X
 
     def _solve(self, name: str, n: int, rhs: np.ndarray) -> np.ndarray:
         self.rhs.array[:] = rhs
