@@ -13,5 +13,7 @@ from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, Problem
 from mfg_fem.newton import Newton  # noqa: E402
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame  # noqa: E402
 from mfg_fem.schemes import Galerkin, Monotone  # noqa: E402
+from mfg_fem.solution import Solution  # noqa: E402
+from mfg_fem.solver import solve  # noqa: E402
 
 __version__ = "0.1.0"

@@ -53,7 +53,8 @@ class StepForms:
     """The forms of one step: in each list one for each quadrature rule.
 
     `hjb` and `fp` are linear forms, `uu um mu mm` their derivatives (first letter: the row,
-    u for hjb and m for fp), `cost` the running cost of the population per unit of time.
+    u for hjb and m for fp). `running` is the running cost of the population and `entering` the
+    people who enter, both per unit of time; `terminal` is the terminal cost of the population.
     """
 
     hjb: list[ufl.Form]
@@ -62,7 +63,9 @@ class StepForms:
     um: list[ufl.Form]
     mu: list[ufl.Form]
     mm: list[ufl.Form]
-    cost: ufl.Form
+    running: ufl.Form
+    terminal: ufl.Form
+    entering: ufl.Form
 
 
 def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> list[ufl.Form]:
@@ -103,16 +106,24 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
 
     hjb, fp = (thawed(derivative(A, y, v)) for y in (m, u))
     rows = [derivative(row, y, du) for row in (hjb, fp) for y in (u, m)]
-    return StepForms(hjb, fp, *rows, cost=_running_cost(problem, scheme, state))
+    _, values = scheme.measures(V.mesh)
+    # Zero times m: a form must know its mesh even where nothing enters.
+    return StepForms(
+        hjb,
+        fp,
+        *rows,
+        running=_cost_rate(problem, state) * values,
+        terminal=m * problem.g(problem.x, m) * values,
+        entering=(problem.s(problem.x, state.t) + 0 * m) * values,
+    )
 
 
-def _running_cost(problem: _MeanField, scheme, state: StepState) -> ufl.Form:
-    """Cost rate of the population: int m (L + f) with L = p.H_p - H, the Legendre transform."""
+def _cost_rate(problem: _MeanField, state: StepState):
+    """m (L + f) with the running cost of moving L = p.H_p - H, the Legendre transform of H."""
     x, m = problem.x, state.m
     p = ufl.variable(ufl.grad(state.u))
     H = problem.H(x, p, m)
-    _, values = scheme.measures(m.function_space.mesh)
-    return m * (ufl.dot(p, ufl.diff(H, p)) - H + problem.f(x, state.t, m)) * values
+    return m * (ufl.dot(p, ufl.diff(H, p)) - H + problem.f(x, state.t, m))
 
 
 def drift(problem: _MeanField, u, m):

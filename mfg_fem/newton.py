@@ -133,7 +133,7 @@ class NewtonSolver:
 
     def destroy(self):
         """Free PETSc's objects."""
-        self.form.destroy()
+        self.form.free()
         self.sweeps.destroy()
         for obj in (self.snes, self.jacobian, self.vector, self.residual_vector):
             obj.destroy()
@@ -226,7 +226,7 @@ class SchurForm:
         newton.snes.getKSP().setType("python")
         newton.snes.getKSP().setPythonContext(self)
 
-    def destroy(self):
+    def free(self):  # PETSc calls a context's destroy(obj) itself: another name
         """Free PETSc's objects."""
         for obj in (self.gmres, self.operator, self.y, self.rhs):
             obj.destroy()
@@ -272,7 +272,7 @@ class TwoFieldForm:
         ksp.getPC().setPythonContext(self)
         ksp.setPostSolve(self._note)
 
-    def destroy(self):
+    def free(self):  # PETSc calls a context's destroy(obj) itself: another name
         """Nothing of its own."""
 
     def _note(self, ksp, b, x):

@@ -39,7 +39,9 @@ class Discretisation:
         forms = step_forms(problem, scheme, self.state)
         self.hjb, self.fp = fem.form(forms.hjb), fem.form(forms.fp)
         self.blocks = {name: fem.form(getattr(forms, name)) for name in ("uu", "um", "mu", "mm")}
-        self.cost = fem.form(forms.cost)
+        # With congestion, H depends on m: the Fokker-Planck equation is nonlinear in m.
+        self.congested = any(self.state.m in form.coefficients() for form in forms.mm)
+        self.totals = {k: fem.form(getattr(forms, k)) for k in ("running", "terminal", "entering")}
         self.terminal = [self._nodal(e) for e in terminal_value(problem, self.state)]
         self._find_exits()
         self._assemble_mass()
@@ -171,9 +173,14 @@ class SpaceTime:
         """The whole population spread evenly at all times, u = what it costs at the end."""
         d = self.discrete
         m = np.full(self.owned, d.state.crowd.value)
-        m[d.held] = 0.0
         u_T, _ = d.terminal_values(m)
-        return np.stack([np.tile(u_T, (self.steps, 1)), np.tile(m, (self.steps, 1))])
+        return self.hold(np.stack([np.tile(y, (self.steps, 1)) for y in (u_T, m)]))
+
+    def hold(self, X: np.ndarray) -> np.ndarray:
+        """X with u = cost and m = 0 at the exits."""
+        X, held = X.copy(), self.discrete.held
+        X[0][:, held], X[1][:, held] = self.discrete.exit_cost[held], 0.0
+        return X
 
     def levels(self, X: np.ndarray) -> Levels:
         """Levels 0..N of both fields: u^N from the terminal cost, m^0 from the problem."""
@@ -223,15 +230,27 @@ class SpaceTime:
         row[d.held] = 0.0
         return row
 
+    def linearise_fp(self, X: np.ndarray):
+        """Assemble B alone at X."""
+        for n in self._visit(self.levels(X)):
+            self._assemble_diagonal("mm", self.B[n])
+
     def _assemble_diagonal(self, name: str, block: PETSc.Mat):
         self.discrete.assemble_block(name, block)
         block.scale(1 - self.half)
         block.axpy(1 / self.dt, self.discrete.free_mass, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
 
-    def running_cost(self, levels: Levels) -> float:
-        """Cost of the population inside the domain over the whole horizon."""
-        total = sum(fem.assemble_scalar(self.discrete.cost) for _ in self._visit(levels))
-        return self.dt * self.comm.allreduce(total, MPI.SUM)
+    def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, float]:
+        """Running cost and people entering in each step, shape (N,), and the terminal cost."""
+        d = self.discrete
+        local = [
+            [self.dt * fem.assemble_scalar(d.totals[k]) for k in ("running", "entering")]
+            for _ in self._visit(levels)
+        ]
+        d.set_state(levels.u[-1], levels.m[-1], d.problem.horizon)
+        last = fem.assemble_scalar(d.totals["terminal"])
+        running, entering = self.comm.allreduce(np.array(local).T, MPI.SUM)
+        return running, entering, self.comm.allreduce(last, MPI.SUM)
 
     def mult(self, mat: PETSc.Mat, x: np.ndarray) -> np.ndarray:
         """Owned values of mat x. Collective."""

@@ -1,0 +1,188 @@
+"""Solution: what came out, and an honest report of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from mpi4py import MPI
+
+from dolfinx import fem
+
+from mfg_fem import output
+from mfg_fem._compat import interpolation_points
+from mfg_fem.functional import drift
+from mfg_fem.newton import Outcome
+from mfg_fem.problem import _MeanField
+from mfg_fem.schemes import Galerkin, Monotone
+from mfg_fem.spacetime import Discretisation, Levels, SpaceTime
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The value function and the density at all times, and what a user would quote of them.
+
+    Attributes:
+        problem, scheme: what was solved and how it was discretised.
+        times: levels 0..steps.
+        masses: population inside the domain at each level.
+        gone: exit name -> people who have left through it by each level.
+        entered: people who have entered through the source by each level.
+        cost: total cost of the population: running, terminal and exit costs.
+        residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
+            density divided by its mean.
+        converged, reason: whether Newton reached its tolerance, and PETSc's reason.
+        history: one dict per Newton step with the keys stage, step, krylov, hjb, fp, du, dm,
+            mass, min_density, step_length (step 0 of a stage is its start).
+        seconds: wall time of solve.
+    """
+
+    problem: _MeanField
+    scheme: Monotone | Galerkin
+    times: np.ndarray
+    masses: np.ndarray
+    gone: dict[str, np.ndarray]
+    entered: np.ndarray
+    cost: float
+    residuals: dict[str, float]
+    min_density: float
+    converged: bool
+    reason: str
+    history: list[dict]
+    seconds: float
+    levels: Levels = field(repr=False)
+    discrete: Discretisation = field(repr=False)
+
+    @classmethod
+    def of(cls, system: SpaceTime, outcome: Outcome, history: list[dict], seconds: float):
+        """Measure the outcome of a solve. Collective."""
+        d, comm = system.discrete, system.comm
+        X, levels = outcome.X, system.levels(outcome.X)
+        R = system.residual(X, held=False)
+        leaving = -system.dt * R[1][:, d.held]  # people through each exit dof in each step
+        gone = {
+            name: _accumulate(comm, leaving[:, np.isin(d.held, dofs)].sum(axis=1))
+            for name, dofs in d.exits.items()
+        }
+        exit_cost = comm.allreduce(float((leaving @ d.exit_cost[d.held]).sum()), MPI.SUM)
+        running, entering, terminal = system.measure(levels)
+        R[:, :, d.held] = 0.0
+        squares = np.sum((system.norm_scale() * R) ** 2, axis=(1, 2))
+        norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
+        return cls(
+            problem=d.problem,
+            scheme=d.scheme,
+            times=np.linspace(0.0, d.problem.horizon, system.steps + 1),
+            masses=d.integral(levels.m),
+            gone=gone,
+            entered=np.concatenate([[0.0], np.cumsum(entering)]),
+            cost=float(running.sum() + terminal + exit_cost),
+            residuals={"hjb": float(norms[0]), "fp": float(norms[1] / d.state.crowd.value)},
+            min_density=comm.allreduce(levels.m.min(initial=np.inf), MPI.MIN),
+            converged=outcome.converged,
+            reason=outcome.reason,
+            history=history,
+            seconds=seconds,
+            levels=levels,
+            discrete=d,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps."""
+        return len(self.times) - 1
+
+    @property
+    def iterations(self) -> int:
+        """Newton steps in all stages."""
+        return sum(row["step"] > 0 for row in self.history)
+
+    @property
+    def balance(self) -> np.ndarray:
+        """Mass balance at each level: inside + gone - initial - entered, zero up to round-off."""
+        return self.masses + sum(self.gone.values()) - self.masses[0] - self.entered
+
+    def mass(self, n: int) -> float:
+        """Population inside the domain at level n."""
+        return float(self.masses[n])
+
+    def value(self, n: int) -> fem.Function:
+        """Value function at level n (0..steps)."""
+        return self._function(self.levels.u[n], "value")
+
+    def density(self, n: int) -> fem.Function:
+        """Density at level n (0..steps), players per unit of volume."""
+        return self._function(self.levels.m[n], "density")
+
+    def velocity(self, n: int) -> fem.Function:
+        """Optimal drift -H_p on step n (0..steps-1), constant (P1) or linear (P2) on each cell."""
+        if not 0 <= n < self.steps:
+            raise IndexError(f"velocity({n}): steps go from 0 to {self.steps - 1}.")
+        mesh = self.problem.domain.mesh
+        shape = (self.problem.domain.dim,)
+        W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
+        v = fem.Function(W, name="velocity")
+        expression = drift(self.problem, self.value(n), self.density(n + 1))
+        v.interpolate(fem.Expression(expression, interpolation_points(W)))
+        return v
+
+    @property
+    def report(self) -> str:
+        """A page of numbers: what was solved, true residuals, mass balance, iterations."""
+        kind = type(self.problem).__name__
+        nodes = self.discrete.V.dofmap.index_map.size_global
+        gone = [f"  gone through {k:<16} {v[-1]:.6g}" for k, v in self.gone.items()]
+        krylov = sum(row["krylov"] for row in self.history)
+        stages = len({row["stage"] for row in self.history})
+        return "\n".join(
+            [
+                f"{kind}, {self.scheme}: {nodes} nodes x {self.steps} steps, "
+                f"{2 * nodes * self.steps} unknowns",
+                f"  {'converged' if self.converged else 'NOT CONVERGED'} ({self.reason})",
+                f"  Newton steps {self.iterations} in {stages} stage(s), Krylov {krylov}, "
+                f"{self.seconds:.1f} s",
+                f"  residuals (L2)                HJB {self.residuals['hjb']:.1e}, "
+                f"FP {self.residuals['fp']:.1e}",
+                f"  inside at the end             {self.masses[-1]:.6g} of {self.masses[0]:.6g}"
+                + (f", entered {self.entered[-1]:.6g}" if self.problem.source else ""),
+                *gone,
+                f"  mass balance, largest defect  {np.abs(self.balance).max():.1e}",
+                f"  smallest density              {self.min_density:.3e}",
+                f"  total cost                    {self.cost:.8g}",
+            ]
+        )
+
+    def write(self, path: str | Path, every: int = 1):
+        """Write density, value function and velocity for ParaView: see output.write. Collective."""
+        output.write(self, path, every)
+
+    def save(self, path: str | Path):
+        """Save to one file that `load` reads on any number of ranks. Collective."""
+        output.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, problem: _MeanField) -> "Solution":
+        """Read what `save` wrote; the problem must live on the same mesh. Collective.
+
+        Residuals, masses and cost are measured anew for the problem given.
+        """
+        data = output.load(path, problem)
+        discrete = Discretisation(problem, data.scheme)
+        levels = data.levels_on(discrete)
+        system = SpaceTime(discrete, len(levels.u) - 1)
+        try:
+            X = np.stack([levels.u[:-1], levels.m[1:]])
+            outcome = Outcome(X, data.converged, data.reason, 0)
+            return cls.of(system, outcome, data.history, data.seconds)
+        finally:
+            system.destroy()
+
+    def _function(self, values: np.ndarray, name: str) -> fem.Function:
+        function = fem.Function(self.discrete.V, name=name)
+        function.x.array[: len(values)] = values
+        function.x.scatter_forward()
+        return function
+
+
+def _accumulate(comm, flow: np.ndarray) -> np.ndarray:
+    """Totals since the start, from this rank's part of what left in each step. Collective."""
+    return np.concatenate([[0.0], np.cumsum(comm.allreduce(flow, MPI.SUM))])
