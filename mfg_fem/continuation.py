@@ -57,7 +57,7 @@ def solve_stages(
             if auto and not outcome.converged:
                 log.info("Newton stopped (%s); going through easier problems", outcome.reason)
                 outcome = path.follow(outcome)
-            if outcome.converged and newton.sweeps.exact:
+            if outcome.converged:
                 outcome = replace(outcome, X=newton.sweeps.transport(outcome.X))
         finally:
             newton.destroy()

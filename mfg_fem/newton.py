@@ -106,7 +106,8 @@ class NewtonSolver:
         self.system, self.method, self.record = system, method, record
         discrete = system.discrete
         comm = system.comm
-        nodes = comm.allreduce(system.owned, MPI.SUM)
+        nodes = discrete.V.dofmap.index_map.size_global
+        self.unknowns = nodes * system.steps  # of each field
         inner = default_inner(discrete.problem.domain.dim, nodes, comm.size)
         self.options = partial(petsc.options, DEFAULTS | inner, dict(method.petsc_options))
         rows = np.array([1.0, 1 / discrete.state.crowd.value])  # people to fractions
@@ -129,7 +130,6 @@ class NewtonSolver:
                 form = "schur" if self.sweeps.exact else "two-field"
             self.form = (SchurForm if form == "schur" else TwoFieldForm)(self)
             self.snes.setFromOptions()
-        self.linearised_at = None
 
     def destroy(self):
         """Free PETSc's objects."""
@@ -145,7 +145,7 @@ class NewtonSolver:
 
     def solve(self, X: np.ndarray, atol: float, max_it: int, stage: str) -> Outcome:
         """Newton from X until the scaled residual norm is below atol. Collective."""
-        self.stage, self.last, self.step, self.krylov = stage, X, None, 0
+        self.stage, self.last = stage, X
         with self.options():
             self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=max_it)
             self.vector.array[:] = X.ravel()
@@ -169,24 +169,22 @@ class NewtonSolver:
         X = snes.getSolution().array_r.reshape(system.shape).copy()
         R = snes.getFunction()[0].array_r.reshape(system.shape)
         change = X - self.last
-        sums = [np.sum(a * a) for a in (*R, *(change * change[0].size**-0.5), change)]
-        weights = system.discrete.weights
-        sums = comm.allreduce(np.array([*sums, X[1, -1] @ weights, 0.0]), MPI.SUM)
-        step = 0.0
-        if self.step is not None:
-            step = float(np.sqrt(sums[4]) / self.step) if self.step > 0 else 1.0
+        sums = [np.sum(a * a) for a in (*R, *change)]
+        values = comm.allreduce(np.array([*sums, X[1, -1] @ system.discrete.weights]), MPI.SUM)
+        sums, mass = values[:4], values[4]
+        direction = snes.getSolutionUpdate().norm() if it else 0.0
         self.record(
             {
                 "stage": self.stage,
                 "step": it,
-                "krylov": self.krylov if it else 0,
+                "krylov": self.form.iterations if it else 0,
                 "hjb": float(np.sqrt(sums[0])),
                 "fp": float(np.sqrt(sums[1])),
-                "du": float(np.sqrt(sums[2] / comm.size)),
-                "dm": float(np.sqrt(sums[3] / comm.size)),
-                "mass": float(sums[5]),
+                "du": float(np.sqrt(sums[2] / self.unknowns)),
+                "dm": float(np.sqrt(sums[3] / self.unknowns)),
+                "mass": float(mass),
                 "min_density": comm.allreduce(X[1].min(initial=np.inf), MPI.MIN),
-                "step_length": step,
+                "step_length": float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0,
             }
         )
         self.last = X
@@ -231,6 +229,11 @@ class SchurForm:
         for obj in (self.gmres, self.operator, self.y, self.rhs):
             obj.destroy()
 
+    @property
+    def iterations(self) -> int:
+        """Krylov iterations of the last Newton step."""
+        return self.gmres.getIterationNumber()
+
     def back_substitute(self, r_u, y):
         """(du, dm) from the reduced unknown."""
         dm = self.newton.sweeps.forward(y)
@@ -257,7 +260,6 @@ class SchurForm:
         self.gmres.solve(self.rhs, self.y)
         y = self.y.array_r.reshape(self.scale.shape) / self.scale
         x.array[:] = np.stack(self.back_substitute(r_u, y)).ravel()
-        newton.step, newton.krylov = x.norm(), self.gmres.getIterationNumber()
         ksp.setConvergedReason(self.gmres.getConvergedReason())
 
 
@@ -270,13 +272,15 @@ class TwoFieldForm:
         ksp.setType("fgmres")
         ksp.getPC().setType("python")
         ksp.getPC().setPythonContext(self)
-        ksp.setPostSolve(self._note)
+        self.ksp = ksp
 
     def free(self):  # PETSc calls a context's destroy(obj) itself: another name
         """Nothing of its own."""
 
-    def _note(self, ksp, b, x):
-        self.newton.step, self.newton.krylov = x.norm(), ksp.getIterationNumber()
+    @property
+    def iterations(self) -> int:
+        """Krylov iterations of the last Newton step."""
+        return self.ksp.getIterationNumber()
 
     def apply(self, pc, x, y):
         """Y = P^-1 x, called by PETSc."""
