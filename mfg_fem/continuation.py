@@ -110,7 +110,7 @@ class _Path:
                 elif theta == 0.0:
                     break
                 else:
-                    theta, step = reached, step / 2
+                    theta, step = reached, (theta - reached) / 2
                 theta = min(1.0, theta + step)
         self.set(1.0, 1.0)
         return replace(failed, reason=f"{failed.reason}; and no easier problem led to it")

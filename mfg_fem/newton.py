@@ -61,8 +61,10 @@ class Newton:
             "none" starts from the guess (or cold) and goes straight.
         krylov: "schur", "two-field", or "auto": Schur when the inner solves are exact.
         petsc_options: PETSc options without the prefix `mfg_`, such as
-            {"snes_monitor": None, "sweep_pc_type": "ilu"}; the command line
-            (`-mfg_snes_monitor`) wins over them.
+            {"snes_monitor": None}; the command line (`-mfg_snes_monitor`) wins over them.
+            Prefixes: `mfg_snes_` Newton, `mfg_schur_ksp_` the Krylov solver of the Schur form,
+            `mfg_ksp_` that of the two-field form, `mfg_sweep_` the solver of one time level
+            (`mfg_sweep_pc_type lu`).
     """
 
     rtol: float = 1e-8
@@ -129,7 +131,6 @@ class NewtonSolver:
             if form == "auto":
                 form = "schur" if self.sweeps.exact else "two-field"
             self.form = (SchurForm if form == "schur" else TwoFieldForm)(self)
-            self.snes.setFromOptions()
 
     def destroy(self):
         """Free PETSc's objects."""
@@ -148,6 +149,7 @@ class NewtonSolver:
         self.stage, self.last = stage, X
         with self.options():
             self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=max_it)
+            self.snes.setFromOptions()  # after our tolerances, so that the user's win
             self.vector.array[:] = X.ravel()
             self.snes.solve(None, self.vector)
         X = self.vector.array_r.reshape(self.system.shape).copy()

@@ -19,12 +19,10 @@ def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
     """
     limit = {1: np.inf, 2: 1e5, 3: 3e3}[dim]
     if nodes <= limit:
-        solver = "petsc" if ranks == 1 else "mumps"
-        return {
-            "sweep_ksp_type": "preonly",
-            "sweep_pc_type": "lu",
-            "sweep_pc_factor_mat_solver_type": solver,
-        }
+        direct = {"sweep_ksp_type": "preonly", "sweep_pc_type": "lu"}
+        if ranks > 1:  # with half as much room again as MUMPS itself estimates
+            direct |= {"sweep_pc_factor_mat_solver_type": "mumps", "sweep_mat_mumps_icntl_14": 50}
+        return direct
     pc = {"sweep_pc_type": "ilu"} if ranks == 1 else {"sweep_pc_type": "bjacobi"}
     return {"sweep_ksp_type": "bcgs", "sweep_ksp_rtol": 1e-3, "sweep_ksp_max_it": 100} | pc
 
