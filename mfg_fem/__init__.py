@@ -6,14 +6,35 @@ import petsc4py
 
 petsc4py.init(sys.argv)  # before any DOLFINx import, so that PETSc sees the command line
 
-from mfg_fem import hamiltonians  # noqa: E402
-from mfg_fem.boundary import Exit  # noqa: E402
-from mfg_fem.domain import Domain, box, read_mesh  # noqa: E402
-from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, ProblemError  # noqa: E402
-from mfg_fem.newton import Newton  # noqa: E402
-from mfg_fem.problem import MeanFieldControl, MeanFieldGame  # noqa: E402
-from mfg_fem.schemes import Galerkin, Monotone  # noqa: E402
-from mfg_fem.solution import Solution  # noqa: E402
-from mfg_fem.solver import solve  # noqa: E402
+# ruff: noqa: E402
+from mfg_fem import hamiltonians
+from mfg_fem.boundary import Exit
+from mfg_fem.domain import Domain, box, read_mesh
+from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, ProblemError
+from mfg_fem.newton import Newton
+from mfg_fem.problem import MeanFieldControl, MeanFieldGame
+from mfg_fem.schemes import Galerkin, Monotone
+from mfg_fem.solution import Solution
+from mfg_fem.solver import solve
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Domain",
+    "Exit",
+    "FileError",
+    "Galerkin",
+    "MFGError",
+    "MeanFieldControl",
+    "MeanFieldGame",
+    "MeshError",
+    "Monotone",
+    "Newton",
+    "NotConverged",
+    "ProblemError",
+    "Solution",
+    "box",
+    "hamiltonians",
+    "read_mesh",
+    "solve",
+]

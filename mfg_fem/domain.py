@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 from mpi4py import MPI
+
+import numpy as np
 
 import dolfinx
 import ufl
@@ -79,7 +80,8 @@ class Domain:
         self.facets(name)
         ds = ufl.Measure("ds", domain=self.mesh, subdomain_data=self.facet_tags)
         one = fem.Constant(self.mesh, 1.0)
-        return self.comm.allreduce(fem.assemble_scalar(fem.form(one * ds(self.names[name]))), MPI.SUM)
+        form = fem.form(one * ds(self.names[name]))
+        return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
 
     def volume(self) -> float:
         """Length, area or volume of the whole domain. Collective."""

@@ -119,7 +119,7 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
 
 
 def _cost_rate(problem: _MeanField, state: StepState):
-    """m (L + f) with the running cost of moving L = p.H_p - H, the Legendre transform of H."""
+    """Cost rate m (L + f), with L = p.H_p - H (Legendre) the running cost of moving."""
     x, m = problem.x, state.m
     p = ufl.variable(ufl.grad(state.u))
     H = problem.H(x, p, m)

@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
+
+import numpy as np
 
 from mfg_fem import petsc
 from mfg_fem.errors import ProblemError
@@ -199,7 +200,7 @@ class _Jacobian:
         self.newton = newton
 
     def mult(self, mat, x, y):
-        """Y = scale J x."""
+        """Multiply by scale J."""
         system = self.newton.system
         dX = x.array_r.reshape(system.shape)
         y.array[:] = (self.newton.scale * system.mult_jacobian(dX)).ravel()
@@ -285,7 +286,7 @@ class TwoFieldForm:
         return self.ksp.getIterationNumber()
 
     def apply(self, pc, x, y):
-        """Y = P^-1 x, called by PETSc."""
+        """Apply P^-1, called by PETSc."""
         newton = self.newton
         r_u, r_m = x.array_r.reshape(newton.system.shape) / newton.scale
         dm = newton.sweeps.forward(r_m)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
 from mpi4py import MPI
+
+import numpy as np
 
 import basix
 import ufl
@@ -14,7 +15,7 @@ from dolfinx import fem
 from mfg_fem._compat import evaluate
 from mfg_fem.boundary import Exit
 from mfg_fem.domain import Domain
-from mfg_fem.errors import MFGError, ProblemError, require, together
+from mfg_fem.errors import ProblemError, require, together
 
 NUMBER = (int, float, np.number)
 
@@ -200,8 +201,8 @@ def _check_values(problem: _MeanField):
     sample = _Sampler(mesh)
     (values,) = sample(m0)
     finite(comm, values, "initial_density(x)")
-    lowest, mass = (comm.allreduce(v, op) for v, op in ((values.min(initial=np.inf), MPI.MIN),
-                                                      (sample.integral(values), MPI.SUM)))
+    lowest = comm.allreduce(values.min(initial=np.inf), MPI.MIN)
+    mass = comm.allreduce(sample.integral(values), MPI.SUM)
     if lowest < 0:
         raise ProblemError(
             f"initial_density(x) is negative somewhere (minimum {lowest:.3g}); "
@@ -218,8 +219,11 @@ def _check_values(problem: _MeanField):
     finite(comm, values, "diffusion")
     D_values = values.reshape(-1, gdim, gdim)
     asymmetry = np.abs(D_values - D_values.transpose(0, 2, 1)).max(initial=0.0)
-    require(comm, asymmetry <= 1e-12 * np.abs(D_values).max(initial=0.0),
-            "diffusion must be a symmetric tensor.")
+    require(
+        comm,
+        asymmetry <= 1e-12 * np.abs(D_values).max(initial=0.0),
+        "diffusion must be a symmetric tensor.",
+    )
     smallest = np.linalg.eigvalsh(D_values).min(initial=np.inf)
     smallest = comm.allreduce(smallest, MPI.MIN)
     if not smallest > 0:
@@ -248,7 +252,8 @@ def _check_hamiltonian(problem, sample, H, p, m):
     for q in gradients:
         constant.value[...] = q
         at = f" at p = {np.round(q, 3).tolist()}"
-        for name, values in zip(("", "_p", "_pp", "_m"), evaluations := sample(*terms), strict=True):
+        evaluations = sample(*terms)
+        for name, values in zip(("", "_p", "_pp", "_m"), evaluations, strict=True):
             finite(comm, values, f"hamiltonian: H{name}", at)
         H_pp = evaluations[2].reshape(-1, len(q), len(q))
         H_pp = (H_pp + H_pp.transpose(0, 2, 1)) / 2
@@ -281,9 +286,8 @@ class _Sampler:
         cell = getattr(basix.CellType, mesh.topology.cell_name())
         self.points = basix.geometry(cell)
         one = fem.functionspace(mesh, ("DG", 0))
-        volumes = fem.assemble_vector(
-            fem.form(ufl.TestFunction(one) * ufl.dx)
-        ).array[: len(self.cells)]
+        volumes = fem.assemble_vector(fem.form(ufl.TestFunction(one) * ufl.dx)).array
+        volumes = volumes[: len(self.cells)]
         self.weights = np.repeat(volumes / len(self.points), len(self.points))
 
     def __call__(self, *terms) -> list[np.ndarray]:

@@ -10,9 +10,10 @@ given. With the pair (U, M) = (u^n, m^{n+1}), or both averages for the midpoint 
 
 from dataclasses import dataclass
 
-import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
+
+import numpy as np
 
 import ufl
 from dolfinx import fem, la
@@ -199,7 +200,7 @@ class SpaceTime:
             yield n
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
-        """hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""
+        """The hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""
         d, levels, R = self.discrete, self.levels(X), np.empty(self.shape)
         for n in self._visit(levels):
             R[0, n] = d.assemble_vector(d.hjb)

@@ -1,8 +1,9 @@
 """Linear sweeps through time: backward for the HJB block, forward for the Fokker-Planck block."""
 
-import numpy as np
 from mpi4py import MPI
 from petsc4py import PETSc
+
+import numpy as np
 
 from mfg_fem import petsc
 from mfg_fem.spacetime import SpaceTime
