@@ -1,0 +1,115 @@
+"""The fields of a solution one level at a time, and their way to rank 0 and back."""
+
+from mpi4py import MPI
+
+import numpy as np
+
+import ufl
+from dolfinx import fem, la
+
+from mfg_fem.functional import drift
+
+COINCIDE = 1e-9  # coordinates closer than this part of the domain's size are the same
+
+
+class Frames:
+    """Value function, density and velocity as nodal Functions of a given degree. Collective.
+
+    The velocity of a step is constant (P1) or linear (P2) on each cell; here it is averaged to the
+    vertices, weighted by volume (the L2 projection with lumped mass). Level n shows the velocity
+    of the step that begins there, the last level that of the last step.
+
+    Attributes:
+        value, density, velocity: the Functions that `show` fills.
+    """
+
+    def __init__(self, solution, degree: int):
+        self.solution, problem = solution, solution.problem
+        mesh = problem.domain.mesh
+        self._u, self._m = solution.value(0), solution.density(0)
+        V = fem.functionspace(mesh, ("Lagrange", degree))
+        W = fem.functionspace(mesh, ("Lagrange", degree, (problem.domain.dim,)))
+        self.value, self.density = fem.Function(V, name="value"), fem.Function(V, name="density")
+        self.velocity = fem.Function(W, name="velocity")
+
+        P1 = fem.functionspace(mesh, ("Lagrange", 1, (problem.domain.dim,)))
+        dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 2})
+        test = ufl.TestFunction(P1)
+        self._average = fem.Function(P1)
+        self._moments = fem.form(ufl.dot(drift(problem, self._u, self._m), test) * dx)
+        ones = fem.Constant(mesh, np.ones(problem.domain.dim))
+        self._weights = self._assemble(fem.form(ufl.dot(ones, test) * dx))
+
+    def show(self, n: int):
+        """Fill the Functions with level n; returns self. Collective."""
+        levels, steps = self.solution.levels, self.solution.steps
+        step = min(n, steps - 1)
+        self._fill(levels.u[step], levels.m[step + 1])
+        self._average.x.array[:] = self._assemble(self._moments) / self._weights
+        self.velocity.interpolate(self._average)
+        self._fill(levels.u[n], levels.m[n])
+        self.value.interpolate(self._u)
+        self.density.interpolate(self._m)
+        return self
+
+    def _fill(self, u: np.ndarray, m: np.ndarray):
+        for function, values in ((self._u, u), (self._m, m)):
+            function.x.array[: len(values)] = values
+            function.x.scatter_forward()
+
+    def _assemble(self, form: fem.Form) -> np.ndarray:
+        total = fem.Function(self._average.function_space).x
+        fem.assemble_vector(total.array, form)
+        total.scatter_reverse(la.InsertMode.add)
+        total.scatter_forward()
+        return total.array.copy()
+
+
+class Nodes:
+    """The nodes of a scalar space on rank 0, in an order that knows nothing of ranks. Collective.
+
+    Attributes:
+        x: coordinates of all nodes in that order, shape (nodes, d), on rank 0; None elsewhere.
+        number: place of each global dof in that order, on rank 0; None elsewhere.
+    """
+
+    def __init__(self, V: fem.FunctionSpace):
+        self.comm = V.mesh.comm
+        self.owned = V.dofmap.index_map.size_local
+        points = V.tabulate_dof_coordinates()[: self.owned, : V.mesh.geometry.dim]
+        self.x = self.number = None
+        parts = self.comm.gather(points)
+        if self.comm.rank == 0:
+            points = np.concatenate(parts)
+            self._order = _canonical_order(points)
+            self._counts = [len(part) for part in parts]
+            self.x = points[self._order]
+            self.number = np.empty_like(self._order)
+            self.number[self._order] = np.arange(len(points))
+
+    def gather(self, values: np.ndarray) -> np.ndarray | None:
+        """All values on rank 0 from each rank's owned ones (first axis: nodes). Collective."""
+        parts = self.comm.gather(np.ascontiguousarray(values[: self.owned]))
+        return np.concatenate(parts)[self._order] if self.comm.rank == 0 else None
+
+    def scatter(self, values: np.ndarray | None) -> np.ndarray:
+        """Owned values on each rank from all values on rank 0. Collective."""
+        owned = np.empty(self.owned)
+        if self.comm.rank == 0:
+            pieces = [np.ascontiguousarray(values[self.number]), self._counts, None, MPI.DOUBLE]
+            self.comm.Scatterv(pieces, owned)
+        else:
+            self.comm.Scatterv(None, owned)
+        return owned
+
+
+def _canonical_order(x: np.ndarray) -> np.ndarray:
+    """Lexicographic order in which coordinates that differ by round-off count as equal."""
+    size = np.ptp(x, axis=0).max()
+    keys = []
+    for column in x.T:
+        order = np.argsort(column, kind="stable")
+        rank = np.empty(len(column), dtype=np.int64)
+        rank[order] = np.cumsum(np.diff(column[order], prepend=column[order[0]]) > COINCIDE * size)
+        keys.append(rank)
+    return np.lexsort(keys[::-1])
