@@ -4,7 +4,20 @@ import sys
 
 import petsc4py
 
-petsc4py.init(sys.argv)  # before any DOLFINx import, so that PETSc sees the command line
+
+def _petsc_arguments(argv: list[str]) -> list[str]:
+    """PETSc's part of a command line: -name_with_underscore [value]; it warns of all others."""
+    kept, keep = argv[:1], False
+    for word in argv[1:]:
+        is_option = word.startswith("-") and not word[1:2].isdigit()
+        keep = ("_" in word and not word.startswith("--")) if is_option else keep
+        if keep:
+            kept.append(word)
+    return kept
+
+
+# Before any DOLFINx import, so that PETSc sees the command line.
+petsc4py.init(_petsc_arguments(sys.argv))
 
 # ruff: noqa: E402
 from mfg_fem import hamiltonians
