@@ -1,0 +1,98 @@
+"""Values at arbitrary points: a copy of a P1 mesh on every rank, and a vectorised search in it.
+
+Flows and networks evaluate fields at points that lie anywhere, thousands at a time. The copy costs
+memory on every rank (about 150 bytes a triangle), which is the price of no communication in the
+search; meshes for which that is too much are not what this is for.
+"""
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from dolfinx import fem
+
+MAX_WALK = 200  # cells a search may cross before it falls back on the nearest cell's centre
+
+
+class Replica:
+    """The mesh of a P1 space, whole on every rank, nodes numbered by global dofs. Collective.
+
+    Attributes:
+        x: coordinates of the nodes, shape (nodes, d).
+        cells: nodes of each cell, shape (cells, d + 1).
+        gradients: gradients of the barycentric coordinates, shape (cells, d + 1, d).
+        owned: slice of the nodes that this rank owns.
+    """
+
+    def __init__(self, V: fem.FunctionSpace):
+        comm, index_map, d = V.mesh.comm, V.dofmap.index_map, V.mesh.geometry.dim
+        tdim = V.mesh.topology.dim
+        local_cells = V.dofmap.list[: V.mesh.topology.index_map(tdim).size_local]
+        cells = index_map.local_to_global(local_cells.ravel().astype(np.int32))
+        points = V.tabulate_dof_coordinates()[: index_map.size_local, :d]
+        self.comm = comm
+        self.x = np.concatenate(comm.allgather(points))
+        self.cells = np.concatenate(comm.allgather(cells.reshape(-1, d + 1)))
+        self.owned = slice(*index_map.local_range)
+        corners = self.x[self.cells]
+        edges = (corners[:, 1:] - corners[:, :1]).transpose(0, 2, 1)
+        inverse = np.linalg.inv(edges)
+        self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
+        self._first_corner = corners[:, 0]
+        self._neighbours = _neighbours(self.cells)
+        self._tree = cKDTree(corners.mean(axis=1))
+
+    def gather(self, owned_values: np.ndarray) -> np.ndarray:
+        """Values at all nodes from each rank's owned ones (first axis: nodes). Collective."""
+        return np.concatenate(self.comm.allgather(owned_values))
+
+    def locate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Cell, barycentric coordinates and whether inside, shapes (n,), (n, d + 1), (n,).
+
+        A point outside takes a cell at the boundary near it; some of its coordinates there are
+        negative, and `clip` makes it a point of that cell.
+        """
+        points = np.asarray(points, dtype=float)
+        cell = self._tree.query(points)[1]
+        weights = self._barycentric(cell, points)
+        inside = weights.min(axis=1) >= -1e-12
+        walking = np.flatnonzero(~inside)
+        for _ in range(MAX_WALK):
+            if not len(walking):
+                break
+            step = self._neighbours[cell[walking], weights[walking].argmin(axis=1)]
+            walking, step = walking[step >= 0], step[step >= 0]  # the others are at the boundary
+            cell[walking] = step
+            weights[walking] = self._barycentric(step, points[walking])
+            arrived = weights[walking].min(axis=1) >= -1e-12
+            inside[walking[arrived]] = True
+            walking = walking[~arrived]
+        return cell, weights, inside
+
+    def interpolate(self, points: np.ndarray, nodal: np.ndarray) -> np.ndarray:
+        """P1 interpolation of nodal values, shape (nodes, ...), at points: shape (n, ...)."""
+        cell, weights, _ = self.locate(points)
+        return np.einsum("ni,ni...->n...", clip(weights), nodal[self.cells[cell]])
+
+    def _barycentric(self, cell, points):
+        weights = np.einsum("nid,nd->ni", self.gradients[cell], points - self._first_corner[cell])
+        weights[:, 0] += 1.0
+        return weights
+
+
+def clip(weights: np.ndarray) -> np.ndarray:
+    """Barycentric coordinates of a point in the cell: negative ones dropped, the sum one."""
+    weights = np.maximum(weights, 0.0)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _neighbours(cells: np.ndarray) -> np.ndarray:
+    """Cell across the facet opposite to each corner, -1 at the boundary: shape (cells, d + 1)."""
+    n, corners = cells.shape
+    facets = np.stack([np.delete(cells, i, axis=1) for i in range(corners)], axis=1)
+    facets = np.sort(facets.reshape(n * corners, -1), axis=1)
+    order = np.lexsort(facets.T)
+    same = (facets[order[1:]] == facets[order[:-1]]).all(axis=1)
+    one, other = order[:-1][same], order[1:][same]
+    result = np.full(n * corners, -1, dtype=np.int64)
+    result[one], result[other] = other // corners, one // corners
+    return result.reshape(n, corners)
