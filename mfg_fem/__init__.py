@@ -7,7 +7,7 @@ import petsc4py
 
 def _petsc_arguments(argv: list[str]) -> list[str]:
     """PETSc's part of a command line: -name_with_underscore [value]; it warns of all others."""
-    kept, keep = argv[:1], False
+    kept, keep = ["mfg_fem"], False
     for word in argv[1:]:
         is_option = word.startswith("-") and not word[1:2].isdigit()
         keep = ("_" in word and not word.startswith("--")) if is_option else keep
