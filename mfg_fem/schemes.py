@@ -40,10 +40,13 @@ class Monotone:
             gamma_E = smax( g_i.D g_j + smax(H_p(x_j).g_i, H_p(x_i).g_j)/(d+1),  0 ),
 
         where H_p is taken at the vertex that multiplies it, as the vertex rule does, and
-        smax >= max is smooth, with a width of 2 % of |D||g_i||g_j|, so that Newton converges.
+        smax >= max is smooth, so that Newton converges, with a width of 0.1 |D||g|/L, L the size
+        of the domain: relative to |D||g|^2 it vanishes with h, or the scheme would solve for
+        another diffusion wherever an edge faces a right angle.
         """
         mesh = w.function_space.mesh
         d = mesh.geometry.dim
+        L = fem.Constant(mesh, problem.domain.volume() ** (1 / d))
         J, K = ufl.Jacobian(mesh), ufl.JacobianInverse(mesh)
         X = np.vstack([np.zeros(d), np.eye(d)])  # reference vertices
         middle = np.full(d, 1 / (d + 1))
@@ -58,7 +61,7 @@ class Monotone:
         size = ufl.tr(D) / d
         gamma_tt = []
         for i, j in combinations(range(d + 1), 2):
-            width = 0.02 * size * ufl.sqrt(ufl.dot(g[i], g[i]) * ufl.dot(g[j], g[j]))
+            width = 0.05 * size / L * sum(ufl.sqrt(ufl.dot(g[k], g[k])) for k in (i, j))
             transport = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
             gamma = _smax(ufl.dot(g[i], D * g[j]) + transport, 0, width)
             t = J * ufl.as_vector((X[j] - X[i]).tolist())
