@@ -20,7 +20,7 @@ def _petsc_arguments(argv: list[str]) -> list[str]:
 petsc4py.init(_petsc_arguments(sys.argv))
 
 # ruff: noqa: E402
-from mfg_fem import hamiltonians
+from mfg_fem import hamiltonians, plots
 from mfg_fem.boundary import Exit
 from mfg_fem.domain import Domain, box, read_mesh
 from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, ProblemError
@@ -48,6 +48,7 @@ __all__ = [
     "Solution",
     "box",
     "hamiltonians",
+    "plots",
     "read_mesh",
     "solve",
 ]

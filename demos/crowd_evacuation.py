@@ -1,0 +1,147 @@
+# # A crowd leaves a hall
+#
+# Everybody in a hall walks to an exit, minds the crowd on the way, and knows that all the others
+# do the same: a mean-field game. A player who walks with velocity $a$ where the density is $m$ pays
+#
+# $$ \frac12 + \frac{(1 + \alpha m)^\beta |a|^2}{2 v_0^2} + \delta m $$
+#
+# per second: for the time, for the effort, which grows with the crowd, and for discomfort. Alone,
+# one walks at $v_0$ and pays 1 per second, so that the value function $u$ is about *the seconds to
+# an exit*. The Hamiltonian is $H = v_0^2 |p|^2 / (2 (1 + \alpha m)^\beta)$ and the velocity $-H_p$;
+# while $u$ hardly changes in time, $H$ equals the running cost and the speed is about
+#
+# $$ v(m) = v_0 (1 + \alpha m)^{-\beta/2}, \qquad v_0 = 1.34, \; \alpha = 0.42, \; \beta = 3, $$
+#
+# 0.79, 0.54, 0.31 m/s at 1, 2, 4 people/m². Weidmann (1993) measured 1.06, 0.61, 0.16. The flow
+# $m v$ is at most 1.23 people/(m s), his capacity, and it grows with $m$ up to $2/\alpha = 4.8$
+# people/m²: exactly where the game is known to have one solution (Lions' condition). Congestion of
+# this kind for crowds: Lachapelle and Wolfram (2011); a crowd as a continuum: Hughes (2002).
+#
+# **What this model cannot see.** People are a smooth density. Nobody pushes or arches across a
+# door, so there is no clogging and no faster-is-slower (Helbing, Farkas, Vicsek 2000), and through
+# a door narrower than a few people more may pass than can: the flow is printed beside the published
+# capacity for that reason. Players also foresee the crowd; those in smoke or panic do not.
+#
+# Run `python3 demos/crowd_evacuation.py --help` for a floor plan of your own.
+
+import argparse
+import json
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+import ufl
+
+import mfg_fem as mfg
+
+FREE_SPEED, ALPHA, BETA = 1.34, 0.42, 3.0  # m/s, m²/person, 1
+DISCOMFORT = 0.05  # a second walked among 20 people/m² costs twice
+STRANDED = 30.0  # still being inside at the end costs as much as walking for 30 s
+CAPACITY = 1.3  # people per metre of door and second (Weidmann 1993)
+MESH = Path(__file__).parents[1] / "meshes" / "hall.msh"
+GROUPS = [(8.0, 9.0, 2.2, 1.0), (20.0, 9.2, 2.0, 0.6)]  # x, y, radius in m; weight
+
+
+def crowd_in(x, groups):
+    """Gaussian groups of people, or an even crowd where there are none."""
+    if not groups:
+        return 1.0
+    squares = [((x[0] - a) ** 2 + (x[1] - b) ** 2) / r**2 for a, b, r, _ in groups]
+    return sum(g[3] / g[2] ** 2 * ufl.exp(-s / 2) for g, s in zip(groups, squares, strict=True))
+
+
+def evacuation(kind, domain, people=80.0, diffusion=0.08, horizon=60.0, groups=GROUPS):
+    """The game (or the control: `kind`) of leaving by every boundary named "...exit..."."""
+    exits = [name for name in domain.names if "exit" in name.lower()]
+    if not exits:
+        names = ", ".join(domain.names) or "none"
+        raise mfg.MeshError(f"No boundary of the mesh has 'exit' in its name. Names: {names}.")
+    return kind(
+        domain,
+        horizon=horizon,
+        diffusion=diffusion,
+        hamiltonian=lambda x, p, m: FREE_SPEED**2 * ufl.dot(p, p) / (2 * (1 + ALPHA * m) ** BETA),
+        running_cost=lambda x, t, m: 0.5 + DISCOMFORT * m,
+        terminal_cost=lambda x, m: STRANDED,
+        initial_density=lambda x: crowd_in(x, groups),
+        population=people,
+        boundary={name: mfg.Exit(cost=0.0) for name in exits},
+    )
+
+
+def numbers(solution):
+    """What an engineer would quote; times are interpolated, None if not reached."""
+    gone, comm = sum(solution.gone.values()), solution.problem.domain.comm
+    reached = {
+        f"T{q:g} [s]": float(np.interp(q / 100 * gone_of, gone, solution.times))
+        if gone[-1] >= q / 100 * gone_of
+        else None
+        for q in (50, 90, 99)
+        for gone_of in [solution.masses[0]]
+    }
+    dt = solution.times[1]
+    flows = {
+        name: float(np.diff(people).max() / dt / solution.problem.domain.measure(name))
+        for name, people in solution.gone.items()
+    }
+    return {
+        "people through": {name: float(people[-1]) for name, people in solution.gone.items()},
+        "people inside at the end": float(solution.masses[-1]),
+        **reached,
+        "largest density [1/m2]": comm.allreduce(float(solution.levels.m.max()), MPI.MAX),
+        "largest flow [1/(m s)]": flows,
+    }
+
+
+def arguments():
+    """The command line; options of PETSc, -mfg_..., go to the solver."""
+    parser = argparse.ArgumentParser(description="Evacuate a hall: a mean-field game.")
+    parser.add_argument("--mesh", default=MESH, help="gmsh file, lengths in metres")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--people", type=float, default=80.0)
+    parser.add_argument("--diffusion", type=float, default=0.08, help="m²/s")
+    parser.add_argument("--horizon", type=float, default=60.0, help="s")
+    parser.add_argument(
+        "--group", type=float, nargs=4, action="append", metavar=("X", "Y", "RADIUS", "WEIGHT"),
+        help="where people are; may be repeated (default: evenly spread in a mesh of yours)",
+    )  # fmt: skip
+    parser.add_argument("--out", default="results/crowd_evacuation", type=Path)
+    options, others = parser.parse_known_args()
+    wrong = [word for word in others if word.startswith("-") and not word.startswith("-mfg_")]
+    if wrong:
+        parser.error(f"unknown: {' '.join(wrong)} (PETSc options for the solver begin with -mfg_)")
+    return options
+
+
+def main():
+    """Solve, print, draw."""
+    options = arguments()
+    groups = options.group or (GROUPS if Path(options.mesh) == MESH else [])
+    hall = mfg.read_mesh(options.mesh, MPI.COMM_WORLD)
+    o = options
+    game = evacuation(mfg.MeanFieldGame, hall, o.people, o.diffusion, o.horizon, groups)
+    solution = mfg.solve(game, steps=options.steps)
+
+    found = numbers(solution)
+    if hall.comm.rank == 0:
+        print(solution.report)
+        for key, value in found.items():
+            print(f"{key}: {f'not reached in {game.horizon:g} s' if value is None else value}")
+        print(f"published capacity of a door: about {CAPACITY} people/(m s)")
+        options.out.mkdir(parents=True, exist_ok=True)
+        (options.out / "numbers.json").write_text(json.dumps(found, indent=2))
+
+    out = options.out
+    end = found["T99 [s]"] or game.horizon
+    mfg.plots.plot_density(solution, out / "density.png", t=np.linspace(0, end, 6))
+    mfg.plots.plot_value(solution, out / "value.png", label="cost to an exit, about seconds")
+    mfg.plots.plot_exits(solution, out / "exits.png", capacity=CAPACITY)
+    mfg.plots.animate(solution, out / "crowd.gif", until=end, fps=8)
+    solution.write(out / "crowd.bp")
+    solution.save(out / "crowd.npz")
+
+
+if __name__ == "__main__":
+    main()

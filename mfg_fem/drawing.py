@@ -1,0 +1,286 @@
+"""How pictures are drawn, by matplotlib on one rank: floor plans, fields on them, curves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mfg_fem.scene import Plan, Snapshot
+
+TEXT = 8  # points: what a journal prints in a figure of the width of a page
+WIDTH = 7.0  # inches
+WALL, FILL, EXIT, FLOW = "black", "0.55", "#00a0b0", "0.25"
+STYLE = {
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "mathtext.default": "regular",
+    "pdf.fonttype": 42,
+}
+
+
+@dataclass(frozen=True)
+class Units:
+    """The names of the units, and of the density's, on a domain of this dimension."""
+
+    length: str
+    time: str
+    dim: int
+
+    @property
+    def density(self) -> str:
+        """Players per length, area or volume."""
+        return f"1/{self.length}" + ("" if self.dim == 1 else f"$^{self.dim}$")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What the colours of a picture show.
+
+    Attributes:
+        of: the values in a Snapshot.
+        label: for the colour bar.
+        colours: matplotlib's name of a colour map that is also ordered in grey.
+        signed: whether zero is in the middle of the colours.
+        from_zero: whether the colours begin at zero.
+        isolines: None, or their spacing, 0 for a round one.
+        streamlines: whether to draw where people walk.
+    """
+
+    of: Callable[[Snapshot], np.ndarray]
+    label: str
+    colours: str
+    signed: bool = False
+    from_zero: bool = False
+    isolines: float | None = None
+    streamlines: bool = False
+
+
+def density(units: Units, streamlines: bool) -> Quantity:
+    """The density, dark where it is crowded."""
+    label = f"density [{units.density}]"
+    return Quantity(lambda s: s.density, label, "magma_r", from_zero=True, streamlines=streamlines)
+
+
+def value(label: str, spacing: float | None) -> Quantity:
+    """The value function with isolines."""
+    return Quantity(lambda s: s.value, label, "viridis", isolines=spacing or 0.0)
+
+
+def signed(label: str) -> Quantity:
+    """A difference of densities."""
+    return Quantity(lambda s: s.density, label, "RdBu_r", signed=True)
+
+
+def difference(one: Snapshot | None, other: Snapshot | None) -> Snapshot | None:
+    """The density of one minus that of the other."""
+    return None if one is None else replace(one, density=one.density - other.density)
+
+
+def panels(plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, top=None):
+    """A figure with one panel for each time and one scale of colours; 1D: lines in one panel.
+
+    Args:
+        plan: where.
+        shots: what, in the order of time.
+        quantity: which field, and how.
+        units: for the axes.
+        top: the end of the scale, by default the largest value shown.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        if plan.x.shape[1] == 1:
+            return _lines(plan, shots, quantity, units, top)
+        return _panels(plan, shots, quantity, units, top)
+
+
+def _limits(shots, quantity: Quantity, top) -> tuple[float, float]:
+    values = [quantity.of(shot) for shot in shots]
+    high = max(v.max() for v in values) if top is None else top
+    low = 0.0 if quantity.from_zero else min(v.min() for v in values)
+    if quantity.signed:
+        high = max(high, -low, 1e-300)
+        low = -high
+    return low, max(high, low + 1e-300)
+
+
+def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
+    from matplotlib.figure import Figure
+    from matplotlib.tri import Triangulation
+
+    low, high = plan.x.min(axis=0), plan.x.max(axis=0)
+    margin = 0.03 * (high - low).max()
+    low, high = low - margin, high + margin
+    aspect = (high - low)[1] / (high - low)[0]
+    columns = min(len(shots), 1 if aspect < 0.3 else 2 if aspect < 0.8 else 3)
+    rows = -(-len(shots) // columns)
+    panel = (WIDTH - 1.2) / columns
+    figure = Figure((WIDTH, rows * (panel * aspect + 0.2) + 0.45), layout="constrained")
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    mesh = Triangulation(*plan.x.T, plan.cells)
+    limits = _limits(shots, quantity, top)
+    for ax in axes.flat[len(shots) :]:
+        ax.set_axis_off()
+    for k, (ax, shot) in enumerate(zip(axes.flat, shots, strict=False)):
+        field = quantity.of(shot)
+        colours = ax.tripcolor(
+            mesh,
+            field,
+            shading="gouraud",
+            cmap=quantity.colours,
+            vmin=limits[0],
+            vmax=limits[1],
+            rasterized=True,
+            zorder=1,
+        )
+        if quantity.isolines is not None:
+            _isolines(ax, mesh, field, quantity.isolines)
+        if quantity.streamlines:
+            _streamlines(ax, mesh, shot)
+        draw_plan(ax, plan, mesh, names=k == 0)
+        height = "" if plan.height is None else f",  z = {plan.height:g} {units.length}"
+        ax.set_title(f"t = {shot.time:.3g} {units.time}{height}", loc="left", pad=3)
+        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+        if k + columns >= len(shots):
+            ax.set_xlabel(f"x [{units.length}]")
+            ax.tick_params(labelbottom=True)
+        if k % columns == 0:
+            ax.set_ylabel(f"y [{units.length}]")
+    bar = figure.colorbar(colours, ax=axes, label=quantity.label, aspect=30, pad=0.015)
+    bar.outline.set_linewidth(0.6)
+    return figure
+
+
+def draw_plan(ax, plan: Plan, mesh, names: bool):
+    """Walls thick, what stands in the way filled, exits in a colour of their own with names."""
+    from matplotlib.collections import LineCollection, PolyCollection
+
+    ax.add_collection(PolyCollection(plan.loops(), facecolors=FILL, edgecolors="none", zorder=0))
+    style = {"capstyle": "projecting", "zorder": 4}
+    ax.add_collection(LineCollection(plan.x[plan.walls], colors=WALL, linewidths=1.4, **style))
+    style = {"capstyle": "butt", "zorder": 5}
+    inside = mesh.get_trifinder()
+    for name, pieces in plan.exits.items():
+        if not len(pieces):
+            continue
+        ends = plan.x[pieces]
+        ax.add_collection(LineCollection(ends, colors=EXIT, linewidths=3.0, **style))
+        if names:
+            tangent = ends[0, 1] - ends[0, 0]
+            normal = np.array([tangent[1], -tangent[0]]) / np.linalg.norm(tangent)
+            probe = ends[0].mean(axis=0) + 0.01 * np.linalg.norm(tangent) * normal
+            inward = normal if inside(*probe) >= 0 else -normal
+            _name_exit(ax, name, ends.mean(axis=(0, 1)), inward)
+
+
+def _name_exit(ax, name: str, at: np.ndarray, inward: np.ndarray):
+    """Write the name inside, beside the exit, on a ground that keeps it readable."""
+    sideways = abs(inward[0]) > abs(inward[1])
+    ax.annotate(
+        name,
+        at,
+        xytext=9 * inward,
+        textcoords="offset points",
+        ha=("left" if inward[0] > 0 else "right") if sideways else "center",
+        va="center" if sideways else ("bottom" if inward[1] > 0 else "top"),
+        bbox={"facecolor": "white", "edgecolor": EXIT, "linewidth": 0.6, "pad": 1.5},
+        zorder=6,
+    )
+
+
+def _isolines(ax, mesh, field: np.ndarray, spacing: float):
+    from matplotlib.ticker import MaxNLocator
+
+    if spacing:
+        levels = np.arange(np.ceil(field.min() / spacing), field.max() / spacing + 1) * spacing
+    else:
+        levels = MaxNLocator(10).tick_values(field.min(), field.max())
+    levels = [level for level in levels if field.min() < level < field.max()]
+    if levels:
+        lines = ax.tricontour(mesh, field, levels, colors="white", linewidths=0.7, zorder=2)
+        ax.clabel(lines, fmt="%g", fontsize=TEXT - 1, inline_spacing=2)
+
+
+def _streamlines(ax, mesh, shot: Snapshot, points: int = 160):
+    """Streamlines where there are people, on a regular grid."""
+    from matplotlib.tri import LinearTriInterpolator
+
+    x = [np.linspace(v.min(), v.max(), points) for v in (mesh.x, mesh.y)]
+    X, Y = np.meshgrid(*x)
+    there = LinearTriInterpolator(mesh, shot.density)(X, Y)
+    nobody = np.ma.getmaskarray(there) | (there.filled(0.0) < 0.02 * shot.density.max())
+    if nobody.all():
+        return
+    U, V = (np.ma.array(LinearTriInterpolator(mesh, v)(X, Y), mask=nobody) for v in shot.velocity.T)
+    if not max(abs(U).max(), abs(V).max()) > 0:
+        return
+    lines = ax.streamplot(
+        *x, U, V, density=0.9, color=FLOW, linewidth=0.5, arrowsize=0.5, minlength=0.06, zorder=3
+    )
+    lines.arrows.set_zorder(3)
+
+
+def _lines(plan: Plan, shots, quantity: Quantity, units: Units, top):
+    """A field on an interval: one line for each time, early ones dark."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure((WIDTH * 0.6, WIDTH * 0.4), layout="constrained")
+    ax = figure.subplots()
+    order = np.argsort(plan.x[:, 0])
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(shots)))
+    styles = ("-", "--", "-.", ":")
+    for k, (shot, colour) in enumerate(zip(shots, colours, strict=True)):
+        label = f"t = {shot.time:.3g} {units.time}"
+        line = {"color": colour, "linestyle": styles[k % 4], "label": label}
+        ax.plot(plan.x[order, 0], quantity.of(shot)[order], **line)
+    for name, points in plan.exits.items():
+        for position in plan.x[points.ravel(), 0]:
+            ax.axvline(position, color=EXIT, linewidth=3.0, zorder=0)
+            middle = plan.x[:, 0].mean()
+            ax.annotate(
+                name,
+                (position, 0.95),
+                xycoords=("data", "axes fraction"),
+                xytext=(5 if position < middle else -5, 0),
+                textcoords="offset points",
+                ha="left" if position < middle else "right",
+                va="top",
+            )
+    low, high = _limits(shots, quantity, top)
+    ax.set(xlabel=f"x [{units.length}]", ylabel=quantity.label)
+    ax.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def exits(times: np.ndarray, gone: dict, limits: dict, units: Units):
+    """Two panels: people gone through each exit, and people who leave per unit of time."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 2.6), layout="constrained")
+        total, rate = figure.subplots(1, 2)
+        colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.7, len(gone)))
+        for k, (name, people) in enumerate(gone.items()):
+            line = {"color": colours[k], "linestyle": ("-", "--", "-.", ":")[k % 4]}
+            total.plot(times, people, label=name, **line)
+            rate.stairs(np.diff(people) / np.diff(times), times, baseline=None, label=name, **line)
+            if name in limits:
+                label = f"capacity of {name}"
+                rate.axhline(limits[name], linewidth=0.7, label=label, **line)
+        if len(gone) > 1:
+            total.plot(times, sum(gone.values()), color="black", linewidth=0.8, label="together")
+        total.set(ylabel="people gone")
+        rate.set(ylabel=f"people per {units.time}")
+        for ax in (total, rate):
+            ax.set(xlabel=f"t [{units.time}]", xlim=(times[0], times[-1]))
+            ax.set_ylim(bottom=0.0)
+            ax.spines[["top", "right"]].set_visible(False)
+            ax.legend(frameon=False)
+        return figure

@@ -1,0 +1,227 @@
+"""Figures and animations of a solution, by matplotlib. Every function is collective.
+
+Rank 0 draws and writes; an error there is raised on every rank. The suffix of the path chooses the
+format: .png, .pdf, .svg. Units are words for the axes: nothing is converted.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+from mfg_fem import drawing
+from mfg_fem.drawing import Units
+from mfg_fem.errors import FileError, ProblemError, together
+from mfg_fem.files import on_root, replacing
+from mfg_fem.film import Film
+from mfg_fem.output import chosen_levels
+from mfg_fem.scene import Scene
+
+__all__ = ["animate", "plot_density", "plot_difference", "plot_exits", "plot_value"]
+
+
+def plot_density(
+    solution,
+    path: str | Path,
+    *,
+    t: float | Sequence[float] | None = None,
+    streamlines: bool = True,
+    length: str = "m",
+    time: str = "s",
+    height: float | None = None,
+    dpi: int = 200,
+):
+    """Draw the density at several times, one panel each with one scale of colours.
+
+    Args:
+        solution: what to draw.
+        path: the picture file.
+        t: the time or times to show (the nearest levels); by default six, up to the time at which
+            99 % have left.
+        streamlines: draw where people walk, where there are any (2D, and cuts through 3D).
+        length, time: names of the units.
+        height: where to cut a 3D domain, half way up by default.
+        dpi: dots per inch of a .png.
+
+    In 1D the times are lines over x in one panel.
+    """
+    levels, units = _levels(solution, t), Units(length, time, solution.problem.domain.dim)
+    quantity = drawing.density(units, streamlines)
+    _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
+
+
+def plot_value(
+    solution,
+    path: str | Path,
+    *,
+    t: float | Sequence[float] = 0.0,
+    label: str = "value function: cost still to come",
+    spacing: float | None = None,
+    length: str = "m",
+    time: str = "s",
+    height: float | None = None,
+    dpi: int = 200,
+):
+    """Draw the value function with its isolines, on which the cost still to come is the same.
+
+    Args:
+        solution, path, t, length, time, height, dpi: as for plot_density; by default t = 0.
+        label: what the value function means, with its unit, for the colour bar.
+        spacing: difference between isolines, a round number by default.
+    """
+    levels, units = _levels(solution, t), Units(length, time, solution.problem.domain.dim)
+    quantity = drawing.value(label, spacing)
+    _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
+
+
+def plot_difference(
+    one,
+    other,
+    path: str | Path,
+    *,
+    t: float | Sequence[float] | None = None,
+    label: str = "difference of the densities",
+    length: str = "m",
+    time: str = "s",
+    height: float | None = None,
+    dpi: int = 200,
+):
+    """Draw the density of `one` minus that of `other`, on the same mesh and the same times.
+
+    Args:
+        one, other: two solutions.
+        path, t, length, time, height, dpi: as for plot_density.
+        label: the names of the two, for the colour bar; the unit is added.
+    """
+    if one.problem.domain is not other.problem.domain or one.steps != other.steps:
+        raise ProblemError("plot_difference takes two solutions on one Domain and the same steps.")
+    levels, units = _levels(one, t), Units(length, time, one.problem.domain.dim)
+    quantity = drawing.signed(f"{label} [{units.density}]")
+    draw = lambda *a: drawing.panels(*a, quantity, units)  # noqa: E731
+    _draw(one, path, levels, height, dpi, draw, minus=other)
+
+
+def plot_exits(
+    solution,
+    path: str | Path,
+    *,
+    capacity: float | None = None,
+    length: str = "m",
+    time: str = "s",
+    dpi: int = 200,
+):
+    """Draw the people who have left through each exit, and how many leave per unit of time.
+
+    Args:
+        solution, path, length, time, dpi: as for plot_density.
+        capacity: people that a door passes per unit of its width and of time, drawn for each
+            exit beside what the solution passes.
+    """
+    if not solution.gone:
+        raise ProblemError("plot_exits: the problem has no exits.")
+    domain = solution.problem.domain
+    limits = {}
+    if capacity is not None:
+        limits = {name: capacity * domain.measure(name) for name in solution.gone}
+    _write(
+        domain.comm,
+        path,
+        lambda: drawing.exits(
+            solution.times, solution.gone, limits, Units(length, time, domain.dim)
+        ),
+        dpi,
+    )
+
+
+def animate(
+    solution,
+    path: str | Path,
+    *,
+    every: int = 1,
+    fps: float = 10.0,
+    until: float | None = None,
+    streamlines: bool = False,
+    length: str = "m",
+    time: str = "s",
+    height: float | None = None,
+    dpi: int = 110,
+):
+    """Film the density: a .gif (by Pillow) or an .mp4 (by ffmpeg, which must be on PATH).
+
+    Args:
+        solution, streamlines, length, time, height, dpi: as for plot_density.
+        path: the film.
+        every: show every so many levels.
+        fps: frames per second.
+        until: last time to show, by default the horizon.
+    """
+    path, comm = Path(path), solution.problem.domain.comm
+    if path.suffix not in (".gif", ".mp4"):
+        raise FileError(f"{path}: films end in .gif or .mp4, not {path.suffix!r}.")
+    _require_matplotlib(comm)
+    last = solution.steps if until is None else _nearest(solution, until)
+    levels = [n for n in chosen_levels(solution.steps, every) if n <= last]
+    units = Units(length, time, solution.problem.domain.dim)
+    quantity = drawing.density(units, streamlines)
+    top = comm.allreduce(float(solution.levels.m[levels].max(initial=0.0)), MPI.MAX)
+    scene, context = Scene(solution, height), f"{path} cannot be filmed"
+
+    def draw(film, shot):
+        film.add(drawing.panels(scene.plan, [shot], quantity, units, top), dpi)
+
+    with replacing(comm, path) as temporary:
+        film = on_root(comm, context, lambda: Film(temporary, fps))
+        for count, n in enumerate(levels, start=1):
+            shot = scene.at(n)
+            on_root(comm, context, lambda s=shot: draw(film, s))
+            if comm.rank == 0 and sys.stderr.isatty():
+                end = "\n" if count == len(levels) else ""
+                print(f"\r{path}: frame {count} of {len(levels)}", end=end, file=sys.stderr)
+        on_root(comm, context, lambda: film.close())
+
+
+def _draw(solution, path, levels, height, dpi, draw, minus=None):
+    """Gather what `draw(plan, snapshots)` needs and write the figure it returns. Collective."""
+    comm = solution.problem.domain.comm
+    _require_matplotlib(comm)
+    scene = Scene(solution, height)
+    shots = [scene.at(n) for n in levels]
+    if minus is not None:
+        others = Scene(minus, height)
+        shots = [drawing.difference(a, others.at(n)) for a, n in zip(shots, levels, strict=True)]
+    _write(comm, path, lambda: draw(scene.plan, shots), dpi)
+
+
+def _write(comm, path: str | Path, draw, dpi: int):
+    """Write the figure that draw() returns on rank 0. Collective."""
+    _require_matplotlib(comm)
+    path = Path(path)
+    context = f"{path} cannot be drawn"
+    with replacing(comm, path) as temporary:
+        on_root(comm, context, lambda: draw().savefig(temporary, dpi=dpi))
+
+
+def _require_matplotlib(comm):
+    with together(comm, FileError, 'Pictures need matplotlib (the extra "plot")'):
+        import matplotlib  # noqa: F401
+
+
+def _levels(solution, t) -> list[int]:
+    """Levels nearest to the times t; by default six until 99 % have left."""
+    if t is None:
+        left = sum(solution.gone.values()) if solution.gone else np.zeros(solution.steps + 1)
+        end = solution.times[-1]
+        if left[-1] > 0:
+            end = np.interp(0.99 * left[-1], left, solution.times)
+        t = np.linspace(0.0, end, 6)
+    times = np.atleast_1d(np.asarray(t, dtype=float))
+    return list(dict.fromkeys(_nearest(solution, moment) for moment in times))
+
+
+def _nearest(solution, t: float) -> int:
+    if not 0 <= t <= solution.times[-1] * (1 + 1e-12):
+        raise ProblemError(f"t = {t:g} is not between 0 and {solution.times[-1]:g}.")
+    return int(np.abs(solution.times - t).argmin())

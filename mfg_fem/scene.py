@@ -1,0 +1,158 @@
+"""What a picture needs on rank 0: the floor plan, and the fields of one level on its points.
+
+In 3D the plan is a horizontal cut: each tetrahedron that the plane meets gives a triangle or a
+quadrilateral, so that a P1 field on it is exact.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import dolfinx
+
+from mfg_fem.frames import Frames, Nodes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An interval or a triangulation with named boundary pieces, in the plane of the picture.
+
+    Attributes:
+        x: coordinates of the points, shape (points, 1 or 2).
+        cells: points of each interval or triangle.
+        walls: boundary pieces that nobody crosses, points of each, shape (pieces, dim).
+        exits: name -> the same for each exit.
+        height: the third coordinate of a cut through a 3D mesh, else None.
+        blend: point k of a cut lies at (1 - w) of node i and w of node j: (i, j, w).
+    """
+
+    x: np.ndarray
+    cells: np.ndarray
+    walls: np.ndarray
+    exits: dict[str, np.ndarray]
+    height: float | None = None
+    blend: tuple | None = field(default=None, repr=False)
+
+    def values(self, nodal: np.ndarray) -> np.ndarray:
+        """Values at the points from those at the nodes of the mesh."""
+        if self.blend is None:
+            return nodal
+        i, j, w = self.blend
+        w = w.reshape(-1, *[1] * (nodal.ndim - 1))
+        return (1 - w) * nodal[i] + w * nodal[j]
+
+    def loops(self) -> list[np.ndarray]:
+        """The closed lines of the boundary (2D), coordinates of each."""
+        pieces = np.concatenate([self.walls, *self.exits.values()])
+        neighbours: dict[int, list[int]] = {}
+        for a, b in pieces.tolist():
+            neighbours.setdefault(a, []).append(b)
+            neighbours.setdefault(b, []).append(a)
+        lines = []
+        while neighbours:
+            point = next(iter(neighbours))
+            line = [point]
+            while neighbours.get(point):
+                following = neighbours[point].pop()
+                neighbours[following].remove(point)
+                line.append(point := following)
+            neighbours = {k: v for k, v in neighbours.items() if v}
+            lines.append(self.x[line])
+        return lines
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Values at the points of a plan: velocity with as many components as the plan has."""
+
+    time: float
+    density: np.ndarray
+    value: np.ndarray
+    velocity: np.ndarray
+
+
+class Scene:
+    """The plan of a solution's domain and its fields level by level. Collective.
+
+    Attributes:
+        plan: on rank 0; None elsewhere.
+    """
+
+    def __init__(self, solution, height: float | None = None):
+        self.solution, self.frames = solution, Frames(solution, 1)
+        self.nodes = Nodes(self.frames.value.function_space)
+        self.vector_nodes = Nodes(self.frames.velocity.function_space)
+        cells, pieces = self._gather_mesh()
+        self.plan = None
+        if self.nodes.comm.rank == 0:
+            exits = {name: pieces.pop(name) for name in solution.problem.boundary}
+            plan = Plan(self.nodes.x, cells, np.concatenate(list(pieces.values())), exits)
+            self.plan = _cut(plan, height) if plan.x.shape[1] == 3 else plan
+
+    def at(self, n: int) -> Snapshot | None:
+        """The fields of level n on rank 0, None elsewhere. Collective."""
+        self.frames.show(n)
+        d = self.solution.problem.domain.dim
+        velocity = self.vector_nodes.gather(self.frames.velocity.x.array.reshape(-1, d))
+        u, m = (self.nodes.gather(f.x.array) for f in (self.frames.value, self.frames.density))
+        if self.plan is None:
+            return None
+        u, m, velocity = (self.plan.values(nodal) for nodal in (u, m, velocity))
+        return Snapshot(float(self.solution.times[n]), m, u, velocity[:, : self.plan.x.shape[1]])
+
+    def _gather_mesh(self):
+        """Cells and boundary pieces by name ("" for those without) as node numbers on rank 0."""
+        domain, V = self.solution.problem.domain, self.frames.value.function_space
+        mesh, tdim, comm = domain.mesh, domain.dim, domain.comm
+        for entities in ((tdim - 1, tdim), (tdim - 1, 0), (tdim, 0)):
+            mesh.topology.create_connectivity(*entities)
+        corners = mesh.topology.connectivity(tdim, 0).array
+        dof = np.zeros(corners.max(initial=-1) + 1, dtype=np.int32)
+        dof[corners] = V.dofmap.list.ravel()  # P1: one dof a vertex
+
+        def numbers(dofs: np.ndarray, corners: int) -> np.ndarray | None:
+            dofs = V.dofmap.index_map.local_to_global(dofs.ravel().astype(np.int32))
+            parts = comm.gather(dofs.reshape(-1, corners))
+            return self.nodes.number[np.concatenate(parts)] if comm.rank == 0 else None
+
+        cells = V.dofmap.list[: mesh.topology.index_map(tdim).size_local]
+        outer = dolfinx.mesh.exterior_facet_indices(mesh.topology)
+        vertices = mesh.topology.connectivity(tdim - 1, 0).array.reshape(-1, tdim)
+        named, pieces = np.zeros(len(vertices), dtype=bool), {}
+        for name in domain.names:
+            facets = np.intersect1d(domain.facets(name), outer)
+            facets = facets[~named[facets]]
+            named[facets] = True
+            pieces[name] = numbers(dof[vertices[facets]], tdim)
+        pieces[""] = numbers(dof[vertices[outer[~named[outer]]]], tdim)
+        return numbers(cells, tdim + 1), pieces
+
+
+def _cut(plan: Plan, height: float | None) -> Plan:
+    """The plan where the plane z = height meets a mesh of tetrahedra; by default half way up."""
+    z = plan.x[:, 2]
+    height = (z.min() + z.max()) / 2 if height is None else height
+    if not z.min() < height < z.max():
+        raise ValueError(f"the plane z = {height:g} does not meet the domain")
+    below = z < height
+    edges: dict[tuple[int, int], int] = {}
+
+    def section(simplices: np.ndarray, corners: int) -> np.ndarray:
+        """Triangles (or segments) in which the plane meets tetrahedra (or triangles)."""
+        found = []
+        for simplex in simplices[below[simplices].any(1) & ~below[simplices].all(1)].tolist():
+            low = [k for k in simplex if below[k]]
+            high = [k for k in simplex if not below[k]]
+            points = [edges.setdefault((i, j), len(edges)) for i in low for j in high]
+            found.append(points[:corners])
+            if len(points) > corners:  # a quadrilateral with the diagonals 0-3 and 1-2
+                found.append(points[1:])
+        return np.array(found, dtype=np.int64).reshape(-1, corners)
+
+    cells = section(plan.cells, 3)
+    walls = section(plan.walls, 2)
+    exits = {name: section(pieces, 2) for name, pieces in plan.exits.items()}
+    i, j = np.array(list(edges)).T
+    w = (height - z[i]) / (z[j] - z[i])
+    x = (1 - w)[:, None] * plan.x[i, :2] + w[:, None] * plan.x[j, :2]
+    return Plan(x, cells, walls, exits, float(height), (i, j, w))
