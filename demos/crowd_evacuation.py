@@ -136,7 +136,7 @@ def main():
     out = options.out
     end = found["T99 [s]"] or game.horizon
     mfg.plots.plot_density(solution, out / "density.png", t=np.linspace(0, end, 6))
-    mfg.plots.plot_value(solution, out / "value.png", label="cost to an exit, about seconds")
+    mfg.plots.plot_value(solution, out / "value.png", label="cost to an exit [s of free walking]")
     mfg.plots.plot_exits(solution, out / "exits.png", capacity=CAPACITY)
     mfg.plots.animate(solution, out / "crowd.gif", until=end, fps=8)
     solution.write(out / "crowd.bp")

@@ -1,4 +1,4 @@
-"""How pictures are drawn, by matplotlib on one rank: floor plans, fields on them, curves."""
+"""How fields are drawn, by matplotlib on one rank: floor plans and what happens on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ from mfg_fem.scene import Plan, Snapshot
 
 TEXT = 8  # points: what a journal prints in a figure of the width of a page
 WIDTH = 7.0  # inches
+NAME_SPACE = 0.22  # inches around a plan, for the names of exits
 WALL, FILL, EXIT, FLOW = "black", "0.55", "#00a0b0", "0.25"
 STYLE = {
     "font.size": TEXT,
@@ -112,13 +113,14 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
     from matplotlib.tri import Triangulation
 
     low, high = plan.x.min(axis=0), plan.x.max(axis=0)
-    margin = 0.03 * (high - low).max()
-    low, high = low - margin, high + margin
     aspect = (high - low)[1] / (high - low)[0]
     columns = min(len(shots), 1 if aspect < 0.3 else 2 if aspect < 0.8 else 3)
     rows = -(-len(shots) // columns)
-    panel = (WIDTH - 1.2) / columns
-    figure = Figure((WIDTH, rows * (panel * aspect + 0.2) + 0.45), layout="constrained")
+    panel = (WIDTH - 1.3) / columns
+    margin = NAME_SPACE / (panel - 2 * NAME_SPACE) * (high - low)[0]
+    low, high = low - margin, high + margin
+    aspect = (high - low)[1] / (high - low)[0]
+    figure = Figure((WIDTH, rows * (panel * aspect + 0.25) + 0.4), layout="compressed")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     mesh = Triangulation(*plan.x.T, plan.cells)
     limits = _limits(shots, quantity, top)
@@ -130,7 +132,7 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
             mesh,
             field,
             shading="gouraud",
-            cmap=quantity.colours,
+            cmap=_colour_map(quantity.colours),
             vmin=limits[0],
             vmax=limits[1],
             rasterized=True,
@@ -144,6 +146,7 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
         height = "" if plan.height is None else f",  z = {plan.height:g} {units.length}"
         ax.set_title(f"t = {shot.time:.3g} {units.time}{height}", loc="left", pad=3)
         ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+        ax.spines[["top", "right"]].set_visible(False)
         if k + columns >= len(shots):
             ax.set_xlabel(f"x [{units.length}]")
             ax.tick_params(labelbottom=True)
@@ -172,23 +175,38 @@ def draw_plan(ax, plan: Plan, mesh, names: bool):
             tangent = ends[0, 1] - ends[0, 0]
             normal = np.array([tangent[1], -tangent[0]]) / np.linalg.norm(tangent)
             probe = ends[0].mean(axis=0) + 0.01 * np.linalg.norm(tangent) * normal
-            inward = normal if inside(*probe) >= 0 else -normal
-            _name_exit(ax, name, ends.mean(axis=(0, 1)), inward)
+            outward = -normal if inside(*probe) >= 0 else normal
+            _name_exit(ax, name, ends.mean(axis=(0, 1)), outward)
 
 
-def _name_exit(ax, name: str, at: np.ndarray, inward: np.ndarray):
-    """Write the name inside, beside the exit, on a ground that keeps it readable."""
-    sideways = abs(inward[0]) > abs(inward[1])
+def _name_exit(ax, name: str, at: np.ndarray, outward: np.ndarray):
+    """Write the name outside along the exit; a rim keeps it readable over whatever is there."""
+    from matplotlib.patheffects import withStroke
+
+    sideways = abs(outward[0]) > abs(outward[1])
     ax.annotate(
         name,
         at,
-        xytext=9 * inward,
+        xytext=3 * outward,
         textcoords="offset points",
-        ha=("left" if inward[0] > 0 else "right") if sideways else "center",
-        va="center" if sideways else ("bottom" if inward[1] > 0 else "top"),
-        bbox={"facecolor": "white", "edgecolor": EXIT, "linewidth": 0.6, "pad": 1.5},
+        rotation=90 if sideways else 0,
+        ha=("left" if outward[0] > 0 else "right") if sideways else "center",
+        va="center" if sideways else ("bottom" if outward[1] > 0 else "top"),
+        path_effects=[withStroke(linewidth=2, foreground="white")],
         zorder=6,
     )
+
+
+def _colour_map(name: str):
+    """Matplotlib's colours by that name; those of the density begin white where nobody is."""
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    colours = matplotlib.colormaps[name](np.linspace(0, 1, 256))
+    if name == "magma_r":
+        fade = np.clip(1 - np.arange(256) / 40, 0, 1)[:, None]
+        colours = fade + (1 - fade) * colours
+    return ListedColormap(colours)
 
 
 def _isolines(ax, mesh, field: np.ndarray, spacing: float):
@@ -256,31 +274,3 @@ def _lines(plan: Plan, shots, quantity: Quantity, units: Units, top):
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def exits(times: np.ndarray, gone: dict, limits: dict, units: Units):
-    """Two panels: people gone through each exit, and people who leave per unit of time."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE):
-        figure = Figure((WIDTH, 2.6), layout="constrained")
-        total, rate = figure.subplots(1, 2)
-        colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.7, len(gone)))
-        for k, (name, people) in enumerate(gone.items()):
-            line = {"color": colours[k], "linestyle": ("-", "--", "-.", ":")[k % 4]}
-            total.plot(times, people, label=name, **line)
-            rate.stairs(np.diff(people) / np.diff(times), times, baseline=None, label=name, **line)
-            if name in limits:
-                label = f"capacity of {name}"
-                rate.axhline(limits[name], linewidth=0.7, label=label, **line)
-        if len(gone) > 1:
-            total.plot(times, sum(gone.values()), color="black", linewidth=0.8, label="together")
-        total.set(ylabel="people gone")
-        rate.set(ylabel=f"people per {units.time}")
-        for ax in (total, rate):
-            ax.set(xlabel=f"t [{units.time}]", xlim=(times[0], times[-1]))
-            ax.set_ylim(bottom=0.0)
-            ax.spines[["top", "right"]].set_visible(False)
-            ax.legend(frameon=False)
-        return figure

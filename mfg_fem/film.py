@@ -34,7 +34,7 @@ class Film:
             if self.frames:
                 image = image.quantize(palette=self.frames[0], dither=Image.Dither.NONE)
             else:
-                image = image.quantize(256, dither=Image.Dither.NONE)
+                image = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
             self.frames.append(image)
         else:
             self._encode(pixels)

@@ -12,7 +12,7 @@ from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem import drawing
+from mfg_fem import curves, drawing
 from mfg_fem.drawing import Units
 from mfg_fem.errors import FileError, ProblemError, together
 from mfg_fem.files import on_root, replacing
@@ -42,7 +42,8 @@ def plot_density(
         t: the time or times to show (the nearest levels); by default six, up to the time at which
             99 % have left.
         streamlines: draw where people walk, where there are any (2D, and cuts through 3D).
-        length, time: names of the units.
+        length: unit of length.
+        time: unit of time.
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch of a .png.
 
@@ -68,9 +69,15 @@ def plot_value(
     """Draw the value function with its isolines, on which the cost still to come is the same.
 
     Args:
-        solution, path, t, length, time, height, dpi: as for plot_density; by default t = 0.
+        solution: what to draw.
+        path: the picture file.
+        t: the time or times to show.
         label: what the value function means, with its unit, for the colour bar.
         spacing: difference between isolines, a round number by default.
+        length: unit of length.
+        time: unit of time.
+        height: where to cut a 3D domain, half way up by default.
+        dpi: dots per inch of a .png.
     """
     levels, units = _levels(solution, t), Units(length, time, solution.problem.domain.dim)
     quantity = drawing.value(label, spacing)
@@ -92,9 +99,15 @@ def plot_difference(
     """Draw the density of `one` minus that of `other`, on the same mesh and the same times.
 
     Args:
-        one, other: two solutions.
-        path, t, length, time, height, dpi: as for plot_density.
+        one: a solution.
+        other: another one.
+        path: the picture file.
+        t: the time or times to show, by default as for plot_density of `one`.
         label: the names of the two, for the colour bar; the unit is added.
+        length: unit of length.
+        time: unit of time.
+        height: where to cut a 3D domain, half way up by default.
+        dpi: dots per inch of a .png.
     """
     if one.problem.domain is not other.problem.domain or one.steps != other.steps:
         raise ProblemError("plot_difference takes two solutions on one Domain and the same steps.")
@@ -116,9 +129,13 @@ def plot_exits(
     """Draw the people who have left through each exit, and how many leave per unit of time.
 
     Args:
-        solution, path, length, time, dpi: as for plot_density.
+        solution: what to draw.
+        path: the picture file.
         capacity: people that a door passes per unit of its width and of time, drawn for each
             exit beside what the solution passes.
+        length: unit of length.
+        time: unit of time.
+        dpi: dots per inch of a .png.
     """
     if not solution.gone:
         raise ProblemError("plot_exits: the problem has no exits.")
@@ -129,7 +146,7 @@ def plot_exits(
     _write(
         domain.comm,
         path,
-        lambda: drawing.exits(
+        lambda: curves.exits(
             solution.times, solution.gone, limits, Units(length, time, domain.dim)
         ),
         dpi,
@@ -152,11 +169,16 @@ def animate(
     """Film the density: a .gif (by Pillow) or an .mp4 (by ffmpeg, which must be on PATH).
 
     Args:
-        solution, streamlines, length, time, height, dpi: as for plot_density.
+        solution: what to film.
         path: the film.
         every: show every so many levels.
         fps: frames per second.
         until: last time to show, by default the horizon.
+        streamlines: draw where people walk.
+        length: unit of length.
+        time: unit of time.
+        height: where to cut a 3D domain, half way up by default.
+        dpi: dots per inch.
     """
     path, comm = Path(path), solution.problem.domain.comm
     if path.suffix not in (".gif", ".mp4"):
