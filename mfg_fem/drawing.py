@@ -138,6 +138,9 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
             rasterized=True,
             zorder=1,
         )
+        if quantity.signed:  # dashed below zero: the sign must survive printing in grey
+            levels = limits[1] * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
+            ax.tricontour(mesh, field, levels, colors="black", linewidths=0.4, zorder=2)
         if quantity.isolines is not None:
             _isolines(ax, mesh, field, quantity.isolines)
         if quantity.streamlines:
@@ -207,6 +210,16 @@ def _colour_map(name: str):
         fade = np.clip(1 - np.arange(256) / 40, 0, 1)[:, None]
         colours = fade + (1 - fade) * colours
     return ListedColormap(colours)
+
+
+def palette(quantity: Quantity) -> list[int]:
+    """256 colours of a film of this quantity, as red, green, blue one after the other."""
+    from matplotlib.colors import to_rgb
+
+    colours = _colour_map(quantity.colours)(np.linspace(0, 1, 216))[:, :3]
+    greys = np.repeat(np.linspace(0, 1, 32)[:, None], 3, axis=1)
+    exits = 1 - np.linspace(1, 0.125, 8)[:, None] * (1 - np.array(to_rgb(EXIT)))
+    return np.rint(255 * np.vstack([colours, greys, exits])).astype(int).ravel().tolist()
 
 
 def _isolines(ax, mesh, field: np.ndarray, spacing: float):

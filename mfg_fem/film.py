@@ -11,10 +11,12 @@ class Film:
     Args:
         path: a .gif (by Pillow) or .mp4 (by ffmpeg).
         fps: frames per second.
+        palette: the 256 colours of a .gif: red, green, blue one after the other.
     """
 
-    def __init__(self, path: Path, fps: float):
-        self.path, self.fps, self.frames, self.encoder = path, fps, [], None
+    def __init__(self, path: Path, fps: float, palette: list[int]):
+        self.path, self.fps, self.palette = path, fps, palette
+        self.frames, self.encoder = [], None
         if path.suffix == ".mp4" and shutil.which("ffmpeg") is None:
             raise RuntimeError("an .mp4 needs ffmpeg, which is not on PATH; a .gif does not")
 
@@ -30,12 +32,10 @@ class Film:
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         pixels = np.ascontiguousarray(pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2])
         if self.path.suffix == ".gif":  # one palette for all frames, or colours would flicker
+            colours = Image.new("P", (1, 1))
+            colours.putpalette(self.palette)
             image = Image.fromarray(pixels)
-            if self.frames:
-                image = image.quantize(palette=self.frames[0], dither=Image.Dither.NONE)
-            else:
-                image = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-            self.frames.append(image)
+            self.frames.append(image.quantize(palette=colours, dither=Image.Dither.NONE))
         else:
             self._encode(pixels)
 

@@ -195,7 +195,7 @@ def animate(
         film.add(drawing.panels(scene.plan, [shot], quantity, units, top), dpi)
 
     with replacing(comm, path) as temporary:
-        film = on_root(comm, context, lambda: Film(temporary, fps))
+        film = on_root(comm, context, lambda: Film(temporary, fps, drawing.palette(quantity)))
         for count, n in enumerate(levels, start=1):
             shot = scene.at(n)
             on_root(comm, context, lambda s=shot: draw(film, s))
