@@ -1,0 +1,71 @@
+"""Meshes and problems that several test modules share."""
+
+import numpy as np
+from mpi4py import MPI
+
+import ufl
+from dolfinx import fem
+
+import mfg_fem as mfg
+
+
+def jittered(dim: int, cells: int, comm=MPI.COMM_WORLD) -> mfg.Domain:
+    """The unit box with its inner vertices moved at random by up to 0.49 h/2, alike on any ranks.
+
+    No cell turns over: the heights of a cell are at least h / sqrt(2).
+    """
+    domain = mfg.box((1.0,) * dim, cells, comm)
+    x = domain.mesh.geometry.x
+    random = np.random.default_rng(7)
+    shape = (cells + 1,) * dim
+    moves = random.standard_normal((*shape, dim))
+    moves *= 0.49 / 2 / cells * random.uniform(size=(*shape, 1)) / np.linalg.norm(
+        moves, axis=-1, keepdims=True
+    )
+    vertex = np.rint(x[:, :dim] * cells).astype(int)
+    inside = np.all((vertex > 0) & (vertex < cells), axis=1)
+    x[inside, :dim] += moves[tuple(vertex[inside].T)]
+    return domain
+
+
+def gaussian(x, width: float = 0.2):
+    """A crowd in the middle of the unit box."""
+    return ufl.exp(-sum((y - 0.5) ** 2 for y in list(x)) / (2 * width**2))
+
+
+def landscape(x):
+    """A cost with a hill and a valley."""
+    return sum(f(2 * ufl.pi * y) / 2 for f, y in zip((ufl.sin, ufl.cos, ufl.cos), list(x), strict=False))
+
+
+def default(domain: mfg.Domain, kind=mfg.MeanFieldGame, coupling: float = 1.0, **changes):
+    """The test problem of the measurements: unit box, T = 1, f = c m + landscape, g = 0."""
+    c = fem.Constant(domain.mesh, coupling)
+    data = {
+        "horizon": 1.0,
+        "diffusion": 0.1,
+        "hamiltonian": mfg.hamiltonians.quadratic(),
+        "running_cost": lambda x, t, m: c * m + landscape(x),
+        "terminal_cost": lambda x, m: 0.0,
+        "initial_density": gaussian,
+    }
+    return kind(domain, **(data | changes))
+
+
+def evacuation(domain: mfg.Domain, diffusion=0.02, exponent=1.0, kind=mfg.MeanFieldGame, **changes):
+    """Everybody wants out through the right side; moving in a crowd is hard."""
+    data = {
+        "horizon": 1.0,
+        "diffusion": diffusion,
+        "hamiltonian": mfg.hamiltonians.congestion(4.0, exponent),
+        "running_cost": lambda x, t, m: 1 + m,
+        "terminal_cost": lambda x, m: 4.0,
+        "initial_density": gaussian,
+        "boundary": {"right": mfg.Exit()},
+    }
+    return kind(domain, **(data | changes))
+
+
+def difference(one: np.ndarray, other: np.ndarray) -> float:
+    """Largest difference relative to the largest value."""
+    return float(np.abs(one - other).max() / np.abs(other).max())

@@ -1,0 +1,84 @@
+"""Rates and last errors against exact solutions.
+
+Space and time are refined together so that both errors fall at the order of the mesh: dt ~ h for
+Monotone and for the midpoint rule with P1, dt ~ h^2 for Euler with P1, dt ~ h^(3/2) for P2. Rates
+in dt alone are measured in 1D, where space can be made exact enough.
+"""
+
+from functools import cache
+
+import pytest
+from exact import Heat, HopfCole, errors, game, rates
+
+import mfg_fem as mfg
+
+MONOTONE = mfg.Monotone()
+EULER, MIDPOINT = mfg.Galerkin(), mfg.Galerkin(time="midpoint")
+P2 = mfg.Galerkin(degree=2, time="midpoint")
+EXACT = (Heat(), HopfCole())
+ERRORS = ("u", "u(0)", "m", "m(T)")
+
+# scheme: (order, number of steps for n cells a side, {dimension: cells a side})
+STUDIES = {
+    MONOTONE: (1, lambda n: n, {1: (16, 32, 64), 2: (8, 16, 32), 3: (4, 8, 12)}),
+    EULER: (2, lambda n: n * n // 4, {1: (8, 16, 32), 2: (6, 12, 18)}),
+    MIDPOINT: (2, lambda n: n, {1: (8, 16, 32), 2: (6, 12, 18), 3: (3, 6, 9)}),
+    P2: (3, lambda n: 2 * round(n**1.5), {1: (4, 8, 16), 2: (4, 6, 9), 3: (2, 3, 5)}),
+}
+CASES = [
+    pytest.param(exact, scheme, dim, id=f"{type(exact).__name__}-{scheme}-{dim}D".replace(" ", ""))
+    for exact in EXACT
+    for scheme, (_, _, cells) in STUDIES.items()
+    for dim in cells
+]
+# What the observed order may lack of the true one: meshes in 3D are too coarse for better.
+SLACK = {1: 0.15, 2: 0.2, 3: 0.3}
+
+
+@cache
+def study(exact, scheme, dim) -> list[dict[str, float]]:
+    _, steps, cells = STUDIES[scheme]
+    return [
+        errors(mfg.solve(game(exact, mfg.box((1,) * dim, n)), steps(n), scheme), exact)
+        for n in cells[dim]
+    ]
+
+
+@pytest.mark.parametrize("exact, scheme, dim", CASES)
+def test_errors_fall_at_the_order_of_the_scheme(exact, scheme, dim):
+    order, _, cells = STUDIES[scheme]
+    observed = rates([1 / n for n in cells[dim]], study(exact, scheme, dim))
+    short = {key: rate for key, rate in observed.items() if rate < order - SLACK[dim]}
+    assert not short, f"expected {order}, observed {observed}"
+
+
+@pytest.mark.parametrize("exact, scheme, dim", CASES)
+def test_last_error_is_that_of_the_mesh(exact, scheme, dim):
+    """One wave of the solution is 2 long: a scheme of order q errs by about (pi h)^q / 2.
+
+    (pi h)^2 / 8 is the error of linear interpolation of one wave in one direction; the factor
+    leaves room for d directions and for time.
+    """
+    order, _, cells = STUDIES[scheme]
+    bound = (3.1416 / cells[dim][-1]) ** order / 2
+    last = study(exact, scheme, dim)[-1]
+    assert max(last.values()) <= bound, f"bound {bound:.1e}, errors {last}"
+
+
+@pytest.mark.parametrize("time, order", [("euler", 1), ("midpoint", 2)])
+@pytest.mark.parametrize("exact", EXACT, ids=lambda exact: type(exact).__name__)
+def test_time_stepping_has_its_order(exact, time, order):
+    scheme = mfg.Galerkin(degree=2, time=time)
+    steps, domain = (8, 16, 32), mfg.box(1, 160)  # so fine that only time errs
+    found = [errors(mfg.solve(game(exact, domain), n, scheme), exact) for n in steps]
+    observed = rates([1 / n for n in steps], found)
+    assert all(abs(observed[key] - order) < 0.1 for key in ERRORS), observed
+
+
+@pytest.mark.parametrize("exact", EXACT, ids=lambda exact: type(exact).__name__)
+def test_monotone_is_first_order_on_fine_meshes_too(exact):
+    """A smoothing or viscosity that does not vanish with h shows only there."""
+    cells = (24, 48)
+    found = [errors(mfg.solve(game(exact, mfg.box((1, 1), n)), n), exact) for n in cells]
+    observed = rates([1 / n for n in cells], found)
+    assert min(observed.values()) > 0.85, observed
