@@ -113,10 +113,10 @@ if comm.rank == 0:
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    figure = Figure((6.0, 2.8), layout="constrained")
+    figure = Figure((7.0, 2.8), layout="constrained")
     for ax, column, title in zip(figure.subplots(1, 2), (1, 2), ("u(0)", "m(T)"), strict=True):
         for (name, rows), style in zip(errors.items(), ("o-", "s--", "^-."), strict=True):
-            ax.loglog(rows[:, 0], rows[:, column], style, label=name, markersize=4)
+            ax.loglog(rows[:, 0], rows[:, column], style, label=name, ms=4)
         ax.set(xlabel="h", ylabel=f"L² error of {title}")
         ax.set_xticks(rows[:, 0], [f"1/{cells}" for cells in options.cells])
         ax.xaxis.set_minor_formatter(NullFormatter())

@@ -164,16 +164,17 @@ def draw_plan(ax, plan: Plan, mesh, names: bool):
     """Walls thick, what stands in the way filled, exits in a colour of their own with names."""
     from matplotlib.collections import LineCollection, PolyCollection
 
-    ax.add_collection(PolyCollection(plan.loops(), facecolors=FILL, edgecolors="none", zorder=0))
+    ax.add_collection(PolyCollection(plan.outline(), facecolors=FILL, edgecolors="none", zorder=0))
     style = {"capstyle": "projecting", "zorder": 4}
-    ax.add_collection(LineCollection(plan.x[plan.walls], colors=WALL, linewidths=1.4, **style))
+    walls = plan.chains(plan.walls)
+    ax.add_collection(LineCollection(walls, colors=WALL, linewidths=1.4, **style))
     style = {"capstyle": "butt", "zorder": 5}
     inside = mesh.get_trifinder()
     for name, pieces in plan.exits.items():
         if not len(pieces):
             continue
         ends = plan.x[pieces]
-        ax.add_collection(LineCollection(ends, colors=EXIT, linewidths=3.0, **style))
+        ax.add_collection(LineCollection(plan.chains(pieces), colors=EXIT, linewidths=3.0, **style))
         if names:
             tangent = ends[0, 1] - ends[0, 0]
             normal = np.array([tangent[1], -tangent[0]]) / np.linalg.norm(tangent)
@@ -217,6 +218,7 @@ def palette(quantity: Quantity) -> list[int]:
     from matplotlib.colors import to_rgb
 
     colours = _colour_map(quantity.colours)(np.linspace(0, 1, 216))[:, :3]
+    colours[colours.min(axis=1) > 0.97] = 1.0  # Pillow may take a near white for white
     greys = np.repeat(np.linspace(0, 1, 32)[:, None], 3, axis=1)
     exits = 1 - np.linspace(1, 0.125, 8)[:, None] * (1 - np.array(to_rgb(EXIT)))
     return np.rint(255 * np.vstack([colours, greys, exits])).astype(int).ravel().tolist()

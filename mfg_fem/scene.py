@@ -41,24 +41,26 @@ class Plan:
         w = w.reshape(-1, *[1] * (nodal.ndim - 1))
         return (1 - w) * nodal[i] + w * nodal[j]
 
-    def loops(self) -> list[np.ndarray]:
-        """The closed lines of the boundary (2D), coordinates of each."""
-        pieces = np.concatenate([self.walls, *self.exits.values()])
+    def chains(self, pieces: np.ndarray) -> list[np.ndarray]:
+        """Segments joined to lines as long as can be (2D): coordinates of the points of each."""
         neighbours: dict[int, list[int]] = {}
         for a, b in pieces.tolist():
             neighbours.setdefault(a, []).append(b)
             neighbours.setdefault(b, []).append(a)
         lines = []
-        while neighbours:
-            point = next(iter(neighbours))
-            line = [point]
-            while neighbours.get(point):
-                following = neighbours[point].pop()
-                neighbours[following].remove(point)
-                line.append(point := following)
-            neighbours = {k: v for k, v in neighbours.items() if v}
-            lines.append(self.x[line])
+        for start in sorted(neighbours, key=lambda k: len(neighbours[k]) % 2 == 0):  # ends first
+            line = [start]
+            while neighbours[line[-1]]:
+                following = neighbours[line[-1]].pop()
+                neighbours[following].remove(line[-1])
+                line.append(following)
+            if len(line) > 1:
+                lines.append(self.x[line])
         return lines
+
+    def outline(self) -> list[np.ndarray]:
+        """The closed lines of the whole boundary (2D)."""
+        return self.chains(np.concatenate([self.walls, *self.exits.values()]))
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def _cut(plan: Plan, height: float | None) -> Plan:
     height = (z.min() + z.max()) / 2 if height is None else height
     if not z.min() < height < z.max():
         raise ValueError(f"the plane z = {height:g} does not meet the domain")
-    below = z < height
+    on = abs(z - height) < 1e-9 * np.ptp(z)
+    below = (z < height) & ~on
     edges: dict[tuple[int, int], int] = {}
 
     def section(simplices: np.ndarray, corners: int) -> np.ndarray:
@@ -143,16 +146,18 @@ def _cut(plan: Plan, height: float | None) -> Plan:
         for simplex in simplices[below[simplices].any(1) & ~below[simplices].all(1)].tolist():
             low = [k for k in simplex if below[k]]
             high = [k for k in simplex if not below[k]]
-            points = [edges.setdefault((i, j), len(edges)) for i in low for j in high]
+            ends = [(j if on[j] else i, j) for i in low for j in high]
+            points = [edges.setdefault(pair, len(edges)) for pair in ends]
             found.append(points[:corners])
             if len(points) > corners:  # a quadrilateral with the diagonals 0-3 and 1-2
                 found.append(points[1:])
+        found = [points for points in found if len(set(points)) == corners]
         return np.array(found, dtype=np.int64).reshape(-1, corners)
 
     cells = section(plan.cells, 3)
     walls = section(plan.walls, 2)
     exits = {name: section(pieces, 2) for name, pieces in plan.exits.items()}
     i, j = np.array(list(edges)).T
-    w = (height - z[i]) / (z[j] - z[i])
+    w = (height - z[i]) / np.where(i == j, 1.0, z[j] - z[i])
     x = (1 - w)[:, None] * plan.x[i, :2] + w[:, None] * plan.x[j, :2]
     return Plan(x, cells, walls, exits, float(height), (i, j, w))
