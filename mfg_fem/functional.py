@@ -2,16 +2,16 @@
 
 At each time step, with D = diffusion, H = Hamiltonian, f = running cost, s = source,
 
-    A(u, m; seen) = int D grad u . grad m + m (H(x, grad u, seen) - f(x, t, seen)) - s u  dx
-                    + int nu(w, seen) : grad u (x) grad m dx          (the scheme's edge viscosity)
+    A(u, m; seen) = int D grad u . grad m + m (H(x, grad u, seen) - f(x, t, seen)) - s u  dx.
 
     Hamilton-Jacobi-Bellman = dA/dm      Fokker-Planck = dA/du      Jacobian = once more.
 
 `seen` is the crowd in the costs. A game freezes it while differentiating (a player does not move
-the crowd), a control does not (the planner does): `problem.seen`. The edge viscosity depends on
-stand-ins (w, seen) of (u, m) that are always frozen in the first derivatives, so that the
-Fokker-Planck matrix is the transpose of the frozen HJB linearisation (exact mass, positivity),
-and always differentiated in the Newton Jacobian. Achdou-Capuzzo-Dolcetta 2010, Lasry-Lions 2007.
+the crowd), a control does not (the planner does): `problem.seen`. A scheme may put a larger tensor in
+the place of D, which depends on stand-ins (w, crowd) of (u, seen); they are frozen in the first
+derivatives, so that the Fokker-Planck matrix is the transpose of the frozen HJB linearisation
+(exact mass, positivity), and differentiated in the Newton Jacobian. Achdou-Capuzzo-Dolcetta 2010,
+Lasry-Lions 2007.
 
 Continuation enters through Constants and knows nothing of the user's callables: `stretch`
 multiplies the diffusion, and the crowd seen is (1 - share) crowd + share m.
@@ -71,15 +71,12 @@ class StepForms:
 def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> list[ufl.Form]:
     """A(u, m; seen), one form for each quadrature rule. `frozen` = (w, crowd seen there)."""
     x, u, m = problem.x, state.u, state.m
-    D = state.stretch * problem.D(x)
     gradients, values = scheme.measures(u.function_space.mesh)
+    D = scheme.diffusion(problem, state.stretch, *frozen)
 
     diffusion = ufl.inner(D * ufl.grad(u), ufl.grad(m)) * gradients
     costs = m * (problem.H(x, ufl.grad(u), seen) - problem.f(x, state.t, seen)) * values
     entering = problem.s(x, state.t) * u * values
-    viscosity = scheme.viscosity(problem, D, *frozen)
-    if viscosity is not None:
-        diffusion += ufl.inner(viscosity * ufl.grad(u), ufl.grad(m)) * gradients
 
     # A kernel that mixes rules may be compiled wrong (DOLFINx 0.9): one form for each rule.
     if gradients == values:

@@ -1,15 +1,22 @@
 """How the problem is discretised: spaces, quadrature, edge viscosity, the pair a step sees."""
 
+import logging
+import math
 from dataclasses import dataclass
-from itertools import combinations
 from typing import ClassVar
+
+from mpi4py import MPI
 
 import numpy as np
 
+import basix
 import ufl
-from dolfinx import fem
+from dolfinx import fem, la
 
+from mfg_fem._compat import evaluate
 from mfg_fem.errors import ProblemError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,9 @@ class Monotone:
 
     Positive by construction on any simplex mesh and for any diffusion: the Fokker-Planck matrix
     of a solution is an M-matrix whose columns sum to the mass, so m >= 0 and mass is exact. First
-    order in h (second where diffusion dominates) and in dt.
+    order in h (second where diffusion dominates) and in dt on meshes that are Delaunay in the
+    metric of D, such as those of `box` and gmsh in 2D. On others P1 diffusion itself has the wrong
+    sign on some edges; what is added there does not vanish with h, and a warning says how many.
     """
 
     degree: ClassVar[int] = 1
@@ -30,43 +39,43 @@ class Monotone:
         vertex = {"quadrature_rule": "vertex", "quadrature_degree": 1}
         return centroid, ufl.dx(domain=mesh, metadata=vertex)
 
-    def viscosity(self, problem, D, w, crowd):
-        """Tensor sum_E gamma_E t_E (x) t_E that makes every cell matrix of M-type.
+    def diffusion(self, problem, stretch, w, crowd):
+        """The tensor sum_E smax(kappa_E, b_E) t_E (x) t_E that makes the matrix of M-type.
 
-        With t_E = x_j - x_i the edge vectors and g_i = grad lambda_i the barycentric gradients,
-        (t_E.g_k)(t_E.g_l) is nonzero only for k, l in {i, j}, and -1 for k != l: gamma_E acts on
-        the two entries (i, j), (j, i) alone and must not be below either of them,
+        On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
+        (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and no other off-diagonal pair: each edge has
+        one coefficient, and the P1 diffusion is sum_E kappa_E t_E (x) t_E with
+        kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the two
+        entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does); with
+        b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
 
-            gamma_E = smax( g_i.D g_j + smax(H_p(x_j).g_i, H_p(x_i).g_j)/(d+1),  0 ),
-
-        where H_p is taken at the vertex that multiplies it, as the vertex rule does, and
-        smax >= max is smooth, so that Newton converges, with a width of 0.1 |D||g|/L, L the size
-        of the domain: relative to |D||g|^2 it vanishes with h, or the scheme would solve for
-        another diffusion wherever an edge faces a right angle.
+        Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
+        (`edge_diffusion`), which is >= 0 on Delaunay meshes in 2D even where cells are obtuse.
+        smax >= max is smooth, so that Newton converges, with a width of 0.1 |D||g|/L, L the size of
+        the domain: relative to |D||g|^2 it vanishes with h.
         """
         mesh = w.function_space.mesh
         d = mesh.geometry.dim
         L = fem.Constant(mesh, problem.domain.volume() ** (1 / d))
-        J, K = ufl.Jacobian(mesh), ufl.JacobianInverse(mesh)
+        J, g = ufl.Jacobian(mesh), _barycentric_gradients(mesh)
         X = np.vstack([np.zeros(d), np.eye(d)])  # reference vertices
-        middle = np.full(d, 1 / (d + 1))
-        g = [K[k, :] for k in range(d)]
-        g.insert(0, -sum(g[1:], g[0]))
+        kappa = edge_diffusion(problem)
         H_p = []
         for vertex in X:
-            to_vertex = J * ufl.as_vector((vertex - middle).tolist())
+            to_vertex = J * ufl.as_vector((vertex - X.mean(axis=0)).tolist())
             p = ufl.variable(ufl.grad(w))
             seen = crowd + ufl.dot(ufl.grad(crowd), to_vertex)
             H_p.append(ufl.diff(problem.H(problem.x + to_vertex, p, seen), p))
-        size = ufl.tr(D) / d
-        gamma_tt = []
-        for i, j in combinations(range(d + 1), 2):
-            width = 0.05 * size / L * sum(ufl.sqrt(ufl.dot(g[k], g[k])) for k in (i, j))
-            transport = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
-            gamma = _smax(ufl.dot(g[i], D * g[j]) + transport, 0, width)
+        size = stretch * ufl.tr(problem.D(problem.x)) / d
+        total = []
+        for edge, (i, j) in enumerate(_edges(mesh)):
+            width = (
+                0.05 * size / L * (ufl.sqrt(ufl.dot(g[i], g[i])) + ufl.sqrt(ufl.dot(g[j], g[j])))
+            )
+            b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
             t = J * ufl.as_vector((X[j] - X[i]).tolist())
-            gamma_tt.append(gamma * ufl.outer(t, t))
-        return sum(gamma_tt[1:], gamma_tt[0])
+            total.append(_smax(stretch * kappa[edge], b, width) * ufl.outer(t, t))
+        return sum(total[1:], total[0])
 
 
 @dataclass(frozen=True)
@@ -101,14 +110,73 @@ class Galerkin:
         dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 3 * self.degree})
         return dx, dx
 
-    def viscosity(self, problem, D, w, crowd):
-        """None."""
-        return None
+    def diffusion(self, problem, stretch, w, crowd):
+        """The diffusion tensor as it is."""
+        return stretch * problem.D(problem.x)
 
 
 def function_space(scheme, mesh) -> fem.FunctionSpace:
     """The space of the value function and of the density."""
     return fem.functionspace(mesh, ("Lagrange", scheme.degree))
+
+
+def edge_diffusion(problem) -> fem.Function:
+    """Mean of -g_i.D g_j over the cells around each edge, for each edge of each cell. Collective.
+
+    The mean is weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
+    """
+    mesh = problem.domain.mesh
+    tdim = mesh.topology.dim
+    D, g, edges = problem.D(problem.x), _barycentric_gradients(mesh), _edges(mesh)
+    kappa = fem.Function(fem.functionspace(mesh, ("DG", 0, (len(edges),))))
+    if tdim == 1:
+        mesh.topology.create_connectivity(1, 1)
+    else:
+        mesh.topology.create_entities(1)
+        mesh.topology.create_connectivity(tdim, 1)
+    owned = mesh.topology.index_map(tdim).size_local
+    cells = np.arange(owned + mesh.topology.index_map(tdim).num_ghosts, dtype=np.int32)
+    volume = abs(ufl.JacobianDeterminant(mesh)) / math.factorial(tdim)
+    terms = [-ufl.dot(g[i], D * g[j]) for i, j in edges]
+    centroid = np.full((1, tdim), 1 / (tdim + 1))
+    expression = fem.Expression(ufl.as_vector([*terms, volume]), centroid)
+    values = evaluate(expression, mesh, cells)[:, 0]
+    values, volumes = values[:, :-1], values[:, -1:]
+    around = mesh.topology.connectivity(tdim, 1).array.reshape(len(cells), len(edges))
+    sums = [la.vector(mesh.topology.index_map(1)) for _ in range(2)]
+    for vector, part in zip(sums, (values * volumes, volumes + 0 * values), strict=True):
+        vector.array[:] = np.bincount(
+            around[:owned].ravel(), part[:owned].ravel(), len(vector.array)
+        )
+        vector.scatter_reverse(la.InsertMode.add)
+        vector.scatter_forward()
+    mean = sums[0].array / sums[1].array
+    index_map = mesh.topology.index_map(1)
+    wrong = np.sum(mean[: index_map.size_local] < -1e-10 * np.abs(mean).max(initial=0.0))
+    share = mesh.comm.allreduce(int(wrong), MPI.SUM) / index_map.size_global
+    if share > 0.01 and mesh.comm.rank == 0:
+        log.warning(
+            "Monotone adds diffusion on %.0f %% of the edges, because the mesh is not Delaunay "
+            "there for this diffusion: a positive but less accurate density. Compare with Galerkin().",
+            100 * share,
+        )
+    kappa.x.array[:] = mean[around].ravel()
+    return kappa
+
+
+def _edges(mesh) -> list[tuple[int, int]]:
+    """The edges of a cell as pairs of its vertices, in DOLFINx's order."""
+    return [tuple(edge) for edge in basix.topology(_cell_type(mesh))[1]]
+
+
+def _cell_type(mesh):
+    return getattr(basix.CellType, mesh.topology.cell_name())
+
+
+def _barycentric_gradients(mesh) -> list:
+    K = ufl.JacobianInverse(mesh)
+    g = [K[k, :] for k in range(mesh.geometry.dim)]
+    return [-sum(g[1:], g[0]), *g]
 
 
 def _smax(a, b, width):
