@@ -1,0 +1,228 @@
+"""How the equations are solved: iterations, continuation, options, guesses."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from cases import default, difference, evacuation
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import ufl
+
+import mfg_fem as mfg
+
+DIFFUSIONS, COUPLINGS = (0.5, 0.1, 0.02), (0.1, 1.0, 10.0)
+
+
+@cache
+def square(n: int) -> mfg.Domain:
+    return mfg.box((1, 1), n)
+
+
+@cache
+def solved(D: float = 0.1, coupling: float = 1.0, n: int = 16, steps: int = 16, **method):
+    problem = default(square(n), diffusion=D, coupling=coupling)
+    return mfg.solve(problem, steps, method=mfg.Newton(**method))
+
+
+def krylov(solution) -> list[int]:
+    return [row["krylov"] for row in solution.history if row["step"] > 0]
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("D", DIFFUSIONS)
+def test_newton_needs_six_steps_from_cold(D, coupling):
+    solution = solved(D, coupling)
+    assert solution.iterations <= 6 and len({row["stage"] for row in solution.history}) == 1
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+@pytest.mark.parametrize("D", DIFFUSIONS)
+def test_residual_of_a_solution_is_small(D, coupling):
+    residuals = solved(D, coupling).residuals
+    assert max(residuals.values()) < 1e-7
+
+
+@pytest.mark.parametrize("n, steps", [(16, 16), (16, 32), (32, 16), (32, 32)])
+def test_newton_step_needs_at_most_twenty_krylov_iterations(n, steps):
+    assert max(krylov(solved(0.02, 1.0, n, steps))) <= 20
+
+
+@pytest.mark.parametrize("finer", [(32, 16), (16, 32)], ids=["h", "dt"])
+def test_krylov_iterations_do_not_grow_with_refinement(finer):
+    coarse, fine = (max(krylov(solved(0.02, 1.0, *size))) for size in ((16, 16), finer))
+    assert fine <= 1.2 * coarse
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_cold_evacuation_converges(exponent):
+    assert mfg.solve(evacuation(square(16), 0.02, exponent), 20).converged
+
+
+@cache
+def hard() -> mfg.Solution:
+    return mfg.solve(evacuation(square(16), 0.002, 1.0), 32, throw=False)
+
+
+def test_hard_evacuation_converges_through_stages():
+    assert hard().converged
+
+
+def test_history_has_every_newton_step_of_every_stage():
+    stages = {row["stage"] for row in hard().history}
+    assert len(stages) > 1
+    for stage in stages:
+        steps = [row["step"] for row in hard().history if row["stage"] == stage]
+        starts = [i for i, step in enumerate(steps) if step == 0]
+        assert starts and all(b == a + 1 or b == 0 for a, b in zip(steps, steps[1:], strict=False))
+
+
+def test_history_has_the_documented_keys():
+    keys = {"stage", "step", "krylov", "hjb", "fp", "mass", "min_density", "step_length"}
+    assert all(keys <= row.keys() for row in solved().history)
+
+
+def failing(throw: bool):
+    method = mfg.Newton(max_it=1, continuation="none")
+    return mfg.solve(default(square(16)), 8, method=method, throw=throw)
+
+
+def test_newton_that_stops_early_raises_not_converged():
+    with pytest.raises(mfg.NotConverged, match="Newton stopped"):
+        failing(throw=True)
+
+
+def test_not_converged_brings_the_history():
+    with pytest.raises(mfg.NotConverged) as caught:
+        failing(throw=True)
+    assert [row["step"] for row in caught.value.history] == [0, 1]
+
+
+def test_without_throw_the_last_iterate_comes_back():
+    solution = failing(throw=False)
+    assert not solution.converged and solution.iterations == 1
+    assert np.isfinite(solution.levels.u).all() and "NOT CONVERGED" in solution.report
+
+
+def test_petsc_options_reach_snes():
+    method = mfg.Newton(continuation="none", petsc_options={"snes_max_it": 2})
+    assert mfg.solve(default(square(16)), 8, method=method, throw=False).iterations == 2
+
+
+def test_petsc_options_reach_the_sweeps():
+    options = {"sweep_ksp_type": "bcgs", "sweep_pc_type": "ilu", "sweep_ksp_rtol": 1e-3}
+    if MPI.COMM_WORLD.size > 1:
+        options["sweep_pc_type"] = "bjacobi"
+    iterative = solved_with(options)
+    assert max(krylov(iterative)) != max(krylov(solved())) and iterative.converged
+
+
+def solved_with(options: dict) -> mfg.Solution:
+    return mfg.solve(default(square(16)), 16, method=mfg.Newton(petsc_options=options))
+
+
+def test_inexact_sweeps_give_the_same_solution():
+    options = {"sweep_ksp_type": "bcgs", "sweep_pc_type": "jacobi", "sweep_ksp_rtol": 1e-4}
+    assert difference(solved_with(options).levels.m, solved().levels.m) < 1e-6
+
+
+@pytest.fixture
+def database():
+    """PETSc's options; what a test puts there is taken out after it."""
+    options, before = PETSc.Options(), PETSc.Options().getAll()
+    yield options
+    for key in options.getAll().keys() - before.keys():
+        options.delValue(key)
+
+
+def test_command_line_wins_over_petsc_options(database):
+    database["mfg_snes_max_it"] = 1
+    method = mfg.Newton(continuation="none", petsc_options={"snes_max_it": 3})
+    assert mfg.solve(default(square(16)), 8, method=method, throw=False).iterations == 1
+
+
+def test_options_of_the_command_line_survive_a_solve(database):
+    database["mfg_snes_max_it"] = 20
+    mfg.solve(default(square(16)), 4)
+    assert database.getAll()["mfg_snes_max_it"] == "20"
+
+
+def test_own_options_do_not_survive_a_solve(database):
+    before = database.getAll()
+    mfg.solve(default(square(16)), 4, method=mfg.Newton(petsc_options={"ksp_rtol": 1e-3}))
+    assert database.getAll() == before
+
+
+def test_own_options_do_not_survive_a_failure(database):
+    before = database.getAll()
+    failing(throw=False)
+    assert database.getAll() == before
+
+
+@pytest.mark.parametrize("field", ["u", "m"])
+def test_both_krylov_forms_give_the_same_solution(field):
+    schur, both = (solved(0.02, 1.0, krylov=form) for form in ("schur", "two-field"))
+    assert difference(getattr(both.levels, field), getattr(schur.levels, field)) < 1e-7
+
+
+def test_guess_saves_newton_steps():
+    problem = default(square(16), diffusion=0.02, coupling=1.1)
+    cold, warm = (mfg.solve(problem, 16, guess=g).iterations for g in (None, solved(0.02)))
+    assert warm < cold
+
+
+def test_guess_of_other_steps_saves_newton_steps():
+    problem = default(square(16), diffusion=0.02)
+    cold, warm = (mfg.solve(problem, 32, guess=g).iterations for g in (None, solved(0.02)))
+    assert warm < cold
+
+
+def test_guess_that_was_saved_and_loaded_saves_newton_steps(tmp_path):
+    path = MPI.COMM_WORLD.bcast(tmp_path) / "guess.bp"
+    problem = default(square(16), diffusion=0.02)
+    solved(0.02).save(path)
+    warm = mfg.solve(problem, 16, guess=mfg.Solution.load(path, problem))
+    assert warm.iterations <= 1
+
+
+def test_solution_does_not_depend_on_the_guess():
+    problem = default(square(16), diffusion=0.02)
+    warm = mfg.solve(problem, 16, guess=solved(0.1))
+    assert difference(warm.levels.m, solved(0.02).levels.m) < 1e-6
+
+
+def test_solving_twice_gives_the_same_numbers():
+    problem = default(square(16), diffusion=0.02)
+    again = mfg.solve(problem, 16)
+    assert np.array_equal(again.levels.m, solved(0.02).levels.m)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0])
+def test_planner_does_not_pay_more_than_the_players(exponent):
+    H = mfg.hamiltonians.congestion(2.0, exponent)
+    costs = [
+        mfg.solve(default(square(16), kind, hamiltonian=H, coupling=2.0), 16).cost
+        for kind in (mfg.MeanFieldControl, mfg.MeanFieldGame)
+    ]
+    assert costs[0] < costs[1]
+
+
+@pytest.mark.parametrize("field", ["u", "m"])
+def test_control_with_cost_c_is_the_game_with_cost_c_plus_m_dc(field):
+    """c = m/2 + landscape: the planner charges everybody c + m c' = m + landscape."""
+    control = default(square(16), mfg.MeanFieldControl, coupling=0.5, diffusion=0.02)
+    ours = mfg.solve(control, 16).levels
+    assert difference(getattr(ours, field), getattr(solved(0.02).levels, field)) < 1e-7
+
+
+@pytest.mark.parametrize("field", ["u", "m"])
+def test_control_differentiates_the_terminal_cost_too(field):
+    game, control = (
+        mfg.solve(default(square(16), kind, coupling=c, terminal_cost=g), 16).levels
+        for kind, c, g in (
+            (mfg.MeanFieldGame, 1.0, lambda x, m: m**2 + ufl.cos(x[0])),
+            (mfg.MeanFieldControl, 0.5, lambda x, m: m**2 / 3 + ufl.cos(x[0])),
+        )
+    )
+    assert difference(getattr(control, field), getattr(game, field)) < 1e-7
