@@ -7,8 +7,8 @@ At each time step, with D = diffusion, H = Hamiltonian, f = running cost, s = so
     Hamilton-Jacobi-Bellman = dA/dm      Fokker-Planck = dA/du      Jacobian = once more.
 
 `seen` is the crowd in the costs. A game freezes it while differentiating (a player does not move
-the crowd), a control does not (the planner does): `problem.seen`. A scheme may put a larger tensor in
-the place of D, which depends on stand-ins (w, crowd) of (u, seen); they are frozen in the first
+the crowd), a control does not (the planner does): `problem.seen`. A scheme may put a larger tensor
+in the place of D, which depends on stand-ins (w, crowd) of (u, seen); they are frozen in the first
 derivatives, so that the Fokker-Planck matrix is the transpose of the frozen HJB linearisation
 (exact mass, positivity), and differentiated in the Newton Jacobian. Achdou-Capuzzo-Dolcetta 2010,
 Lasry-Lions 2007.

@@ -45,9 +45,9 @@ class Monotone:
         On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
         (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and no other off-diagonal pair: each edge has
         one coefficient, and the P1 diffusion is sum_E kappa_E t_E (x) t_E with
-        kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the two
-        entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does); with
-        b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
+        kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the
+        two entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does);
+        with b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
 
         Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
         (`edge_diffusion`), which is >= 0 on Delaunay meshes in 2D even where cells are obtuse.
@@ -121,9 +121,9 @@ def function_space(scheme, mesh) -> fem.FunctionSpace:
 
 
 def edge_diffusion(problem) -> fem.Function:
-    """Mean of -g_i.D g_j over the cells around each edge, for each edge of each cell. Collective.
+    """Mean of -g_i.D g_j over the cells around each edge, on each edge of each cell. Collective.
 
-    The mean is weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
+    Weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
     """
     mesh = problem.domain.mesh
     tdim = mesh.topology.dim
@@ -157,7 +157,7 @@ def edge_diffusion(problem) -> fem.Function:
     if share > 0.01 and mesh.comm.rank == 0:
         log.warning(
             "Monotone adds diffusion on %.0f %% of the edges, because the mesh is not Delaunay "
-            "there for this diffusion: a positive but less accurate density. Compare with Galerkin().",
+            "there for this diffusion: positive but less accurate. Compare with Galerkin().",
             100 * share,
         )
     kappa.x.array[:] = mean[around].ravel()
