@@ -10,6 +10,7 @@ from mfg_fem.scene import Plan, Snapshot
 TEXT = 8  # points: what a journal prints in a figure of the width of a page
 WIDTH = 7.0  # inches
 NAME_SPACE = 0.22  # inches around a plan, for the names of exits
+SHADES = 200
 WALL, FILL, EXIT, FLOW = "black", "0.55", "#00a0b0", "0.25"
 STYLE = {
     "font.size": TEXT,
@@ -20,6 +21,18 @@ STYLE = {
     "mathtext.default": "regular",
     "pdf.fonttype": 42,
 }
+
+
+def styled(draw: Callable) -> Callable:
+    """The same function under STYLE, whatever style the user has set."""
+
+    def inner():
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw()
+
+    return inner
 
 
 @dataclass(frozen=True)
@@ -90,12 +103,8 @@ def panels(plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, 
         units: for the axes.
         top: the end of the scale, by default the largest value shown.
     """
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        if plan.x.shape[1] == 1:
-            return _lines(plan, shots, quantity, units, top)
-        return _panels(plan, shots, quantity, units, top)
+    draw = _lines if plan.x.shape[1] == 1 else _panels
+    return draw(plan, shots, quantity, units, top)
 
 
 def _limits(shots, quantity: Quantity, top) -> tuple[float, float]:
@@ -103,12 +112,14 @@ def _limits(shots, quantity: Quantity, top) -> tuple[float, float]:
     high = max(v.max() for v in values) if top is None else top
     low = 0.0 if quantity.from_zero else min(v.min() for v in values)
     if quantity.signed:
-        high = max(high, -low, 1e-300)
+        high = max(high, -low, 1e-9)
         low = -high
-    return low, max(high, low + 1e-300)
+    return low, max(high, low + 1e-9 * max(1.0, abs(low)))
 
 
 def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
     from matplotlib.tri import Triangulation
 
@@ -123,23 +134,25 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
     figure = Figure((WIDTH, rows * (panel * aspect + 0.25) + 0.4), layout="compressed")
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     mesh = Triangulation(*plan.x.T, plan.cells)
-    limits = _limits(shots, quantity, top)
+    scale = Normalize(*_limits(shots, quantity, top))
+    colours = _colour_map(quantity.colours)
     for ax in axes.flat[len(shots) :]:
         ax.set_axis_off()
     for k, (ax, shot) in enumerate(zip(axes.flat, shots, strict=False)):
         field = quantity.of(shot)
-        colours = ax.tripcolor(
+        ax.tricontourf(  # exact for P1, where shading would blend colours instead of values
             mesh,
             field,
-            shading="gouraud",
-            cmap=_colour_map(quantity.colours),
-            vmin=limits[0],
-            vmax=limits[1],
+            np.linspace(scale.vmin, scale.vmax, SHADES + 1),
+            cmap=colours,
+            norm=scale,
+            extend="both",
+            antialiased=False,
             rasterized=True,
             zorder=1,
         )
         if quantity.signed:  # dashed below zero: the sign must survive printing in grey
-            levels = limits[1] * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
+            levels = scale.vmax * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
             ax.tricontour(mesh, field, levels, colors="black", linewidths=0.4, zorder=2)
         if quantity.isolines is not None:
             _isolines(ax, mesh, field, quantity.isolines)
@@ -155,7 +168,8 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
             ax.tick_params(labelbottom=True)
         if k % columns == 0:
             ax.set_ylabel(f"y [{units.length}]")
-    bar = figure.colorbar(colours, ax=axes, label=quantity.label, aspect=30, pad=0.015)
+    shown = ScalarMappable(scale, colours)
+    bar = figure.colorbar(shown, ax=axes, label=quantity.label, aspect=30, pad=0.015)
     bar.outline.set_linewidth(0.6)
     return figure
 

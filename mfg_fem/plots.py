@@ -13,7 +13,7 @@ from mpi4py import MPI
 import numpy as np
 
 from mfg_fem import curves, drawing
-from mfg_fem.drawing import Units
+from mfg_fem.drawing import Units, styled
 from mfg_fem.errors import FileError, ProblemError, together
 from mfg_fem.files import on_root, replacing
 from mfg_fem.film import Film
@@ -198,7 +198,7 @@ def animate(
         film = on_root(comm, context, lambda: Film(temporary, fps, drawing.palette(quantity)))
         for count, n in enumerate(levels, start=1):
             shot = scene.at(n)
-            on_root(comm, context, lambda s=shot: draw(film, s))
+            on_root(comm, context, styled(lambda s=shot: draw(film, s)))
             if comm.rank == 0 and sys.stderr.isatty():
                 end = "\n" if count == len(levels) else ""
                 print(f"\r{path}: frame {count} of {len(levels)}", end=end, file=sys.stderr)
@@ -223,7 +223,7 @@ def _write(comm, path: str | Path, draw, dpi: int):
     path = Path(path)
     context = f"{path} cannot be drawn"
     with replacing(comm, path) as temporary:
-        on_root(comm, context, lambda: draw().savefig(temporary, dpi=dpi))
+        on_root(comm, context, styled(lambda: draw().savefig(temporary, dpi=dpi)))
 
 
 def _require_matplotlib(comm):

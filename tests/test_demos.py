@@ -1,0 +1,111 @@
+"""The demos run, alone and on two ranks, and the numbers they print hold together."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from mpi4py import MPI
+
+import pytest
+
+import mfg_fem as mfg
+
+pytest.importorskip("matplotlib")
+pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts mpirun itself")
+ROOT = Path(__file__).parents[1]
+RANKS = pytest.mark.parametrize("ranks", [1, 2])
+
+
+def run(ranks, demo, *options, fails=False):
+    """The standard output of a demo; its error output if it is meant to fail."""
+    launch = [] if ranks == 1 else ["mpirun", "-n", str(ranks)]
+    done = subprocess.run(
+        [*launch, sys.executable, str(ROOT / "demos" / demo), *map(str, options)],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        env=os.environ | {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"},
+    )
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stderr if fails else done.stdout
+
+
+@RANKS
+def test_everybody_leaves_the_hall_through_the_two_exits(tmp_path, ranks):
+    run(ranks, "crowd_evacuation.py", "--steps", 16, "--people", 40, "--out", tmp_path)
+    found = json.loads((tmp_path / "numbers.json").read_text())
+    assert set(found["people through"]) == {"main exit", "side exit"}
+    left = sum(found["people through"].values())
+    assert left + found["people inside at the end"] == pytest.approx(40, rel=1e-10)
+    assert left > 0.99 * 40
+    assert 0 < found["T50 [s]"] < found["T90 [s]"] < found["T99 [s]"] < 60
+    files = {"density.png", "value.png", "exits.png", "crowd.gif", "crowd.npz", "numbers.json"}
+    written = {path.name for path in tmp_path.iterdir()}
+    assert files <= written
+    assert written - files in ({"crowd.bp"}, {"crowd.xdmf", "crowd.h5"})
+
+
+def test_a_time_that_is_not_reached_is_said_so(tmp_path):
+    options = ("--steps", 4, "--horizon", 6, "--people", 20, "--out", tmp_path)
+    printed = run(1, "crowd_evacuation.py", *options)
+    assert "T99 [s]: not reached in 6 s" in printed
+
+
+def test_a_misspelt_option_is_an_error_and_a_petsc_option_is_not(tmp_path):
+    assert "--stepz" in run(1, "crowd_evacuation.py", "--stepz", 4, fails=True)
+    options = ("--steps", 4, "--people", 5, "-mfg_snes_monitor", "--out", tmp_path)
+    assert "SNES Function norm" in run(1, "crowd_evacuation.py", *options)
+
+
+SQUARE = """
+SetFactory("OpenCASCADE");
+Rectangle(1) = {0, 0, 0, 6, 4};
+Physical Surface("floor") = {1};
+Physical Curve("WALLS") = {1, 3, 4};
+Physical Curve("%s") = {2};
+Mesh.MeshSizeMax = 0.5;
+"""
+
+
+def test_a_floor_plan_of_ones_own_needs_an_exit(tmp_path):
+    pytest.importorskip("gmsh")
+    plan, options = tmp_path / "plan.geo", ("--steps", 4, "--people", 5, "--horizon", 12)
+    plan.write_text(SQUARE % "Emergency EXIT")
+    printed = run(1, "crowd_evacuation.py", "--mesh", plan, *options, "--out", tmp_path / "out")
+    assert "Emergency EXIT" in printed
+    plan.write_text(SQUARE % "east")
+    message = run(1, "crowd_evacuation.py", "--mesh", plan, *options, fails=True)
+    assert "'exit' in its name" in message
+
+
+@RANKS
+def test_the_game_costs_more_than_the_control(tmp_path, ranks):
+    printed = run(ranks, "game_or_control.py", "--steps", 12, "--out", tmp_path)
+    price = float(re.search(r"price of anarchy: ([\d.]+)", printed)[1])
+    assert 1.0 <= price < 2.0
+    assert (tmp_path / "difference.png").exists()
+
+
+@RANKS
+def test_the_first_game_converges_to_its_exact_solution(tmp_path, ranks):
+    printed = run(ranks, "first_game.py", "--cells", 8, 16, "--out", tmp_path)
+    rows = re.findall(r"0\.06250 +(\S+) +(\S+) +(\S+) +(\S+)", printed)
+    assert len(rows) == 3
+    for (u, order_u, m, order_m), largest in zip(rows, (2e-2, 2e-2, 1e-4), strict=True):
+        assert float(u) < largest
+        assert float(m) < largest
+        assert min(float(order_u), float(order_m)) > 1.2
+    assert (tmp_path / "errors.png").exists()
+
+
+@pytest.mark.parametrize("name", ["hall.msh", "hall.geo"])
+def test_the_hall_has_the_size_and_the_names_it_promises(name):
+    pytest.importorskip("gmsh")
+    hall = mfg.read_mesh(ROOT / "meshes" / name)
+    assert set(hall.names) == {"main exit", "side exit", "walls", "pillars"}
+    assert hall.measure("main exit") == pytest.approx(2.4)
+    assert hall.measure("side exit") == pytest.approx(1.2)
+    assert hall.volume() == pytest.approx(536.2, abs=0.2)
