@@ -27,12 +27,14 @@ from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, Problem
 from mfg_fem.newton import Newton
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame
 from mfg_fem.schemes import Galerkin, Monotone
+from mfg_fem.shared_control import Descent, SharedControl, SharedSolution
 from mfg_fem.solution import Solution
 from mfg_fem.solver import solve
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Descent",
     "Domain",
     "Exit",
     "FileError",
@@ -45,6 +47,8 @@ __all__ = [
     "Newton",
     "NotConverged",
     "ProblemError",
+    "SharedControl",
+    "SharedSolution",
     "Solution",
     "box",
     "hamiltonians",

@@ -30,10 +30,9 @@ def options(defaults: dict, user: dict):
 
 
 def reason(obj) -> str:
-    """The converged reason of a SNES or KSP in words."""
-    names = PETSc.SNES.ConvergedReason if isinstance(obj, PETSc.SNES) else PETSc.KSP.ConvergedReason
+    """The converged reason of a SNES, KSP or TAO in words."""
     code = obj.getConvergedReason()
-    for name, value in vars(names).items():
+    for name, value in vars(obj.ConvergedReason).items():
         if value == code and not name.startswith("_"):
             return name.lower().replace("_", " ")
     return f"reason {code}"

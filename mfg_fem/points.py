@@ -6,9 +6,10 @@ search; meshes for which that is too much are not what this is for.
 """
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from dolfinx import fem
+
+from mfg_fem.errors import MFGError
 
 MAX_WALK = 200  # cells a search may cross before it falls back on the nearest cell's centre
 
@@ -24,6 +25,10 @@ class Replica:
     """
 
     def __init__(self, V: fem.FunctionSpace):
+        try:
+            from scipy.spatial import cKDTree
+        except ImportError as exc:
+            raise MFGError("Finding points in a mesh needs scipy: install it.") from exc
         comm, index_map, d = V.mesh.comm, V.dofmap.index_map, V.mesh.geometry.dim
         tdim = V.mesh.topology.dim
         local_cells = V.dofmap.list[: V.mesh.topology.index_map(tdim).size_local]
@@ -40,6 +45,8 @@ class Replica:
         self._first_corner = corners[:, 0]
         self._neighbours = _neighbours(self.cells)
         self._tree = cKDTree(corners.mean(axis=1))
+        smallest = np.abs(edges).max(axis=(1, 2)).min()
+        self._nudge = 1e-10 * smallest * np.array([1.0, 0.7, 0.3])[:d]
 
     def gather(self, owned_values: np.ndarray) -> np.ndarray:
         """Values at all nodes from each rank's owned ones (first axis: nodes). Collective."""
@@ -51,22 +58,22 @@ class Replica:
         A point outside takes a cell at the boundary near it; some of its coordinates there are
         negative, and `clip` makes it a point of that cell.
         """
+        # A point that several cells share goes to the one in a fixed direction, on any ranks.
         points = np.asarray(points, dtype=float)
-        cell = self._tree.query(points)[1]
-        weights = self._barycentric(cell, points)
-        inside = weights.min(axis=1) >= -1e-12
-        walking = np.flatnonzero(~inside)
+        nudged = points + self._nudge
+        cell = self._tree.query(nudged)[1]
+        weights = self._barycentric(cell, nudged)
+        walking = np.flatnonzero(weights.min(axis=1) < 0)
         for _ in range(MAX_WALK):
             if not len(walking):
                 break
             step = self._neighbours[cell[walking], weights[walking].argmin(axis=1)]
             walking, step = walking[step >= 0], step[step >= 0]  # the others are at the boundary
             cell[walking] = step
-            weights[walking] = self._barycentric(step, points[walking])
-            arrived = weights[walking].min(axis=1) >= -1e-12
-            inside[walking[arrived]] = True
-            walking = walking[~arrived]
-        return cell, weights, inside
+            weights[walking] = self._barycentric(step, nudged[walking])
+            walking = walking[weights[walking].min(axis=1) < 0]
+        weights = self._barycentric(cell, points)
+        return cell, weights, weights.min(axis=1) >= -1e-9
 
     def interpolate(self, points: np.ndarray, nodal: np.ndarray) -> np.ndarray:
         """P1 interpolation of nodal values, shape (nodes, ...), at points: shape (n, ...)."""

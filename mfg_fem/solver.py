@@ -6,30 +6,36 @@ import time
 import numpy as np
 
 from mfg_fem.continuation import solve_stages
-from mfg_fem.errors import NotConverged, ProblemError
+from mfg_fem.errors import NotConverged, ProblemError, require
 from mfg_fem.newton import Newton
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
+from mfg_fem.shared_control import Descent, SharedControl, SharedSolution, solve_shared
 from mfg_fem.solution import Solution
 from mfg_fem.spacetime import Discretisation
 
 
 def solve(
-    problem: _MeanField,
+    problem: _MeanField | SharedControl,
     steps: int,
     scheme: Monotone | Galerkin | None = None,
-    method: Newton | None = None,
+    method: Newton | Descent | None = None,
     *,
     guess: Solution | None = None,
     throw: bool = True,
-) -> Solution:
-    """Solve a mean-field game or control problem all at once in space-time. Collective.
+) -> Solution | SharedSolution:
+    """Solve a mean-field game or control problem. Collective.
+
+    A MeanFieldGame or MeanFieldControl is solved all at once in space-time by Newton and gives a
+    Solution. A SharedControl is solved by descent on its reduced problem (it has one scheme, takes
+    no guess, and ends at a local optimum whose `converged` and `reason` say how) and gives a
+    SharedSolution.
 
     Args:
-        problem: a MeanFieldGame or MeanFieldControl.
+        problem: a MeanFieldGame, MeanFieldControl or SharedControl.
         steps: number of equal time steps on [0, horizon].
         scheme: the discretisation, Monotone() by default.
-        method: how the equations are solved, Newton() by default.
+        method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
         guess: a solution on the same mesh and degree (another number of steps will do) to start
             from instead of a cold start: for parameter studies.
         throw: raise NotConverged when Newton fails; with False return the last iterate, whose
@@ -39,13 +45,18 @@ def solve(
         ProblemError: arguments that make no sense, before anything is started.
         NotConverged: Newton failed, with its history.
     """
-    scheme, method = scheme or Monotone(), method or Newton()
     _check(problem, steps, scheme, method, guess)
+    if isinstance(problem, SharedControl):
+        return solve_shared(problem, steps, method or Descent())
+    scheme, method = scheme or Monotone(), method or Newton()
     began = time.perf_counter()
     comm = problem.domain.comm
     discrete = Discretisation(problem, scheme)
-    if guess is not None and guess.levels.m[0].shape != discrete.m0.shape:
-        raise ProblemError("guess lives on another mesh or has another degree than this solve.")
+    require(
+        comm,
+        guess is None or _same_nodes(guess.discrete.V, discrete.V),
+        "guess lives on another mesh or has another degree than this solve.",
+    )
     history: list[dict] = []
     table = _Table(live=comm.rank == 0 and sys.stderr.isatty())
 
@@ -69,20 +80,28 @@ def solve(
 
 
 def _check(problem, steps, scheme, method, guess):
-    if not isinstance(problem, _MeanField):
+    shared = isinstance(problem, SharedControl)
+    if not shared and not isinstance(problem, _MeanField):
         raise ProblemError(
-            f"problem is a {type(problem).__name__}; pass a MeanFieldGame or MeanFieldControl."
+            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl or a "
+            "SharedControl."
         )
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
         raise ProblemError(f"steps must be an integer >= 1, not {steps!r}.")
     for name, value, types in (
-        ("scheme", scheme, (Monotone, Galerkin)),
-        ("method", method, (Newton,)),
-        ("guess", guess, (Solution, type(None))),
+        ("scheme", scheme, () if shared else (Monotone, Galerkin)),
+        ("method", method, (Descent,) if shared else (Newton,)),
+        ("guess", guess, () if shared else (Solution,)),
     ):
-        if not isinstance(value, types):
-            wanted = " or ".join(f"{t.__name__}(...)" for t in types if t is not type(None))
-            raise ProblemError(f"{name} is {value!r}; pass {wanted}.")
+        if value is not None and not isinstance(value, types):
+            wanted = " or ".join(f"{t.__name__}(...)" for t in types) or "nothing"
+            raise ProblemError(f"{name} is {value!r}; a {type(problem).__name__} takes {wanted}.")
+
+
+def _same_nodes(V, W) -> bool:
+    """Whether the nodes of this rank are the same points in both spaces."""
+    one, other = (space.tabulate_dof_coordinates() for space in (V, W))
+    return one.shape == other.shape and np.allclose(one, other)
 
 
 class _Table:

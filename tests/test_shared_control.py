@@ -1,0 +1,155 @@
+"""One velocity for several classes: exact gradient, mass, positivity, descent, ranks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ranks import run_on, serial_only
+
+import ufl
+
+import mfg_fem as mfg
+from mfg_fem.reduced import ReducedProblem
+
+SCRIPT = Path(__file__).parent / "shared_on_ranks.py"
+
+
+def spiral(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """One-turn spirals of two classes in [-1, 1]^2."""
+    random = np.random.default_rng(seed)
+    angle = 2 * np.pi * np.sqrt(random.random(n))
+    label = random.integers(0, 2, n)
+    arm = np.stack([-np.cos(angle), np.sin(angle)], axis=1) * (angle / (2 * np.pi))[:, None]
+    return np.where(label == 0, 1, -1)[:, None] * arm, label
+
+
+def classification(dim: int = 2, cells: int = 24, **changes) -> mfg.SharedControl:
+    """Two classes to be parted by the first coordinate, in the box [0, 3.2]^dim."""
+    points, label = spiral(400, seed=0)
+    points = np.pad(points, ((0, 0), (0, dim - 2))) if dim > 1 else points[:, :1]
+    data = {
+        "densities": [points[label == c] + 1.6 for c in (0, 1)],
+        "terminal_costs": [
+            lambda x, s=s: ufl.ln(1 + ufl.exp(s * 8 * (x[0] - 1.6))) for s in (1, -1)
+        ],
+        "diffusion": 1e-3,
+        "regularisation": 1e-4,
+        "smoothing_length": 0.3,
+    }
+    return mfg.SharedControl(mfg.box([3.2] * dim, cells), **(data | changes))
+
+
+def smooth_unknown(reduced: ReducedProblem, shift: float) -> np.ndarray:
+    """An unknown that does not depend on how the mesh is shared among ranks."""
+    x = reduced.replica.x[reduced.replica.owned]
+    steps = np.arange(reduced.steps)[:, None, None]
+    return np.sin(3 * x + shift + steps) * np.sqrt(reduced.weights)[:, None]
+
+
+@pytest.mark.parametrize(("dim", "cells"), [(1, 40), (2, 24), (3, 8)])
+def test_gradient_is_that_of_finite_differences(dim, cells):
+    reduced = ReducedProblem(classification(dim, cells), steps=4)
+    w, direction = smooth_unknown(reduced, 0.3), smooth_unknown(reduced, 1.1)
+    _, gradient = reduced.objective_and_gradient(w)
+    ahead, _ = reduced.objective_and_gradient(w + 1e-6 * direction)
+    behind, _ = reduced.objective_and_gradient(w - 1e-6 * direction)
+    slope = np.sum(gradient * direction)
+    assert (ahead - behind) / 2e-6 == pytest.approx(slope, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def solution():
+    return mfg.solve(classification(), steps=8, method=mfg.Descent(max_it=150))
+
+
+def test_mass_of_every_class_is_exact_at_all_times(solution):
+    masses = solution.masses.sum(axis=2)
+    np.testing.assert_allclose(masses, np.tile(masses[0], (9, 1)), rtol=0, atol=1e-12)
+
+
+def test_masses_are_nowhere_negative(solution):
+    assert solution.masses.min() >= -1e-12
+
+
+def test_objective_falls_monotonically_and_stays_positive(solution):
+    objectives = [row["objective"] for row in solution.history]
+    assert np.all(np.diff(objectives) <= 1e-12)
+    assert objectives[-1] > 0
+
+
+def test_field_parts_fresh_samples(solution):
+    points, label = spiral(4000, seed=1)
+    points = points + 1.6
+    for time in solution.times[:-1]:
+        points = points + 0.125 * solution.drift(points, time)
+    assert np.mean((points[:, 0] > 1.6) == (label == 1)) > 0.98
+
+
+def test_noise_loses_information_and_no_step_creates_any(solution):
+    information = solution.curves["information"]
+    assert information[0] <= np.log(2) + 1e-12
+    assert np.all(np.diff(information) <= 1e-12)
+
+
+def test_density_and_velocity_are_functions_of_the_mesh(solution):
+    assert solution.density(8, 0).x.array.min() >= 0
+    assert solution.velocity(0).function_space.dofmap.index_map_bs == 2
+
+
+def test_scattered_mesh_keeps_masses_positive():
+    domain = mfg.box([3.2, 3.2], 16)
+    x, random = domain.mesh.geometry.x, np.random.default_rng(3)
+    inside = np.all((x[:, :2] > 0.01) & (x[:, :2] < 3.19), axis=1)
+    x[inside, :2] += 0.08 * random.uniform(-1, 1, (inside.sum(), 2))
+    problem = classification()
+    problem = mfg.SharedControl(
+        domain, densities=problem.densities, terminal_costs=problem.terminal_costs, diffusion=0.1
+    )
+    reduced = ReducedProblem(problem, 4)
+    masses = reduced.trajectory(reduced.velocity(smooth_unknown(reduced, 0.0)))
+    assert masses.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"effort": 0.0}, "effort"),
+        ({"regularisation": -1.0}, "regularisation"),
+        ({"smoothing_length": np.nan}, "smoothing_length"),
+        ({"diffusion": -1e-3}, "diffusion"),
+        ({"horizon": np.inf}, "horizon"),
+        ({"terminal_costs": [lambda x: 0.0]}, "terminal_costs"),
+        ({"densities": [np.zeros((3, 3)), np.zeros((3, 2))]}, r"densities\[0\]"),
+        ({"densities": [np.full((3, 2), np.nan), np.ones((3, 2))]}, "NaN"),
+        ({"densities": [np.zeros((0, 2)), np.ones((3, 2))]}, r"densities\[0\]"),
+        ({"masses": [1.0, 0.0]}, "masses"),
+    ],
+)
+def test_bad_data_are_refused_when_the_problem_is_built(changes, word):
+    with pytest.raises(mfg.ProblemError, match=word):
+        classification(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"densities": [np.full((3, 2), 9.0), np.ones((3, 2))]}, "outside the mesh"),
+        ({"densities": [lambda x: x[0] - 1.6, np.ones((3, 2))]}, "negative"),
+        ({"terminal_costs": [lambda x: ufl.ln(-x[0]), lambda x: 0.0]}, "not finite"),
+    ],
+)
+def test_bad_data_on_the_mesh_are_refused_before_the_descent(changes, word):
+    with pytest.raises(mfg.ProblemError, match=word):
+        mfg.solve(classification(**changes), steps=2)
+
+
+def test_solve_refuses_what_a_shared_control_does_not_take():
+    with pytest.raises(mfg.ProblemError, match="method"):
+        mfg.solve(classification(), steps=2, method=mfg.Newton())
+
+
+@serial_only
+def test_one_two_and_three_ranks_agree():
+    numbers = [np.array(run_on(ranks, SCRIPT).split(), dtype=float) for ranks in (1, 2, 3)]
+    for other in numbers[1:]:
+        np.testing.assert_allclose(other, numbers[0], rtol=1e-8)
