@@ -140,7 +140,8 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
         ax.set_axis_off()
     for k, (ax, shot) in enumerate(zip(axes.flat, shots, strict=False)):
         field = quantity.of(shot)
-        ax.tricontourf(  # exact for P1, where shading would blend colours instead of values
+        # Exact for P1, where shading would blend colours instead of values.
+        filled = ax.tricontourf(
             mesh,
             field,
             np.linspace(scale.vmin, scale.vmax, SHADES + 1),
@@ -148,9 +149,9 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
             norm=scale,
             extend="both",
             antialiased=False,
-            rasterized=True,
             zorder=1,
         )
+        filled.set_rasterized(True)
         if quantity.signed:  # dashed below zero: the sign must survive printing in grey
             levels = scale.vmax * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
             ax.tricontour(mesh, field, levels, colors="black", linewidths=0.4, zorder=2)
