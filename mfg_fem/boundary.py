@@ -10,8 +10,6 @@ which is the natural condition of the functional and needs no code.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import ufl
-
 
 @dataclass(frozen=True)
 class Exit:
@@ -25,7 +23,3 @@ class Exit:
     """
 
     cost: float | Callable = 0.0
-
-    def value(self, x) -> ufl.core.expr.Expr:
-        """The cost as UFL at the point(s) x."""
-        return ufl.as_ufl(self.cost(x) if callable(self.cost) else self.cost)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import ufl
 
+from mfg_fem.errors import ProblemError
+
 
 def quadratic(mobility: float = 1.0) -> Callable:
     """H = mobility |p|^2 / 2: running cost |a|^2 / (2 mobility) of moving with velocity a."""
@@ -19,7 +21,7 @@ def power(exponent: float, smoothing: float = 1e-3) -> Callable:
     The smoothing keeps H twice differentiable at p = 0, which Newton needs for r < 2.
     """
     if not exponent > 1 or not smoothing > 0:
-        raise ValueError(
+        raise ProblemError(
             f"power({exponent}, {smoothing}): the exponent must be above 1 and the "
             "smoothing above 0 for H to be convex and twice differentiable"
         )

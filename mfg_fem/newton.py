@@ -76,7 +76,7 @@ class Newton:
 
     def __post_init__(self):
         """Refuse settings that mean nothing."""
-        if not 0 < self.rtol < 1:
+        if not isinstance(self.rtol, int | float) or not 0 < self.rtol < 1:
             raise ProblemError(f"Newton(rtol={self.rtol!r}): rtol must lie between 0 and 1.")
         if not isinstance(self.max_it, int) or self.max_it < 1:
             raise ProblemError(f"Newton(max_it={self.max_it!r}): max_it must be an integer >= 1.")

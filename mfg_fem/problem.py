@@ -11,11 +11,12 @@ import numpy as np
 import basix
 import ufl
 from dolfinx import fem
+from ufl.algorithms import expand_derivatives, extract_coefficients, extract_type
 
 from mfg_fem._compat import evaluate
 from mfg_fem.boundary import Exit
 from mfg_fem.domain import Domain
-from mfg_fem.errors import ProblemError, require, together
+from mfg_fem.errors import MeshError, ProblemError, require, together
 
 NUMBER = (int, float, np.number)
 
@@ -72,6 +73,10 @@ class _MeanField:
     def m0(self, x) -> ufl.core.expr.Expr:
         """Initial density before it is scaled to the population."""
         return self._constant_or_ufl(self.initial_density(x))
+
+    def exit_cost(self, condition: Exit, x) -> ufl.core.expr.Expr:
+        """What a player who leaves there pays."""
+        return self._number_or_callable(condition.cost, x)
 
     def seen(self, m, frozen):
         """The crowd in the costs while they are differentiated in m: see functional.py."""
@@ -138,7 +143,8 @@ def _check_arguments(problem: _MeanField):
     """Types and numbers, without evaluating a callable."""
     for name in ("horizon", "population"):
         value = getattr(problem, name)
-        if not isinstance(value, NUMBER) or not np.isfinite(value) or value <= 0:
+        number = isinstance(value, NUMBER) and not isinstance(value, bool)
+        if not number or not np.isfinite(value) or value <= 0:
             raise ProblemError(f"{name} must be a positive finite number, not {value!r}.")
     if not callable(problem.diffusion) and not isinstance(
         problem.diffusion, (*NUMBER, ufl.core.expr.Expr)
@@ -162,7 +168,9 @@ def _check_arguments(problem: _MeanField):
     if not isinstance(problem.boundary, Mapping):
         raise ProblemError('boundary must be a dict such as {"exits": mfg.Exit(cost=0.0)}.')
     for name, condition in problem.boundary.items():
-        problem.domain.facets(name)
+        facets = problem.domain.comm.allreduce(len(problem.domain.facets(name)), MPI.SUM)
+        if facets == 0:
+            raise MeshError(f"The boundary {name!r} has no facets in this mesh.")
         if not isinstance(condition, Exit):
             raise ProblemError(
                 f"boundary[{name!r}] is {condition!r}; it must be an Exit. "
@@ -188,6 +196,7 @@ def _check_values(problem: _MeanField):
     m0 = build("initial_density(x)", (), lambda: problem.m0(x))
     m = ufl.variable(mass_scale * m0)
     D = build("diffusion", (gdim, gdim), lambda: problem.D(x))
+    build("terminal_cost(x, m)", (), lambda: _pointwise(problem))
     costs = {
         "running_cost(x, t, m)": build("running_cost(x, t, m)", (), lambda: problem.f(x, t, m)),
         "terminal_cost(x, m)": build("terminal_cost(x, m)", (), lambda: problem.g(x, m)),
@@ -195,7 +204,7 @@ def _check_values(problem: _MeanField):
     }
     for name, condition in problem.boundary.items():
         key = f"boundary[{name!r}].cost"
-        costs[key] = build(key, (), lambda c=condition: c.value(x))
+        costs[key] = build(key, (), lambda c=condition: problem.exit_cost(c, x))
     H = build("hamiltonian(x, p, m)", (), lambda: problem.H(x, p, m))
 
     sample = _Sampler(mesh)
@@ -239,6 +248,15 @@ def _check_values(problem: _MeanField):
         for name, values in zip(names, sample(*(costs | derivatives).values()), strict=True):
             finite(comm, values, name, f" at t = {moment:g} with m = the initial density")
     _check_hamiltonian(problem, sample, H, p, m)
+
+
+def _pointwise(problem: _MeanField) -> ufl.core.expr.Expr:
+    """The terminal cost, unless it differentiates the density."""
+    m = fem.Function(fem.functionspace(problem.domain.mesh, ("Lagrange", 1)))
+    cost = expand_derivatives(problem.g(problem.x, m))
+    if any(m in extract_coefficients(node) for node in extract_type(cost, ufl.classes.Grad)):
+        raise ProblemError("it differentiates m; only the value of m at the same point may enter")
+    return cost
 
 
 def _check_hamiltonian(problem, sample, H, p, m):
@@ -293,8 +311,10 @@ class _Sampler:
     def __call__(self, *terms) -> list[np.ndarray]:
         """Values of each term, shape (cells * vertices, size of the term)."""
         flat = [c for e in terms for c in (_components(e))]
-        expression = fem.Expression(ufl.as_vector(flat), self.points)
-        values = evaluate(expression, self.mesh, self.cells).reshape(-1, len(flat))
+        # The coordinate is there for terms that are plain numbers: FFCx needs a mesh.
+        vector = ufl.as_vector([*flat, ufl.SpatialCoordinate(self.mesh)[0]])
+        expression = fem.Expression(vector, self.points)
+        values = evaluate(expression, self.mesh, self.cells).reshape(-1, len(vector))[:, :-1]
         ends = np.cumsum([len(_components(e)) for e in terms])
         return np.split(values, ends[:-1], axis=1)
 

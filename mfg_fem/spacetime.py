@@ -22,6 +22,7 @@ from ufl.algorithms import expand_derivatives
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.domain import boundary_dofs
+from mfg_fem.errors import ProblemError
 from mfg_fem.functional import StepState, step_forms, terminal_value
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import function_space
@@ -88,7 +89,7 @@ class Discretisation:
             dofs = dofs[~held[dofs]]  # a corner shared by two exits belongs to the first
             held[dofs] = True
             self.exits[name] = dofs[dofs < self.owned]
-            cost = self.interpolate(self._nodal(condition.value(self.problem.x)))
+            cost = self.interpolate(self._nodal(self.problem.exit_cost(condition, self.problem.x)))
             self.exit_cost[self.exits[name]] = cost[self.exits[name]]
         self.held = np.flatnonzero(held[: self.owned])
         all_held = np.flatnonzero(held).astype(np.int32)
@@ -97,7 +98,13 @@ class Discretisation:
     def _scale_initial_density(self):
         m0 = self.interpolate(self._nodal(self.problem.m0(self.problem.x)))
         m0[self.held] = 0.0
-        self.m0 = m0 * (self.problem.population / self.integral(m0))
+        mass = self.integral(m0)
+        if not mass > 0:
+            raise ProblemError(
+                "initial_density(x) vanishes at every node that is not on an exit, so it cannot be "
+                "scaled to the population. Is the mesh fine enough for it?"
+            )
+        self.m0 = m0 * (self.problem.population / mass)
 
     def integral(self, values: np.ndarray) -> np.ndarray:
         """Integral over the domain of each row of owned dof values. Collective."""
