@@ -1,0 +1,215 @@
+"""From a velocity field to the layers of a network.
+
+The layers are fitted in sequence, by steering: the points x_k are the samples as the layers
+already fitted have moved them, and layer k is fitted to the velocity that brings each of them
+where its exact trajectory X is at the end of the layer,
+
+    F_k(x_k) ~ (X_{k+1} - x_k) / dt.
+
+So what one layer gets wrong the next one is asked to correct, and the error at the end is the
+misfit of the last layer times dt, on the samples. X is the exact flow: a layer is the velocity
+averaged over its time along the trajectories, and few layers need not mean a coarse flow. With
+noise there is no such trajectory: the target is then the exact flow over one layer from where the
+point is.
+"""
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mfg_fem.errors import ProblemError
+from mfg_fem.resnet.field import VelocityField, points
+from mfg_fem.resnet.network import FORMS, ResNet
+from mfg_fem.resnet.neurons import Neurons, fit_neurons
+from mfg_fem.resnet.polish import polish_end_to_end
+
+logger = logging.getLogger(__name__)
+
+SAMPLES = 1000  # drawn from the initial density where the user gives none
+# Leapfrog: errors shrink by this factor a layer. Asked to vanish in one layer (0) they enter the
+# next target divided by dt^2, which 32 layers of 4 neurons amplified to 0.5; with 0.5 it is 0.02.
+DAMPING = 0.5
+
+
+def fit(
+    field,
+    samples: np.ndarray | None = None,
+    *,
+    layers: int | None = None,
+    width: int | None = None,
+    form: str = "block",
+    seed: int = 0,
+    noise: float = 0.0,
+    polish: int = 0,
+    match: str = "flow",
+    ridge: float = 1e-8,
+    iterations: int = 30,
+) -> ResNet:
+    """Fit a residual network to a velocity field, on samples of where it starts.
+
+    Forms, with F_k(x) = V_k tanh(W_k x + b_k) + c_k and dt = horizon / layers:
+
+    * "block", x + dt F_k(x). Any field, with noise or without. What it cannot do: no layer can
+      undo another one's fold, so keep dt Lip < 1 (see `report`).
+    * "leapfrog", x_{k+1} = 2 x_k - x_{k-1} + dt^2 F_k(x_k) (Stoermer-Verlet; Haber-Ruthotto
+      2018), for flows of a potential, whose characteristics obey x'' = grad(f + Q). Layer 0 is
+      x + dt F_0(x). It cannot take noise. A layer is no map of x alone, hence no bound from
+      dt Lip. It divides by dt^2: rough fields and many layers need samples in plenty.
+    * "affine", W_k x + c_k with W_k = I + dt A_k. Exact for linear-quadratic control and
+      Gaussian bridges; it cannot bend anything, so no curved decision boundary. Has no width.
+
+    The form x_{k+1} = tanh(W_k x + b_k) is refused: in d dimensions it is an affine map behind
+    one fixed bend and cannot follow a given field layer by layer. One neuron a layer, on the
+    other hand, is `ResNet.split`.
+
+    Args:
+        field: a VelocityField, or what VelocityField.of takes.
+        samples: starting points, shape (n, d); by default 1000 from the initial density, on
+            every rank the same.
+        layers: number of layers; by default the steps of the field.
+        width: neurons in each layer; by default 16.
+        form: see above.
+        seed: of the random features and of the noise.
+        noise: amplitude of the noise that the network will run with. The layers are then fitted
+            where noisy points get.
+        polish: at most this many L-BFGS steps on all parameters for the final positions.
+        match: "flow", so that the network is the exact flow at the end of every layer whatever
+            the number of layers; or "field", so that layer k is the velocity v(., t_k) and the
+            network the explicit Euler method: its neurons are then those of the field, but
+            the trajectories differ from the flow by O(dt).
+        ridge: weight of |V|^2 for x and F scaled to unit variance. Less lets V grow (and with it
+            the error in float32) for little accuracy.
+        iterations: Levenberg-Marquardt steps for a layer.
+
+    Returns:
+        The network; it can be fitted again by `resample`.
+
+    Raises:
+        ProblemError: arguments that make no sense.
+    """
+    field = VelocityField.of(field)
+    if samples is None:
+        samples = field.sample(SAMPLES, np.random.default_rng(seed))
+    samples = points(samples, field.dim)
+    if width is None and form != "affine":
+        width = 16
+    options = dict(width=width, form=form, seed=seed, noise=noise, polish=polish)
+    options |= dict(match=match, ridge=ridge, iterations=iterations)
+    layers = field.steps if layers is None else layers
+    _check(len(samples), field.dim, layers=layers, **options)
+    return Origin(field, samples, options).fit(layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What a network was fitted to, and how."""
+
+    field: VelocityField
+    samples: np.ndarray
+    options: dict
+
+    def fit(self, layers: int, **changes) -> ResNet:
+        """Fit again, with another number of layers or other options."""
+        unknown = sorted(set(changes) - set(self.options))
+        if unknown:
+            raise ProblemError(
+                f"no such option of fit: {', '.join(unknown)}. There are {', '.join(self.options)}."
+            )
+        options = self.options | changes
+        if options["form"] != "affine" and options["width"] is None:
+            options["width"] = 16
+        elif "width" not in changes and options["form"] == "affine":
+            options["width"] = None
+        _check(len(self.samples), self.field.dim, layers=layers, **options)
+        net = _in_sequence(self.field, self.samples, int(layers), **options)
+        return replace(net, origin=Origin(self.field, self.samples, options))
+
+
+def _in_sequence(
+    field, samples, layers, *, width, form, seed, noise, polish, match, ridge, iterations
+) -> ResNet:
+    rng = np.random.default_rng(seed)
+    dt = field.horizon / layers
+    ends = np.linspace(0.0, field.horizon, layers + 1)
+    euler = match == "field"
+    if noise:
+        exact = None
+    else:
+        exact = field.flow(samples, layers) if euler else field.reference(samples, layers)
+    path, fitted, neurons = [samples], [], None
+    for k in range(layers):
+        x = path[-1]
+        if noise and euler:
+            goal = x + dt * field(x, ends[k])
+        elif noise:
+            goal = field.advance(x, ends[k], ends[k + 1], field.substeps(layers))
+        else:
+            goal = exact[k + 1]
+        second = form == "leapfrog" and k > 0
+        start, h = (2 * x - path[-2], dt**2) if second else (x, dt)
+        if second:
+            goal = goal + 2 * DAMPING * (x - exact[k]) - DAMPING**2 * (path[-2] - exact[k - 1])
+        target = (goal - start) / h
+        if form == "affine":
+            layer = _affine(x, target)
+            F = x @ layer["A"].T + layer["c"]
+        else:
+            before = None if form == "leapfrog" and k == 1 else neurons  # was a velocity
+            neurons = fit_neurons(
+                x, target, width, rng, guess=before, ridge=ridge, iterations=iterations
+            )
+            layer = {name: getattr(neurons, name) for name in "VWbc"}
+            F = _apply(neurons, x)
+        fitted.append(layer)
+        x = start + h * F
+        if noise:
+            x = x + noise * np.sqrt(dt) * rng.standard_normal(x.shape)
+        path.append(x)
+        logger.debug("layer %d: rms misfit %.3e", k, np.sqrt(np.mean((F - target) ** 2)))
+    arrays = {name: np.array([layer[name] for layer in fitted]) for name in fitted[0]}
+    net = ResNet(horizon=field.horizon, form=form, **arrays)
+    return polish_end_to_end(net, samples, exact[-1], polish) if polish else net
+
+
+def _apply(neurons: Neurons, x):
+    return np.tanh(x @ neurons.W.T + neurons.b) @ neurons.V.T + neurons.c
+
+
+def _affine(x, y) -> dict[str, np.ndarray]:
+    centre = x.mean(axis=0)
+    A = np.linalg.lstsq(x - centre, y - y.mean(axis=0), rcond=1e-10)[0].T
+    return {"A": A, "c": y.mean(axis=0) - A @ centre}
+
+
+def _check(n, dim, *, layers, width, form, seed, noise, polish, match, ridge, iterations):
+    """Refuse arguments that make no sense, with what to do instead."""
+    if form in ("tanh", "plain"):
+        raise ProblemError(
+            "x_{k+1} = tanh(W x + b) is an affine map behind one fixed bend: it cannot follow a "
+            "field layer by layer. Take form='block', or split() a block network into layers of "
+            "one neuron."
+        )
+    if form not in FORMS:
+        raise ProblemError(f"form {form!r} is not one of {', '.join(FORMS)}.")
+    if match not in ("flow", "field"):
+        raise ProblemError(f"match must be 'flow' or 'field', not {match!r}.")
+    counts = {"layers": layers, "iterations": iterations}
+    if form != "affine":
+        counts["width"] = width
+    elif width is not None:
+        raise ProblemError("the form 'affine' has no neurons: leave width out.")
+    for name, value in counts.items():
+        if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+            raise ProblemError(f"{name} must be a positive integer, not {value!r}.")
+    if not isinstance(polish, int | np.integer) or polish < 0:
+        raise ProblemError(f"polish must be a number of steps >= 0, not {polish!r}.")
+    for name, value in {"noise": noise, "ridge": ridge}.items():
+        if not (np.isscalar(value) and np.isfinite(value) and value >= 0):
+            raise ProblemError(f"{name} must be a finite number >= 0, not {value!r}.")
+    if n < dim + 2:
+        raise ProblemError(f"{n} samples are too few in {dim}D: give {dim + 2} or more.")
+    if noise and form == "leapfrog":
+        raise ProblemError("leapfrog cannot take noise: take form='block'.")
+    if noise and polish:
+        raise ProblemError("polish fits final positions, and noise has none: choose one of them.")

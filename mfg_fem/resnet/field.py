@@ -1,0 +1,329 @@
+"""VelocityField: what a network is fitted to, from a solution of the package or a formula."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from math import factorial, gcd, lcm
+
+from mpi4py import MPI
+
+import numpy as np
+
+import ufl
+from dolfinx import fem
+
+from mfg_fem._compat import interpolation_points
+from mfg_fem.errors import ProblemError
+from mfg_fem.functional import drift
+from mfg_fem.points import Replica
+from mfg_fem.solution import Solution
+
+FINE = 128  # steps of the reference flow, at least
+EMPTY = 1e-4  # a density below this share of its maximum is nobody
+
+
+class VelocityField:
+    """A velocity v(x, t) on [0, T]: P1 in space, constant in time on each of K steps.
+
+        dX/dt = v(X, t) dt + noise dW
+
+    Calling it and its flows happen on each rank for itself, for any points, without communication.
+    A point outside the mesh takes the velocity of its nearest cell.
+
+    Args:
+        replica: the mesh, whole on every rank.
+        times: levels 0 = t_0 < ... < t_K = T.
+        nodal: velocity on step k at the nodes, shape (K, nodes, d).
+        start: initial density at the nodes, from which `sample` draws, or None.
+        discrete: whether one explicit Euler step per step of the field is the flow that was
+            optimised (discretise, then optimise). The reference is then that polygon.
+
+    Attributes:
+        dim, steps, horizon: d, K and T.
+    """
+
+    def __init__(
+        self,
+        replica: Replica,
+        times: np.ndarray,
+        nodal: np.ndarray,
+        *,
+        start: np.ndarray | None = None,
+        discrete: bool = False,
+    ):
+        self.replica, self.discrete = replica, bool(discrete)
+        self.times = _levels(times)
+        self.nodal = np.asarray(nodal, dtype=float)
+        shape = (len(self.times) - 1, *replica.x.shape)
+        if self.nodal.shape != shape:
+            raise ProblemError(
+                f"nodal velocities have the shape {self.nodal.shape}; {len(self.times)} times on "
+                f"a mesh of {shape[1]} nodes in {shape[2]}D need {shape}."
+            )
+        if not np.isfinite(self.nodal).all():
+            raise ProblemError("nodal velocities are not finite everywhere.")
+        self.start = None if start is None else np.asarray(start, dtype=float)
+        if self.start is not None and self.start.shape != shape[1:2]:
+            raise ProblemError(
+                f"the initial density has the shape {self.start.shape}, expected {shape[1:2]}."
+            )
+
+    @classmethod
+    def of(cls, solution, *, current: bool = False) -> "VelocityField":
+        """The field of a solution of the package. Collective.
+
+        For a game or a control it is the drift v = -H_p, averaged to the nodes (L2 projection on
+        P1, lumped). The players follow it with the noise sqrt(2 D); the flow without noise has
+        another density. With `current` it is the current velocity
+
+            omega = v - D grad m / m,        m_t + div(m omega) = 0,
+
+        whose flow without noise carries the density of the solution (Nelson 1967). Where m is
+        below 1e-4 of its maximum, noise of the scheme, it is the drift. The Monotone scheme adds
+        edge viscosity to D: its densities are wider than either flow makes them, by O(h).
+
+        Args:
+            solution: a Solution, a VelocityField (returned as it is), or anything that has a
+                method velocity_field().
+            current: the current velocity instead of the drift.
+        """
+        if isinstance(solution, Solution):
+            return _of_solution(cls, solution, current)
+        if current:
+            raise ProblemError("current=True needs the Solution of a game or a control.")
+        if isinstance(solution, VelocityField):
+            return solution
+        if hasattr(solution, "velocity_field"):
+            return solution.velocity_field()
+        raise ProblemError(
+            f"{type(solution).__name__} has no velocity field. Give a solution of the package, or "
+            "wrap a formula: VelocityField.from_callable(v, dim=..., horizon=...)."
+        )
+
+    @staticmethod
+    def from_callable(
+        v: Callable, *, dim: int, horizon: float, steps: int = FINE
+    ) -> "VelocityField":
+        """The field of a formula: v(x, t) on x of shape (n, d), t a number, returns (n, d).
+
+        `steps` is only how finely `flow` steps unless it is told.
+        """
+        return _Formula(v, dim, horizon, steps)
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of space."""
+        return self.nodal.shape[2]
+
+    @property
+    def steps(self) -> int:
+        """Number K of steps."""
+        return len(self.times) - 1
+
+    @property
+    def horizon(self) -> float:
+        """Final time T."""
+        return float(self.times[-1])
+
+    def __call__(self, x: np.ndarray, t: float) -> np.ndarray:
+        """Velocities at points, shape (n, d); at a level t_k that of the step that starts there."""
+        return self.replica.interpolate(points(x, self.dim), self.nodal[self._step(t)])
+
+    def jacobian(self, x: np.ndarray, t: float) -> np.ndarray:
+        """D v at points, shape (n, d, d), constant on each cell."""
+        cell, _, _ = self.replica.locate(points(x, self.dim))
+        corners = self.nodal[self._step(t)][self.replica.cells[cell]]
+        return np.einsum("nci,ncj->nij", corners, self.replica.gradients[cell])
+
+    def flow(
+        self, x, steps: int | None = None, substeps: int = 1, noise: float = 0.0, rng=None
+    ) -> np.ndarray:
+        """Trajectories by explicit Euler steps, x + dt v(x, t) + noise sqrt(dt) xi.
+
+        Args:
+            x: starting points, shape (n, d).
+            steps: levels to return besides the first; by default those of the field.
+            substeps: Euler steps between two levels.
+            noise: amplitude; the density then diffuses with D = noise^2 / 2.
+            rng: numpy Generator or a seed.
+
+        Returns:
+            Positions at the levels 0..steps of equal distance, shape (steps + 1, n, d).
+        """
+        x, rng = points(x, self.dim), np.random.default_rng(rng)
+        levels = self.times if steps is None else np.linspace(0.0, self.horizon, steps + 1)
+        path = [x]
+        for t, end in pairwise(levels):
+            dt = (end - t) / substeps
+            for j in range(substeps):
+                x = x + dt * self(x, t + j * dt)
+                if noise:
+                    x = x + noise * np.sqrt(dt) * rng.standard_normal(x.shape)
+            path.append(x)
+        return np.array(path)
+
+    def reference(self, x, layers: int) -> np.ndarray:
+        """Positions at the ends of `layers` equal layers, shape (layers + 1, n, d).
+
+        Midpoint steps, many to a layer, for a field in continuous time. For a `discrete` field,
+        the polygon of one Euler step per step of the field, wherever the layers end on it.
+        """
+        ends = np.linspace(0.0, self.horizon, layers + 1)
+        if not self.discrete:
+            path = [points(x, self.dim)]
+            for t, end in pairwise(ends):
+                path.append(self.advance(path[-1], t, end, self.substeps(layers)))
+            return np.array(path)
+        polygon = self.flow(x)
+        step = np.clip(np.searchsorted(self.times, ends, side="right") - 1, 0, self.steps - 1)
+        share = ((ends - self.times[step]) / np.diff(self.times)[step])[:, None, None]
+        return (1 - share) * polygon[step] + share * polygon[step + 1]
+
+    def advance(self, x: np.ndarray, t: float, end: float, substeps: int) -> np.ndarray:
+        """Positions at the time `end` of points that are at x at the time t, by midpoint steps.
+
+        One Euler step for a `discrete` field over a whole step of it: it is what was optimised.
+        """
+        if self.discrete:
+            levels = self.times[(self.times > t + 1e-12) & (self.times < end - 1e-12)]
+            levels = np.concatenate([[t], levels, [end]])
+            for a, b in pairwise(levels):
+                x = x + (b - a) * self(x, (a + b) / 2)
+            return x
+        dt = (end - t) / substeps
+        for j in range(substeps):
+            middle = t + (j + 0.5) * dt  # inside a step of the field, whatever the rounding
+            x = x + dt * self(x + dt / 2 * self(x, middle), middle)
+        return x
+
+    def substeps(self, layers: int) -> int:
+        """Midpoint steps in each of `layers` layers: many, and if possible none across a level."""
+        wanted = max(FINE, 2 * self.steps)
+        aligned = self.steps // gcd(self.steps, layers)
+        if lcm(self.steps, layers) > 2 * wanted:
+            aligned = 1
+        return aligned * -(-wanted // (layers * aligned))
+
+    def sample(self, n: int, rng=None) -> np.ndarray:
+        """Draw n points from the initial density, shape (n, d)."""
+        if self.start is None:
+            raise ProblemError("this field knows no initial density: give samples of your own.")
+        rng, cells = np.random.default_rng(rng), self.replica.cells
+        corners = self.replica.x[cells]
+        volumes = abs(np.linalg.det(corners[:, 1:] - corners[:, :1])) / factorial(self.dim)
+        density = np.maximum(self.start, 0.0)[cells]
+        mass = volumes * density.sum(axis=1)
+        cell = rng.choice(len(cells), size=n, p=mass / mass.sum())
+        # P1 on a cell is a mixture of barycentric coordinates, each Dirichlet(1, .., 2, .., 1).
+        share = np.cumsum(density[cell], axis=1)
+        corner = (rng.random(n)[:, None] * share[:, -1:] > share).sum(axis=1)
+        weights = rng.standard_exponential((n, self.dim + 1))
+        weights[np.arange(n), corner] += rng.standard_exponential(n)
+        weights /= weights.sum(axis=1, keepdims=True)
+        return np.einsum("nc,ncd->nd", weights, corners[cell])
+
+    def _step(self, t: float) -> int:
+        k = np.searchsorted(self.times, t + 1e-10 * self.horizon, side="right") - 1
+        return int(np.clip(k, 0, self.steps - 1))
+
+    def __repr__(self) -> str:
+        """Size of the field."""
+        return f"VelocityField({self.dim}D, horizon={self.horizon:g}, steps={self.steps})"
+
+
+class _Formula(VelocityField):
+    """A velocity given by a formula, exact in space and in time."""
+
+    def __init__(self, v: Callable, dim: int, horizon: float, steps: int):
+        if not callable(v):
+            raise ProblemError(f"the velocity must be a callable v(x, t), not {v!r}.")
+        if not (np.isfinite(horizon) and horizon > 0 and int(dim) >= 1 and int(steps) >= 1):
+            raise ProblemError(
+                f"a field needs horizon > 0, dim >= 1 and steps >= 1, not horizon={horizon}, "
+                f"dim={dim}, steps={steps}."
+            )
+        self.v, self._dim, self.discrete, self.start = v, int(dim), False, None
+        self.times = np.linspace(0.0, horizon, int(steps) + 1)
+
+    @property
+    def dim(self) -> int:
+        """Dimension d of space."""
+        return self._dim
+
+    def __call__(self, x, t):
+        """Velocities at points, shape (n, d)."""
+        x = points(x, self.dim)
+        value = np.asarray(self.v(x, t), dtype=float)
+        if value.shape != x.shape:
+            raise ProblemError(
+                f"v(x, t) returned the shape {value.shape} for x of the shape {x.shape}."
+            )
+        return value
+
+    def jacobian(self, x, t):
+        """D v at points, shape (n, d, d), by central differences."""
+        x = points(x, self.dim)
+        h = 1e-5 * (1.0 + np.abs(x).max(initial=0.0))
+        columns = [(self(x + h * e, t) - self(x - h * e, t)) / (2 * h) for e in np.eye(self.dim)]
+        return np.stack(columns, axis=2)
+
+
+def points(x, dim: int) -> np.ndarray:
+    """Check points: float64 of shape (n, dim), finite."""
+    x = np.asarray(x, dtype=float)
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ProblemError(f"points must have the shape (n, {dim}), not {x.shape}.")
+    if not np.isfinite(x).all():
+        raise ProblemError("points must be finite: there is a NaN or an infinity among them.")
+    return x
+
+
+def _levels(times) -> np.ndarray:
+    times = np.asarray(times, dtype=float)
+    if times.ndim != 1 or len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
+        raise ProblemError("times must be increasing levels 0 = t_0 < ... < t_K, at least two.")
+    return times
+
+
+def _of_solution(cls, solution: Solution, current: bool) -> VelocityField:
+    """Average the cell-wise velocity to the nodes, step by step. Collective."""
+    problem, mesh = solution.problem, solution.problem.domain.mesh
+    d, tdim = problem.domain.dim, mesh.topology.dim
+    V = fem.functionspace(mesh, ("Lagrange", 1))
+    W = fem.functionspace(mesh, ("DG", 1, (d,)))
+    replica = Replica(V)
+    owned_cells = W.dofmap.list[: mesh.topology.index_map(tdim).size_local]
+    volumes = 1 / abs(np.linalg.det(replica.gradients[:, 1:]))
+    weight = np.zeros(len(replica.x))
+    np.add.at(weight, replica.cells, volumes[:, None])
+
+    u, m = solution.value(0).copy(), solution.density(1).copy()
+    log_m, at_corners = fem.Function(V), fem.Function(W)
+    v = drift(problem, u, m)
+    if current:
+        v -= ufl.dot(problem.D(problem.x), ufl.grad(log_m))
+    expression = fem.Expression(v, interpolation_points(W))
+    nodal = np.zeros((solution.steps, len(replica.x), d))
+    for k in range(solution.steps):
+        value = solution.value(k), solution.value(k + 1)
+        density = solution.density(k), solution.density(k + 1)
+        share = 0.5 if solution.scheme.midpoint else 1.0  # as the scheme pairs the two levels
+        u.x.array[:] = share * value[0].x.array + (1 - share) * value[1].x.array
+        m.x.array[:] = (1 - share) * density[0].x.array + share * density[1].x.array
+        if current:
+            log_m.x.array[:] = (_log(density[0], V) + _log(density[1], V)) / 2
+        at_corners.interpolate(expression)
+        local = at_corners.x.array.reshape(-1, d)[owned_cells]
+        corners = np.concatenate(mesh.comm.allgather(local))  # as the cells of the replica
+        np.add.at(nodal[k], replica.cells, volumes[:, None, None] * corners)
+    start = fem.Function(V)
+    start.interpolate(solution.density(0))
+    start = replica.gather(start.x.array[: V.dofmap.index_map.size_local])
+    return cls(replica, solution.times, nodal / weight[:, None], start=start)
+
+
+def _log(density: fem.Function, V: fem.FunctionSpace) -> np.ndarray:
+    """Log(m) at the nodes of V, m cut off below where there is nobody. Collective."""
+    m = fem.Function(V)
+    m.interpolate(density)
+    highest = V.mesh.comm.allreduce(m.x.array.max(initial=0.0), MPI.MAX)
+    return np.log(np.maximum(m.x.array, EMPTY * highest))

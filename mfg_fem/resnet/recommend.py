@@ -1,0 +1,162 @@
+"""How many layers and how many neurons a field needs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mfg_fem.errors import ProblemError
+from mfg_fem.resnet.adapter import fit
+from mfg_fem.resnet.field import VelocityField, points
+from mfg_fem.resnet.network import ResNet
+
+WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """The smallest network that keeps to the rules, and what each rule asks for.
+
+    Attributes:
+        layers, width: the recommendation.
+        net: the network of that size, fitted on one half of the samples.
+        met: whether all rules are kept; False if max_layers or the largest width came first.
+        invertible_layers: rule (i), layers for dt Lip(v) <= theta.
+        euler_layers: rule (ii) as measured, layers for which explicit Euler ends within margin/3
+            of the flow; None if more than max_layers, or if the field is `discrete`.
+        gronwall_layers: rule (ii) as the a-priori bound has it: often absurdly many.
+        tried: (layers, width, error) of each fit, error the quantile on the other half.
+    """
+
+    layers: int
+    width: int
+    net: ResNet
+    met: bool
+    invertible_layers: int
+    euler_layers: int | None
+    gronwall_layers: float
+    tried: list[tuple[int, int, float]]
+
+    def __str__(self) -> str:
+        """What is recommended and why."""
+        euler = "-" if self.euler_layers is None else self.euler_layers
+        return "\n".join(
+            [
+                f"{self.layers} layers of width {self.width}"
+                + ("" if self.met else "  (NOT ENOUGH: the limits of the search came first)"),
+                f"  (i)   invertible layers       {self.invertible_layers} layers",
+                f"  (ii)  explicit Euler          {euler} layers as measured, "
+                f"{self.gronwall_layers:.3g} by Gronwall",
+                *(f"  (iii) {K:4d} x {m:<3d} error {e:.2e}" for K, m, e in self.tried),
+            ]
+        )
+
+
+def recommend(
+    field,
+    samples: np.ndarray | None = None,
+    *,
+    margin: float,
+    theta: float = 0.9,
+    quantile: float = 0.95,
+    invertible: bool = True,
+    widths: tuple[int, ...] = WIDTHS,
+    max_layers: int = 64,
+    seed: int = 0,
+    **options,
+) -> Recommendation:
+    """The smallest number of layers, then of neurons, that follows the field closely enough.
+
+    (i)   dt Lip(v) <= theta < 1 at the samples, if invertible layers are wanted;
+    (ii)  time steps fine enough for margin/3. It binds only with match="field": layers fitted to
+          the flow (match="flow") make no error of time, and a `discrete` field has none;
+    (iii) the error of the fit on samples it has not seen is at most margin/3, in the quantile.
+
+    Args:
+        field: a VelocityField, or what VelocityField.of takes.
+        samples: starting points, shape (n, d); by default 1000 from the initial density.
+        margin: distance that most points keep from the decision boundary, for instance a low
+            quantile of `margins`.
+        theta: how contractive I + dt Dv has to be.
+        quantile: share of the samples for which (ii) and (iii) hold.
+        invertible: whether to ask for (i).
+        widths: what to try, in rising order.
+        max_layers: where to give up.
+        seed: for `fit`.
+        options: for `fit`.
+    """
+    field = VelocityField.of(field)
+    samples = field.sample(1000, seed) if samples is None else points(samples, field.dim)
+    if not (np.isfinite(margin) and margin > 0):
+        raise ProblemError(f"margin must be a positive number, not {margin!r}.")
+    if not (0 < theta < 1 and 0 < quantile <= 1):
+        raise ProblemError("theta must be in (0, 1) and quantile in (0, 1].")
+    if not len(widths) or max_layers < 1 or len(samples) < 2 * (field.dim + 2):
+        raise ProblemError(
+            "recommend needs widths to try, max_layers >= 1, and twice d + 2 samples."
+        )
+    allowed, T = margin / 3, field.horizon
+    exact = field.reference(samples, 64)
+    lip, gronwall = _constants(field, exact)
+    by_lip = max(int(np.ceil(T * lip / theta)), 1)
+    euler = None if field.discrete else _euler(field, samples, exact, allowed, quantile, max_layers)
+
+    fewest = by_lip if invertible else 1
+    if options.get("match") == "field" and not field.discrete:
+        fewest = max(fewest, max_layers + 1 if euler is None else euler)
+    possible, layers = fewest <= max_layers, min(fewest, max_layers)
+    known, fresh = samples[::2], samples[1::2]
+    tried, best = [], None
+    while True:
+        goal = field.reference(fresh, layers)[-1]
+        for width in sorted(widths):
+            net = fit(field, known, layers=layers, width=width, seed=seed, **options)
+            error = float(np.quantile(np.linalg.norm(net(fresh) - goal, axis=1), quantile))
+            tried.append((layers, width, error))
+            if best is None or error < best[0]:
+                best = (error, net)
+            if error <= allowed:
+                break
+        if error <= allowed or layers == max_layers:
+            break
+        layers = min(2 * layers, max_layers)
+    if error > allowed:
+        net = best[1]
+    return Recommendation(
+        layers=net.layers,
+        width=net.width,
+        net=net,
+        met=possible and error <= allowed,
+        invertible_layers=by_lip,
+        euler_layers=euler,
+        gronwall_layers=gronwall * T / allowed,
+        tried=tried,
+    )
+
+
+def _constants(field, exact) -> tuple[float, float]:
+    """Lip(v) on the trajectories, and A (e^{LT} - 1) / (2 L): Euler's error is at most dt times it.
+
+    L is the largest one-sided Lipschitz constant and A the largest acceleration.
+    """
+    T, levels = field.horizon, len(exact) - 1
+    lip, one_sided = 0.0, -np.inf
+    for k in range(levels):
+        D = field.jacobian(exact[k], (k + 0.5) * T / levels)
+        lip = max(lip, np.linalg.norm(D, 2, axis=(1, 2)).max())
+        symmetric = (D + D.transpose(0, 2, 1)) / 2
+        one_sided = max(one_sided, np.linalg.eigvalsh(symmetric).max())
+    second = exact[2:] - 2 * exact[1:-1] + exact[:-2]
+    acceleration = np.linalg.norm(second, axis=2).max() / (T / levels) ** 2
+    growth = np.expm1(min(one_sided * T, 700.0)) / one_sided if one_sided else T
+    return float(lip), float(acceleration * growth / 2)
+
+
+def _euler(field, samples, exact, allowed, quantile, max_layers) -> int | None:
+    """Smallest power of two of explicit Euler steps that end close enough to the flow."""
+    layers = 1
+    while layers <= max_layers:
+        away = np.linalg.norm(field.flow(samples, layers)[-1] - exact[-1], axis=1)
+        if np.quantile(away, quantile) <= allowed:
+            return layers
+        layers *= 2
+    return None
