@@ -141,7 +141,7 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
     for k, (ax, shot) in enumerate(zip(axes.flat, shots, strict=False)):
         field = quantity.of(shot)
         # Exact for P1, where shading would blend colours instead of values.
-        filled = ax.tricontourf(
+        ax.tricontourf(
             mesh,
             field,
             np.linspace(scale.vmin, scale.vmax, SHADES + 1),
@@ -151,7 +151,7 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
             antialiased=False,
             zorder=1,
         )
-        filled.set_rasterized(True)
+        ax.set_rasterization_zorder(1.5)
         if quantity.signed:  # dashed below zero: the sign must survive printing in grey
             levels = scale.vmax * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
             ax.tricontour(mesh, field, levels, colors="black", linewidths=0.4, zorder=2)
