@@ -394,6 +394,7 @@ def test_the_recommended_network_keeps_to_the_rules():
     assert advice.width in (4, 16)
     assert advice.gronwall_layers > advice.euler_layers / 2
     assert np.quantile(advice.net.report(square(500, 9)).errors, 0.95) < 0.1 / 3 * 1.2
+    assert recommend(curved(), square(200), widths=(2, 8)).layers == advice.layers
     poor = recommend(curved(), square(200), margin=1e-6, widths=(1,), max_layers=4)
     assert not poor.met
     assert "NOT ENOUGH" in str(poor)
@@ -460,6 +461,27 @@ def test_the_field_of_a_solution_is_its_velocity(gathering):
     cell_values = v.x.array.reshape(-1, 2)
     gap = np.linalg.norm(field(centres, 2.5 / 4) - cell_values, axis=1)[inner].max(initial=0.0)
     assert mesh.comm.allreduce(gap, MPI.MAX) < 0.05 * np.abs(field.nodal).max()
+
+
+def test_the_field_of_a_shared_control_moves_the_classes_apart():
+    """Two blobs side by side, one wanted below and one above."""
+
+    def blob(at):
+        return lambda x: ufl.exp(-((x[0] - at) ** 2 + (x[1] - 1) ** 2) / 0.02)
+
+    problem = mfg.SharedControl(
+        mfg.box([2.0, 2.0], 12, MPI.COMM_WORLD),
+        densities=[blob(0.8), blob(1.2)],
+        terminal_costs=[lambda x, y=y: (x[0] - 1) ** 2 + (x[1] - y) ** 2 for y in (0.6, 1.4)],
+    )
+    field = VelocityField.of(mfg.solve(problem, steps=5))
+    assert field.discrete
+    x = field.sample(600, 0)
+    net = fit(field, x, width=8)
+    assert net.layers == 5
+    assert np.sqrt(np.mean(np.sum((net(x) - field.flow(x)[-1]) ** 2, axis=1))) < 0.01
+    below = net(x)[:, 1] < 1
+    assert np.mean(below == (x[:, 0] < 1)) > 0.95
 
 
 # Bad input

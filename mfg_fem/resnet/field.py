@@ -4,21 +4,15 @@ from collections.abc import Callable
 from itertools import pairwise
 from math import factorial, gcd, lcm
 
-from mpi4py import MPI
-
 import numpy as np
 
-import ufl
-from dolfinx import fem
-
-from mfg_fem._compat import interpolation_points
 from mfg_fem.errors import ProblemError
-from mfg_fem.functional import drift
 from mfg_fem.points import Replica
+from mfg_fem.resnet import projection
+from mfg_fem.shared_control import SharedSolution
 from mfg_fem.solution import Solution
 
 FINE = 128  # steps of the reference flow, at least
-EMPTY = 1e-4  # a density below this share of its maximum is nobody
 
 
 class VelocityField:
@@ -71,6 +65,7 @@ class VelocityField:
     def of(cls, solution, *, current: bool = False) -> "VelocityField":
         """The field of a solution of the package. Collective.
 
+        For a SharedControl it is the field itself, and its Euler polygon what was optimised.
         For a game or a control it is the drift v = -H_p, averaged to the nodes (L2 projection on
         P1, lumped). The players follow it with the noise sqrt(2 D); the flow without noise has
         another density. With `current` it is the current velocity
@@ -82,16 +77,18 @@ class VelocityField:
         edge viscosity to D: its densities are wider than either flow makes them, by O(h).
 
         Args:
-            solution: a Solution, a VelocityField (returned as it is), or anything that has a
-                method velocity_field().
+            solution: a Solution, a SharedSolution, a VelocityField (returned as it is), or
+                anything that has a method velocity_field().
             current: the current velocity instead of the drift.
         """
         if isinstance(solution, Solution):
-            return _of_solution(cls, solution, current)
+            return cls(**projection.of_solution(solution, current))
         if current:
             raise ProblemError("current=True needs the Solution of a game or a control.")
         if isinstance(solution, VelocityField):
             return solution
+        if isinstance(solution, SharedSolution):
+            return cls(**projection.of_shared(solution))
         if hasattr(solution, "velocity_field"):
             return solution.velocity_field()
         raise ProblemError(
@@ -204,10 +201,11 @@ class VelocityField:
         return aligned * -(-wanted // (layers * aligned))
 
     def sample(self, n: int, rng=None) -> np.ndarray:
-        """Draw n points from the initial density, shape (n, d)."""
+        """Draw n points from the initial density, shape (n, d), on any number of ranks alike."""
         if self.start is None:
             raise ProblemError("this field knows no initial density: give samples of your own.")
         rng, cells = np.random.default_rng(rng), self.replica.cells
+        cells = _sorted(self.replica.x, cells)
         corners = self.replica.x[cells]
         volumes = abs(np.linalg.det(corners[:, 1:] - corners[:, :1])) / factorial(self.dim)
         density = np.maximum(self.start, 0.0)[cells]
@@ -284,46 +282,8 @@ def _levels(times) -> np.ndarray:
     return times
 
 
-def _of_solution(cls, solution: Solution, current: bool) -> VelocityField:
-    """Average the cell-wise velocity to the nodes, step by step. Collective."""
-    problem, mesh = solution.problem, solution.problem.domain.mesh
-    d, tdim = problem.domain.dim, mesh.topology.dim
-    V = fem.functionspace(mesh, ("Lagrange", 1))
-    W = fem.functionspace(mesh, ("DG", 1, (d,)))
-    replica = Replica(V)
-    owned_cells = W.dofmap.list[: mesh.topology.index_map(tdim).size_local]
-    volumes = 1 / abs(np.linalg.det(replica.gradients[:, 1:]))
-    weight = np.zeros(len(replica.x))
-    np.add.at(weight, replica.cells, volumes[:, None])
-
-    u, m = solution.value(0).copy(), solution.density(1).copy()
-    log_m, at_corners = fem.Function(V), fem.Function(W)
-    v = drift(problem, u, m)
-    if current:
-        v -= ufl.dot(problem.D(problem.x), ufl.grad(log_m))
-    expression = fem.Expression(v, interpolation_points(W))
-    nodal = np.zeros((solution.steps, len(replica.x), d))
-    for k in range(solution.steps):
-        value = solution.value(k), solution.value(k + 1)
-        density = solution.density(k), solution.density(k + 1)
-        share = 0.5 if solution.scheme.midpoint else 1.0  # as the scheme pairs the two levels
-        u.x.array[:] = share * value[0].x.array + (1 - share) * value[1].x.array
-        m.x.array[:] = (1 - share) * density[0].x.array + share * density[1].x.array
-        if current:
-            log_m.x.array[:] = (_log(density[0], V) + _log(density[1], V)) / 2
-        at_corners.interpolate(expression)
-        local = at_corners.x.array.reshape(-1, d)[owned_cells]
-        corners = np.concatenate(mesh.comm.allgather(local))  # as the cells of the replica
-        np.add.at(nodal[k], replica.cells, volumes[:, None, None] * corners)
-    start = fem.Function(V)
-    start.interpolate(solution.density(0))
-    start = replica.gather(start.x.array[: V.dofmap.index_map.size_local])
-    return cls(replica, solution.times, nodal / weight[:, None], start=start)
-
-
-def _log(density: fem.Function, V: fem.FunctionSpace) -> np.ndarray:
-    """Log(m) at the nodes of V, m cut off below where there is nobody. Collective."""
-    m = fem.Function(V)
-    m.interpolate(density)
-    highest = V.mesh.comm.allreduce(m.x.array.max(initial=0.0), MPI.MAX)
-    return np.log(np.maximum(m.x.array, EMPTY * highest))
+def _sorted(x: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Cells, and corners in them, in an order that does not depend on how they are numbered."""
+    order = np.lexsort(np.moveaxis(x[cells], -1, 0), axis=-1)
+    cells = np.take_along_axis(cells, order, axis=1)
+    return cells[np.lexsort(x[cells].reshape(len(cells), -1).T)]

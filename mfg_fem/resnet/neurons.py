@@ -3,10 +3,10 @@
     min over W, b of min over V, c of  (1/n) sum_i |V tanh(W x_i + b) + c - y_i|^2 + ridge |V|^2
 
 The inner problem is linear. The outer one is solved by Levenberg-Marquardt with the Jacobian of
-Kaufman 1975 (its gradient is exact, Golub-Pereyra 1973), whose normal matrix is formed without
-the Jacobian itself: this is why it is not scipy.optimize.least_squares, whose dense Jacobian of
-n d rows takes an order of magnitude longer here. It starts from random features taken from the
-data (Bolager et al. 2023): neurons that turn between two points where y differs.
+Kaufman 1975 (its gradient is exact, Golub-Pereyra 1973). The normal matrix is formed without the
+Jacobian of n d rows itself: 30 steps for 16 or 32 neurons on 1000 points take less than half the
+time of MINPACK's (scipy.optimize.least_squares), and came lower. It starts from random features
+taken from the data (Bolager et al. 2023): neurons that turn between two points where y differs.
 """
 
 from dataclasses import dataclass

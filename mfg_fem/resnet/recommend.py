@@ -55,7 +55,7 @@ def recommend(
     field,
     samples: np.ndarray | None = None,
     *,
-    margin: float,
+    margin: float | None = None,
     theta: float = 0.9,
     quantile: float = 0.95,
     invertible: bool = True,
@@ -75,7 +75,7 @@ def recommend(
         field: a VelocityField, or what VelocityField.of takes.
         samples: starting points, shape (n, d); by default 1000 from the initial density.
         margin: distance that most points keep from the decision boundary, for instance a low
-            quantile of `margins`.
+            quantile of `margins`; by default a tenth of the rms radius of where the flow ends.
         theta: how contractive I + dt Dv has to be.
         quantile: share of the samples for which (ii) and (iii) hold.
         invertible: whether to ask for (i).
@@ -86,6 +86,10 @@ def recommend(
     """
     field = VelocityField.of(field)
     samples = field.sample(1000, seed) if samples is None else points(samples, field.dim)
+    exact = field.reference(samples, 64)
+    if margin is None:
+        spread = exact[-1] - exact[-1].mean(axis=0)
+        margin = 0.1 * float(np.sqrt(np.mean(np.sum(spread**2, axis=1))))
     if not (np.isfinite(margin) and margin > 0):
         raise ProblemError(f"margin must be a positive number, not {margin!r}.")
     if not (0 < theta < 1 and 0 < quantile <= 1):
@@ -95,7 +99,6 @@ def recommend(
             "recommend needs widths to try, max_layers >= 1, and twice d + 2 samples."
         )
     allowed, T = margin / 3, field.horizon
-    exact = field.reference(samples, 64)
     lip, gronwall = _constants(field, exact)
     by_lip = max(int(np.ceil(T * lip / theta)), 1)
     euler = None if field.discrete else _euler(field, samples, exact, allowed, quantile, max_layers)
