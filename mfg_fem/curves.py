@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mfg_fem.drawing import WIDTH
+from mfg_fem.style import WIDTH
 
 
 def exits(times: np.ndarray, gone: dict, limits: dict, units):

@@ -1,0 +1,45 @@
+"""The style of all pictures: sizes, colours, units."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TEXT = 8  # points: what a journal prints in a figure of the width of a page
+WIDTH = 7.0  # inches
+NAME_SPACE = 0.22  # inches around a plan, for the names of exits
+SHADES = 200
+WALL, FILL, EXIT, FLOW = "black", "0.55", "#00a0b0", "0.25"
+STYLE = {
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "mathtext.default": "regular",
+    "pdf.fonttype": 42,
+}
+
+
+def styled(draw: Callable) -> Callable:
+    """The same function under STYLE, whatever style the user has set."""
+
+    def inner():
+        import matplotlib
+
+        with matplotlib.rc_context(STYLE):
+            return draw()
+
+    return inner
+
+
+@dataclass(frozen=True)
+class Units:
+    """The names of the units, and of the density's, on a domain of this dimension."""
+
+    length: str
+    time: str
+    dim: int
+
+    @property
+    def density(self) -> str:
+        """Players per length, area or volume."""
+        return f"1/{self.length}" + ("" if self.dim == 1 else f"$^{self.dim}$")
