@@ -1,6 +1,6 @@
 """Residual networks from mean-field velocities: layers that follow the flow of a solution."""
 
-from mfg_fem.resnet._optional import MissingPackage
+from mfg_fem.resnet._optional import MissingPackage, needs
 from mfg_fem.resnet.adapter import fit
 from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import ResNet
@@ -9,6 +9,7 @@ from mfg_fem.resnet.report import FitReport, margins, report
 
 __all__ = [
     "FitReport",
+    "MeanFieldClassifier",
     "MissingPackage",
     "Recommendation",
     "ResNet",
@@ -18,3 +19,13 @@ __all__ = [
     "recommend",
     "report",
 ]
+
+
+def __getattr__(name: str):
+    # scikit-learn is needed by the classifier alone.
+    if name == "MeanFieldClassifier":
+        needs("sklearn", "scikit-learn")
+        from mfg_fem.resnet.classifier import MeanFieldClassifier
+
+        return MeanFieldClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,270 @@
+"""A classifier trained by a mean-field control problem: a scikit-learn estimator.
+
+1. The data are standardised, projected to two or three coordinates where there are more (padded
+   with zeros where there are fewer), and put into the middle of a box.
+2. All classes are moved by one velocity (`SharedControl`) towards the directions a_c of a fixed
+   linear head: the terminal cost of class c is its logistic loss, -log softmax(s a.x)_c.
+3. The field becomes the layers of a residual network (`fit`), one step a layer.
+4. The head is fitted anew on what the network makes of the data: logistic regression.
+"""
+
+from numbers import Integral, Real
+
+from mpi4py import MPI
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+import ufl
+from dolfinx import fem
+
+from mfg_fem.resnet.adapter import fit
+from mfg_fem.resnet.meshing import mesh_around
+from mfg_fem.shared_control import Descent, SharedControl
+from mfg_fem.solver import solve
+
+try:  # scikit-learn 1.6 and later
+    from sklearn.utils.validation import validate_data as _validate_data
+except ImportError:
+
+    def _validate_data(estimator, *arrays, **options):
+        return estimator._validate_data(*arrays, **options)
+
+
+HALF_WIDTH = 1.8  # of the box, for data within the unit ball
+SHARPNESS = 6.0  # of the fixed head: a point at distance 1 is in its class with odds e^6 or more
+CONFINEMENT = 0.05  # weight of |x|^2 in the terminal cost: logistic loss alone pulls to infinity
+
+
+class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
+    """Residual network whose layers are the optimal field of a mean-field control problem.
+
+    The flow lives on a mesh, so it has two or three dimensions: data with more features go
+    through `projection` first, and what that loses is lost.
+
+    Args:
+        layers: steps of the control problem and layers of the network.
+        width: neurons in each layer.
+        noise: amplitude of the noise in the layers that the field is optimal for, in units of the
+            standardised data's radius; the network then loses information but stands noise.
+        dimension: 2 or 3, of the flow; 3 lets it lift classes that enclose each other.
+        projection: "pca", a transformer with fit and transform (its output has at most `dimension`
+            columns), or None, which refuses data with more features than `dimension`.
+        effort: cost of moving; small effort separates well.
+        regularisation: cost of a rough field.
+        smoothing_length: length below which the field is smoothed, for data of radius 1.
+        cells: cells along a side of the mesh.
+        max_it: iterations of the descent.
+        polish: end-to-end steps after the fit of the layers (see `mfg_fem.resnet.fit`).
+        random_state: seed of the adapter's random features.
+
+    Attributes:
+        classes_: the labels.
+        n_features_in_: number of features seen in fit.
+        resnet_: the network, on projected coordinates.
+        head_: the logistic regression behind it.
+        projection_: from data to the network's coordinates.
+        report_: report of the control problem's solution.
+        n_iter_: iterations of the descent.
+    """
+
+    def __init__(
+        self,
+        layers=10,
+        width=16,
+        *,
+        noise=0.0,
+        dimension=2,
+        projection="pca",
+        effort=1e-2,
+        regularisation=1e-5,
+        smoothing_length=0.2,
+        cells=50,
+        max_it=200,
+        polish=0,
+        random_state=None,
+    ):
+        self.layers = layers
+        self.width = width
+        self.noise = noise
+        self.dimension = dimension
+        self.projection = projection
+        self.effort = effort
+        self.regularisation = regularisation
+        self.smoothing_length = smoothing_length
+        self.cells = cells
+        self.max_it = max_it
+        self.polish = polish
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Train on X, shape (n, features), and labels y, shape (n,)."""
+        self._check_parameters()
+        X, y = _validate_data(self, X, y, dtype=float, ensure_min_samples=2)
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"The labels hold one class only ({self.classes_[0]!r}); a classifier needs two."
+            )
+        self.projection_ = self._make_projection(X.shape[1])
+        z = self._pad(self.projection_.fit_transform(X, y))
+        self.center_ = (z.min(axis=0) + z.max(axis=0)) / 2
+        radius = np.linalg.norm(z - self.center_, axis=1).max()
+        if not radius > 0:
+            raise ValueError("All samples are the same point; there is nothing to tell apart.")
+        self.radius_ = radius
+        z = self._place(z)
+        solution = self._control(z, labels)
+        self.report_, self.n_iter_ = solution.report, len(solution.history) - 1
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        net = fit(
+            solution,
+            z,
+            layers=self.layers,
+            width=self.width,
+            polish=self.polish,
+            noise=self.noise,
+            seed=seed,
+        )
+        self.resnet_ = net
+        self.head_ = LogisticRegression(C=100.0, max_iter=1000).fit(net(z), labels)
+        return self
+
+    def transform(self, X):
+        """What the network makes of X: shape (n, dimension)."""
+        z = self.network_input(X)
+        return self.resnet_(z)
+
+    def network_input(self, X):
+        """X in the coordinates that the network starts from: shape (n, dimension)."""
+        check_is_fitted(self)
+        X = _validate_data(self, X, dtype=float, reset=False)
+        return self._place(self._pad(self.projection_.transform(X)))
+
+    def predict_proba(self, X):
+        """Probability of each class, shape (n, classes)."""
+        z = self.transform(X)
+        return self.head_.predict_proba(z)
+
+    def decision_function(self, X):
+        """Scores of the head: shape (n,) for two classes, (n, classes) for more."""
+        z = self.transform(X)
+        return self.head_.decision_function(z)
+
+    def predict(self, X):
+        """The most probable class of each row of X."""
+        z = self.transform(X)
+        return self.classes_[self.head_.predict(z)]
+
+    def _check_parameters(self):
+        for name in ("layers", "width", "cells", "max_it"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name} must be an integer >= 1, not {value!r}.")
+        for name in ("effort", "regularisation", "smoothing_length"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 < value < np.inf:
+                raise ValueError(f"{name} must be a positive number, not {value!r}.")
+        if not isinstance(self.noise, Real) or not 0 <= self.noise < np.inf:
+            raise ValueError(f"noise must be a number >= 0, not {self.noise!r}.")
+        if self.dimension not in (2, 3):
+            raise ValueError(f"dimension must be 2 or 3, not {self.dimension!r}.")
+
+    def _make_projection(self, features: int):
+        if features <= self.dimension or self.projection is None:
+            if features > self.dimension:
+                raise ValueError(
+                    f"X has {features} features and the flow {self.dimension} dimensions. Use "
+                    "projection='pca', a transformer of your own, or select features first."
+                )
+            return make_pipeline(StandardScaler(), FunctionTransformer())
+        if isinstance(self.projection, str):
+            if self.projection != "pca":
+                raise ValueError(
+                    f"projection must be 'pca', a transformer or None, not {self.projection!r}."
+                )
+            # fewer samples than coordinates leave some of them empty
+            return make_pipeline(StandardScaler(), _PaddedPCA(self.dimension))
+        return make_pipeline(StandardScaler(), clone(self.projection), StandardScaler())
+
+    def _pad(self, z):
+        if z.shape[1] > self.dimension:
+            raise ValueError(
+                f"projection gives {z.shape[1]} columns; the flow has {self.dimension} dimensions."
+            )
+        return np.pad(z, ((0, 0), (0, self.dimension - z.shape[1])))
+
+    def _place(self, z):
+        """Into the box: the training data fill a ball of radius 1 in its middle."""
+        return (z - self.center_) / self.radius_ + HALF_WIDTH
+
+    def _control(self, z, labels):
+        domain = mesh_around(self.dimension, HALF_WIDTH, self.cells, MPI.COMM_SELF)
+        heads = _directions(z, labels, len(self.classes_))
+        constants = [fem.Constant(domain.mesh, a) for a in heads]
+        middle = fem.Constant(domain.mesh, np.full(self.dimension, HALF_WIDTH))
+
+        def loss(x, c):
+            scores = [ufl.dot(a - constants[c], x - middle) for a in constants]
+            total = sum(ufl.exp(score) for score in scores)
+            return ufl.ln(total) + CONFINEMENT * ufl.dot(x - middle, x - middle)
+
+        problem = SharedControl(
+            domain,
+            densities=[z[labels == c] for c in range(len(self.classes_))],
+            terminal_costs=[lambda x, c=c: loss(x, c) for c in range(len(self.classes_))],
+            diffusion=self.noise**2 / 2,
+            effort=self.effort,
+            regularisation=self.regularisation,
+            smoothing_length=self.smoothing_length,
+        )
+        return solve(problem, self.layers, method=Descent(max_it=self.max_it))
+
+
+class _PaddedPCA(PCA):
+    """PCA to at most so many coordinates: fewer where the data have fewer samples."""
+
+    def fit_transform(self, X, y=None):
+        """Fit and transform."""
+        self.n_components = min(self.n_components, *X.shape)
+        return super().fit_transform(X, y)
+
+
+def _directions(z, labels, classes: int) -> np.ndarray:
+    """Head vectors s a_c: opposite for two classes, else spread evenly, each near its class."""
+    means = np.stack([z[labels == c].mean(axis=0) for c in range(classes)]) - z.mean(axis=0)
+    dim = z.shape[1]
+    if classes == 2:
+        axis = np.linalg.svd(means[1:] - means[:1])[2][0]
+        axis *= np.sign(axis @ (means[1] - means[0])) or 1.0
+        return SHARPNESS / 2 * np.stack([-axis, axis])
+    spread = _spread(classes, dim)
+    if dim == 2:  # the order around the circle that is already there
+        order = np.argsort(np.arctan2(means[:, 1], means[:, 0]))
+        matched = np.empty_like(spread)
+        matched[order] = spread
+        start = np.arctan2(*means[order[0], ::-1])
+        rotation = np.array([[np.cos(start), np.sin(start)], [-np.sin(start), np.cos(start)]])
+        return SHARPNESS * matched @ rotation
+    rows, columns = linear_sum_assignment(-means @ spread.T)
+    return SHARPNESS * spread[columns[np.argsort(rows)]]
+
+
+def _spread(count: int, dim: int) -> np.ndarray:
+    """Unit vectors: even on the circle, nearly even (Fibonacci) on the sphere."""
+    k = np.arange(count)
+    if dim == 2:
+        angle = 2 * np.pi * k / count
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    height = 1 - (2 * k + 1) / count
+    angle, ring = np.pi * (3 - np.sqrt(5)) * k, np.sqrt(1 - height**2)
+    return np.stack([ring * np.cos(angle), ring * np.sin(angle), height], axis=1)

@@ -1,0 +1,100 @@
+"""The scikit-learn estimator: its conventions, its errors, and that it learns."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from sklearn.datasets import load_iris, make_circles, make_moons
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from mfg_fem.resnet import MeanFieldClassifier
+
+SMALL = {"layers": 3, "width": 4, "cells": 12, "max_it": 15}
+MOONS = make_moons(300, noise=0.1, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def moons():
+    return MeanFieldClassifier(layers=6, width=8, cells=30, max_it=60, random_state=0).fit(*MOONS)
+
+
+def test_every_check_of_scikit_learn_passes():
+    check_estimator(MeanFieldClassifier(**SMALL))
+
+
+def test_two_moons_are_parted(moons):
+    assert moons.score(*make_moons(2000, noise=0.1, random_state=1)) > 0.99
+
+
+def test_probabilities_sum_to_one_and_agree_with_the_prediction(moons):
+    probability = moons.predict_proba(MOONS[0])
+    np.testing.assert_allclose(probability.sum(axis=1), 1.0)
+    assert np.array_equal(moons.classes_[probability.argmax(axis=1)], moons.predict(MOONS[0]))
+
+
+def test_the_network_behind_the_labels_is_the_one_that_can_be_exported(moons):
+    by_hand = moons.head_.predict(moons.resnet_(moons.network_input(MOONS[0])))
+    assert np.array_equal(moons.classes_[by_hand], moons.predict(MOONS[0]))
+
+
+def test_circles_are_parted_in_a_third_dimension():
+    train, test = (make_circles(400, noise=0.05, factor=0.5, random_state=s) for s in (0, 1))
+    net = MeanFieldClassifier(layers=6, width=12, dimension=3, cells=12, max_it=60, random_state=0)
+    assert net.fit(*train).score(*test) > 0.97
+
+
+def test_three_classes_with_names_in_four_features_pass_through_a_projection():
+    X, y = load_iris(return_X_y=True)
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    net = MeanFieldClassifier(layers=4, width=8, cells=20, max_it=30, noise=0.2, random_state=0)
+    assert cross_val_score(net, X, names, cv=3).mean() > 0.85
+
+
+def test_it_is_a_step_of_a_pipeline_and_of_a_grid_search():
+    pipeline = make_pipeline(MinMaxScaler(), MeanFieldClassifier(**SMALL, random_state=0))
+    grid = {"meanfieldclassifier__noise": [0.0, 0.2]}
+    search = GridSearchCV(pipeline, grid, cv=2).fit(*MOONS)
+    assert search.best_score_ > 0.8
+
+
+def test_the_same_seed_gives_the_same_network():
+    one, other = (MeanFieldClassifier(**SMALL, random_state=3).fit(*MOONS) for _ in range(2))
+    np.testing.assert_array_equal(one.predict_proba(MOONS[0]), other.predict_proba(MOONS[0]))
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "word"),
+    [
+        (np.ones((4, 2)), [0, 1, 0, 1], "same point"),
+        (np.eye(4)[:, :2], [1, 1, 1, 1], "one class"),
+        (np.array([[0, np.nan], [1, 0]]), [0, 1], "NaN"),
+        (np.zeros((1, 2)), [0], "minimum of 2"),
+        (np.eye(4)[:, :2], [0.1, 0.2, 0.3, 0.4], "Unknown label type"),
+        (np.eye(4)[:, :2], [0, 1], "inconsistent"),
+    ],
+)
+def test_bad_data_are_refused(X, y, word):
+    with pytest.raises(ValueError, match=word):
+        MeanFieldClassifier(**SMALL).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"layers": 0}, "layers"),
+        ({"width": 1.5}, "width"),
+        ({"noise": -1.0}, "noise"),
+        ({"effort": 0.0}, "effort"),
+        ({"dimension": 4}, "dimension"),
+        ({"projection": "tsne"}, "projection"),
+        ({"projection": None}, "features"),
+    ],
+)
+def test_bad_parameters_are_refused_in_fit(changes, word):
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(ValueError, match=word):
+        MeanFieldClassifier(**(SMALL | changes)).fit(X, y)
