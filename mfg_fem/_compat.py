@@ -1,5 +1,7 @@
 """What differs between DOLFINx 0.9 and 0.11, and nothing else."""
 
+import math
+
 import numpy as np
 
 from dolfinx import fem
@@ -25,7 +27,8 @@ def interpolation_points(V) -> np.ndarray:
 def evaluate(expression: fem.Expression, mesh, cells: np.ndarray) -> np.ndarray:
     """Values of an Expression on cells, shape (cells, points, value size)."""
     points = expression.X() if callable(expression.X) else expression.X
-    return np.asarray(expression.eval(mesh, cells)).reshape(len(cells), len(points), -1)
+    size = math.prod(expression.ufl_expression.ufl_shape)  # not -1: a rank may have no cells
+    return np.asarray(expression.eval(mesh, cells)).reshape(len(cells), len(points), size)
 
 
 def geometry_dofmap(mesh) -> np.ndarray:
