@@ -1,7 +1,8 @@
 """Meshes and problems that several test modules share."""
 
-import numpy as np
 from mpi4py import MPI
+
+import numpy as np
 
 import ufl
 from dolfinx import fem
@@ -19,8 +20,12 @@ def jittered(dim: int, cells: int, comm=MPI.COMM_WORLD) -> mfg.Domain:
     random = np.random.default_rng(7)
     shape = (cells + 1,) * dim
     moves = random.standard_normal((*shape, dim))
-    moves *= 0.49 / 2 / cells * random.uniform(size=(*shape, 1)) / np.linalg.norm(
-        moves, axis=-1, keepdims=True
+    moves *= (
+        0.49
+        / 2
+        / cells
+        * random.uniform(size=(*shape, 1))
+        / np.linalg.norm(moves, axis=-1, keepdims=True)
     )
     vertex = np.rint(x[:, :dim] * cells).astype(int)
     inside = np.all((vertex > 0) & (vertex < cells), axis=1)
@@ -35,7 +40,9 @@ def gaussian(x, width: float = 0.2):
 
 def landscape(x):
     """A cost with a hill and a valley."""
-    return sum(f(2 * ufl.pi * y) / 2 for f, y in zip((ufl.sin, ufl.cos, ufl.cos), list(x), strict=False))
+    return sum(
+        f(2 * ufl.pi * y) / 2 for f, y in zip((ufl.sin, ufl.cos, ufl.cos), list(x), strict=False)
+    )
 
 
 def default(domain: mfg.Domain, kind=mfg.MeanFieldGame, coupling: float = 1.0, **changes):

@@ -5,8 +5,9 @@ Unit box, no flux, H = |p|^2/2, so that the drift is -grad u.
 
 from dataclasses import dataclass
 
-import numpy as np
 from mpi4py import MPI
+
+import numpy as np
 
 import ufl
 from dolfinx import fem

@@ -80,9 +80,7 @@ def checked(index: int) -> Checked:
         exact = system.mult_jacobian(dX)
         # Central differences of fourth order: round-off and truncation are both below 1e-9.
         e = 2e-4
-        plus, minus, plus2, minus2 = (
-            system.residual(X + k * e * dX) for k in (1, -1, 2, -2)
-        )
+        plus, minus, plus2, minus2 = (system.residual(X + k * e * dX) for k in (1, -1, 2, -2))
         differences = (8 * (plus - minus) - (plus2 - minus2)) / (12 * e)
         for row in (0, 1):
             defect = np.abs(exact[row] - differences[row]).max()

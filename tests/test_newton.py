@@ -2,11 +2,12 @@
 
 from functools import cache
 
+from mpi4py import MPI
+from petsc4py import PETSc
+
 import numpy as np
 import pytest
 from cases import default, difference, evacuation
-from mpi4py import MPI
-from petsc4py import PETSc
 
 import ufl
 
@@ -210,7 +211,7 @@ def test_planner_does_not_pay_more_than_the_players(exponent):
 
 @pytest.mark.parametrize("field", ["u", "m"])
 def test_control_with_cost_c_is_the_game_with_cost_c_plus_m_dc(field):
-    """c = m/2 + landscape: the planner charges everybody c + m c' = m + landscape."""
+    """C = m/2 + landscape: the planner charges everybody c + m c' = m + landscape."""
     control = default(square(16), mfg.MeanFieldControl, coupling=0.5, diffusion=0.02)
     ours = mfg.solve(control, 16).levels
     assert difference(getattr(ours, field), getattr(solved(0.02).levels, field)) < 1e-7

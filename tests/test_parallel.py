@@ -7,9 +7,10 @@ import json
 from functools import cache
 from pathlib import Path
 
+from mpi4py import MPI
+
 import pytest
 from cases import default, evacuation, jittered
-from mpi4py import MPI
 from ranks import run_on, serial_only
 
 import mfg_fem as mfg

@@ -9,10 +9,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from mpi4py import MPI
+
 import numpy as np
 import pytest
 from cases import default, jittered
-from mpi4py import MPI
 from ranks import run_on, serial_only
 
 import ufl
@@ -122,10 +123,14 @@ BAD = {
     # costs
     "running cost nan": (build(running_cost=lambda x, t, m: NAN), PROBLEM, "running_cost"),
     "running cost infinite": (
-        build(running_cost=lambda x, t, m: 1 / (x[0] - 0.5)), PROBLEM, "running_cost",
+        build(running_cost=lambda x, t, m: 1 / (x[0] - 0.5)),
+        PROBLEM,
+        "running_cost",
     ),
     "running cost nan later": (
-        build(running_cost=lambda x, t, m: ufl.sqrt(0.5 - t)), PROBLEM, "running_cost",
+        build(running_cost=lambda x, t, m: ufl.sqrt(0.5 - t)),
+        PROBLEM,
+        "running_cost",
     ),
     "running cost a number": (build(running_cost=1.0), PROBLEM, "running_cost"),
     "running cost a vector": (build(running_cost=lambda x, t, m: x), PROBLEM, "running_cost"),
@@ -135,14 +140,18 @@ BAD = {
     "running cost fails": (build(running_cost=fail), PROBLEM, "running_cost.*file of the map"),
     "terminal cost nan": (build(terminal_cost=lambda x, m: ufl.ln(-m)), PROBLEM, "terminal_cost"),
     "terminal cost of grad m": (
-        build(terminal_cost=lambda x, m: norm2(ufl.grad(m))), PROBLEM, "terminal_cost",
+        build(terminal_cost=lambda x, m: norm2(ufl.grad(m))),
+        PROBLEM,
+        "terminal_cost",
     ),
     "source nan": (build(source=lambda x, t: ufl.ln(-1 - x[0])), PROBLEM, "source"),
     "source a number": (build(source=1.0), PROBLEM, "source"),
     "source signature": (build(source=lambda x: 1.0), PROBLEM, "source"),
     # hamiltonians
     "hamiltonian concave": (
-        build(hamiltonian=lambda x, p, m: -norm2(p) / 2), PROBLEM, "hamiltonian.*convex",
+        build(hamiltonian=lambda x, p, m: -norm2(p) / 2),
+        PROBLEM,
+        "hamiltonian.*convex",
     ),
     "hamiltonian two wells": (
         build(hamiltonian=lambda x, p, m: norm2(p) ** 2 - 2 * norm2(p)),
@@ -150,17 +159,23 @@ BAD = {
         "hamiltonian.*convex",
     ),
     "hamiltonian with a kink": (
-        build(hamiltonian=lambda x, p, m: norm2(p) ** 0.75), PROBLEM, "hamiltonian",
+        build(hamiltonian=lambda x, p, m: norm2(p) ** 0.75),
+        PROBLEM,
+        "hamiltonian",
     ),
     "hamiltonian a vector": (build(hamiltonian=lambda x, p, m: p), PROBLEM, "hamiltonian"),
     "hamiltonian signature": (build(hamiltonian=lambda p: norm2(p)), PROBLEM, "hamiltonian"),
     "hamiltonian nan": (
-        build(hamiltonian=lambda x, p, m: norm2(p) / (x[0] - 0.5)), PROBLEM, "hamiltonian",
+        build(hamiltonian=lambda x, p, m: norm2(p) / (x[0] - 0.5)),
+        PROBLEM,
+        "hamiltonian",
     ),
     "hamiltonian a string": (build(hamiltonian="quadratic"), PROBLEM, "hamiltonian"),
     # boundary and mesh
     "boundary unknown": (
-        build(boundary={"doors": mfg.Exit()}), MESH, "'doors'.*bottom, left, right, top",
+        build(boundary={"doors": mfg.Exit()}),
+        MESH,
+        "'doors'.*bottom, left, right, top",
     ),
     "boundary a list": (build(boundary=["left"]), PROBLEM, "boundary"),
     "boundary not an exit": (build(boundary={"left": 0.0}), PROBLEM, "boundary.*'left'"),
@@ -212,7 +227,9 @@ BAD = {
     "guess a string": (solve(guess="last.bp"), PROBLEM, "guess"),
     "guess from a finer mesh": (lambda: solve(guess=good_solution(5))(), PROBLEM, "guess"),
     "guess from a moved mesh": (
-        lambda: mfg.solve(default(jittered(2, 4)), 2, guess=good_solution()), PROBLEM, "guess",
+        lambda: mfg.solve(default(jittered(2, 4)), 2, guess=good_solution()),
+        PROBLEM,
+        "guess",
     ),
     "guess of another degree": (lambda: solve(guess=good_solution(4, 2))(), PROBLEM, "guess"),
     "galerkin degree": (lambda: mfg.Galerkin(degree=3), PROBLEM, "degree"),
@@ -225,16 +242,24 @@ BAD = {
     "power too small": (lambda: mfg.hamiltonians.power(1.0), mfg.MFGError, "exponent"),
     # wrong on one rank only (in serial: that one)
     "one rank's callable fails": (
-        build(running_cost=wrong_rank(lambda x, t, m: m, fail)), PROBLEM, "file of the map",
+        build(running_cost=wrong_rank(lambda x, t, m: m, fail)),
+        PROBLEM,
+        "file of the map",
     ),
     "one rank's hamiltonian fails": (
-        build(hamiltonian=wrong_rank(mfg.hamiltonians.quadratic(), fail)), PROBLEM, "hamiltonian",
+        build(hamiltonian=wrong_rank(mfg.hamiltonians.quadratic(), fail)),
+        PROBLEM,
+        "hamiltonian",
     ),
     "cost nan in a corner": (
-        build(running_cost=lambda x, t, m: ufl.sqrt(0.9 - x[0] * x[1])), PROBLEM, "running_cost",
+        build(running_cost=lambda x, t, m: ufl.sqrt(0.9 - x[0] * x[1])),
+        PROBLEM,
+        "running_cost",
     ),
     "density negative in a corner": (
-        build(initial_density=lambda x: 0.9 - x[0] * x[1]), PROBLEM, "initial_density",
+        build(initial_density=lambda x: 0.9 - x[0] * x[1]),
+        PROBLEM,
+        "initial_density",
     ),
     "diffusion asymmetric in a corner": (
         build(
