@@ -49,7 +49,7 @@ def solve_stages(
             if guess is not None:
                 outcome = path.target(refine_in_time(guess, grid), "guess", method.max_it)
             elif nested is not None:
-                X = path.newton.sweeps.best_response(refine_in_time(nested, grid))
+                X = path.respond(refine_in_time(nested, grid))
                 outcome = path.target(X, "nested", method.max_it)
             else:
                 max_it = STAGE_MAX_IT if auto else method.max_it
@@ -74,13 +74,23 @@ class _Path:
         self.state = newton.system.discrete.state
         self.grid = f"{newton.system.steps} steps"
         self.set(1.0, 1.0)
-        self.start = newton.sweeps.best_response(newton.system.even_crowd())
-        # Residuals are measured by that of the even crowd, which nobody's guess can make small.
-        self.atol = method.rtol * newton.norm(self.start)
+        self.start = self.respond(newton.system.even_crowd())
+        # Residuals are measured by that of this start, which no guess makes small, but not by one
+        # that is large only because of a corner or of a step at an exit.
+        reference = min(newton.norm(self.start), 10 * newton.natural_norm(self.start))
+        self.atol = method.rtol * reference
 
     def set(self, share: float, stretch: float):
         """Give the forms a point of the path."""
         self.state.share.value, self.state.stretch.value = share, stretch
+
+    def respond(self, X: np.ndarray) -> np.ndarray:
+        """X with the best response to its crowd for u; X itself if that sweep has failed.
+
+        Only the monotone scheme promises that it does not.
+        """
+        response = self.newton.sweeps.best_response(X)
+        return response if self.newton.norm(response) <= self.newton.norm(X) else X
 
     def target(self, X: np.ndarray, name: str, max_it: int) -> Outcome:
         """Newton on the problem that was asked."""
@@ -118,8 +128,7 @@ class _Path:
     def _alone(self, stretch: float) -> np.ndarray:
         """Each player alone: the best response to an even crowd, and the density it makes."""
         self.set(0.0, stretch)
-        newton = self.newton
-        return newton.sweeps.transport(newton.sweeps.best_response(newton.system.even_crowd()))
+        return self.newton.sweeps.transport(self.respond(self.newton.system.even_crowd()))
 
 
 def refine_in_time(levels: Levels, steps: int) -> np.ndarray:

@@ -145,6 +145,13 @@ class NewtonSolver:
         R = self.scale * self.system.residual(X)
         return float(np.sqrt(self.system.comm.allreduce(np.sum(R * R), MPI.SUM)))
 
+    def natural_norm(self, X: np.ndarray) -> float:
+        """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
+        problem, comm = self.system.discrete.problem, self.system.comm
+        u = comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
+        T = problem.horizon
+        return float(np.sqrt(problem.domain.volume() * T) * np.hypot(u, 1.0) / T)
+
     def solve(self, X: np.ndarray, atol: float, max_it: int, stage: str) -> Outcome:
         """Newton from X until the scaled residual norm is below atol. Collective."""
         self.stage, self.last = stage, X

@@ -3,6 +3,8 @@
 import sys
 import time
 
+from mpi4py import MPI
+
 import numpy as np
 
 from mfg_fem.continuation import solve_stages
@@ -75,7 +77,7 @@ def solve(
             "throw=False to look at the last iterate.",
             history,
         )
-    seconds = time.perf_counter() - began
+    seconds = comm.allreduce(time.perf_counter() - began, MPI.MAX)
     return Solution.of(system, outcome, history, seconds)
 
 
