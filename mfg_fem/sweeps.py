@@ -9,6 +9,8 @@ from mfg_fem import petsc
 from mfg_fem.spacetime import SpaceTime
 
 MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
+DIRECT = ("lu", "cholesky", "redundant")
+REDUNDANT = 10_000
 INEXACT_SWEEPS = 4  # each gains the inner solver's tolerance, 1e-3
 
 
@@ -16,14 +18,23 @@ def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
     """Options (prefix `sweep_`) of the solver of one time level.
 
     A direct factorisation where its fill is small: 1D, 2D to about 256^2 nodes, small 3D. PETSc's
-    own in serial, MUMPS on several ranks. Beyond that BiCGStab with ILU(0) in each rank's part.
+    own in serial; on several ranks MUMPS, or below REDUNDANT nodes the whole level on every rank,
+    which costs no more time than in serial, while MUMPS spends it on messages. Beyond, BiCGStab
+    with ILU(0) in each rank's part.
     """
     limit = {1: np.inf, 2: 1e5, 3: 3e3}[dim]
     if nodes <= limit:
-        direct = {"sweep_ksp_type": "preonly", "sweep_pc_type": "lu"}
-        if ranks > 1:  # with half as much room again as MUMPS itself estimates
-            direct |= {"sweep_pc_factor_mat_solver_type": "mumps", "sweep_mat_mumps_icntl_14": 50}
-        return direct
+        if ranks == 1:
+            direct = {"pc_type": "lu"}
+        elif nodes <= REDUNDANT:
+            direct = {"pc_type": "redundant", "redundant_pc_type": "lu"}
+        else:  # with half as much room again as MUMPS itself estimates
+            direct = {
+                "pc_type": "lu",
+                "pc_factor_mat_solver_type": "mumps",
+                "mat_mumps_icntl_14": 50,
+            }
+        return {f"sweep_{key}": value for key, value in ({"ksp_type": "preonly"} | direct).items()}
     pc = {"sweep_pc_type": "ilu"} if ranks == 1 else {"sweep_pc_type": "bjacobi"}
     return {"sweep_ksp_type": "bcgs", "sweep_ksp_rtol": 1e-3, "sweep_ksp_max_it": 100} | pc
 
@@ -50,7 +61,7 @@ class Sweeps:
     def exact(self) -> bool:
         """Whether a sweep solves to round-off."""
         ksp = self.solvers["A"][0]
-        return ksp.getType() == "preonly" and ksp.getPC().getType() in ("lu", "cholesky")
+        return ksp.getType() == "preonly" and ksp.getPC().getType() in DIRECT
 
     def refresh(self):
         """The blocks have changed: factor them anew at their next solve."""
