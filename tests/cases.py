@@ -40,9 +40,8 @@ def gaussian(x, width: float = 0.2):
 
 def landscape(x):
     """A cost with a hill and a valley."""
-    return sum(
-        f(2 * ufl.pi * y) / 2 for f, y in zip((ufl.sin, ufl.cos, ufl.cos), list(x), strict=False)
-    )
+    waves = (ufl.sin, ufl.cos, ufl.cos)[: len(x)]
+    return sum(wave(2 * ufl.pi * y) / 2 for wave, y in zip(waves, list(x), strict=True))
 
 
 def default(domain: mfg.Domain, kind=mfg.MeanFieldGame, coupling: float = 1.0, **changes):

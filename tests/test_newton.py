@@ -1,6 +1,8 @@
 """How the equations are solved: iterations, continuation, options, guesses."""
 
 from functools import cache
+from itertools import pairwise
+from pathlib import Path
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -8,6 +10,7 @@ from petsc4py import PETSc
 import numpy as np
 import pytest
 from cases import default, difference, evacuation
+from ranks import run_on, serial_only
 
 import ufl
 
@@ -76,7 +79,7 @@ def test_history_has_every_newton_step_of_every_stage():
     for stage in stages:
         steps = [row["step"] for row in hard().history if row["stage"] == stage]
         starts = [i for i, step in enumerate(steps) if step == 0]
-        assert starts and all(b == a + 1 or b == 0 for a, b in zip(steps, steps[1:], strict=False))
+        assert starts and all(b == a + 1 or b == 0 for a, b in pairwise(steps))
 
 
 def test_history_has_the_documented_keys():
@@ -141,6 +144,27 @@ def test_command_line_wins_over_petsc_options(database):
     database["mfg_snes_max_it"] = 1
     method = mfg.Newton(continuation="none", petsc_options={"snes_max_it": 3})
     assert mfg.solve(default(square(16)), 8, method=method, throw=False).iterations == 1
+
+
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import mfg_fem as mfg
+from cases import default
+method = mfg.Newton(continuation="none", petsc_options={{"snes_max_it": 3}})
+print("iterations", mfg.solve(default(mfg.box(1, 8)), 4, method=method, throw=False).iterations)
+"""
+
+
+@serial_only
+@pytest.mark.parametrize("way", ["command line", "PETSC_OPTIONS"])
+def test_option_from_outside_wins_in_a_real_run(way, tmp_path, monkeypatch):
+    script, option = tmp_path / "script.py", ("-mfg_snes_max_it", "1")
+    script.write_text(SCRIPT)
+    if way == "PETSC_OPTIONS":
+        monkeypatch.setenv("PETSC_OPTIONS", " ".join(option))
+        option = ()
+    assert "iterations 1" in run_on(1, script, *option)
 
 
 def test_options_of_the_command_line_survive_a_solve(database):
