@@ -75,10 +75,10 @@ class _Path:
         self.grid = f"{newton.system.steps} steps"
         self.set(1.0, 1.0)
         self.start = self.respond(newton.system.even_crowd())
-        # Residuals are measured by that of this start, which no guess makes small, but not by one
-        # that is large only because of a corner or of a step at an exit.
-        reference = min(newton.norm(self.start), 10 * newton.natural_norm(self.start))
-        self.atol = method.rtol * reference
+        # Residuals are measured by that of this start, which no guess makes small; but it may be
+        # huge because of a step at an exit, or zero where the even crowd is the solution.
+        natural = newton.natural_norm(self.start)
+        self.atol = method.rtol * np.clip(newton.norm(self.start), natural / 100, 10 * natural)
 
     def set(self, share: float, stretch: float):
         """Give the forms a point of the path."""
