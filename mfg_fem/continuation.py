@@ -77,8 +77,9 @@ class _Path:
         self.start = self.respond(newton.system.even_crowd())
         # Residuals are measured by that of this start, which no guess makes small; but it may be
         # huge because of a step at an exit, or zero where the even crowd is the solution.
+        norm = np.linalg.norm(newton.norms(self.start))
         natural = newton.natural_norm(self.start)
-        self.atol = method.rtol * np.clip(newton.norm(self.start), natural / 100, 10 * natural)
+        self.atol = method.rtol * np.clip(norm, natural / 100, 10 * natural)
 
     def set(self, share: float, stretch: float):
         """Give the forms a point of the path."""
@@ -89,8 +90,8 @@ class _Path:
 
         Only the monotone scheme promises that it does not.
         """
-        response = self.newton.sweeps.best_response(X)
-        return response if self.newton.norm(response) <= self.newton.norm(X) else X
+        norms, response = self.newton.norms, self.newton.sweeps.best_response(X)
+        return response if norms(response)[0] <= norms(X)[0] else X
 
     def target(self, X: np.ndarray, name: str, max_it: int) -> Outcome:
         """Newton on the problem that was asked."""

@@ -140,10 +140,10 @@ class NewtonSolver:
         for obj in (self.snes, self.jacobian, self.vector, self.residual_vector):
             obj.destroy()
 
-    def norm(self, X: np.ndarray) -> float:
-        """Norm of the scaled residual at X. Collective."""
+    def norms(self, X: np.ndarray) -> np.ndarray:
+        """Norms of the scaled residual at X, of the hjb and the fp rows. Collective."""
         R = self.scale * self.system.residual(X)
-        return float(np.sqrt(self.system.comm.allreduce(np.sum(R * R), MPI.SUM)))
+        return np.sqrt(self.system.comm.allreduce(np.sum(R * R, axis=(1, 2)), MPI.SUM))
 
     def natural_norm(self, X: np.ndarray) -> float:
         """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
