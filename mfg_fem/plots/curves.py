@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mfg_fem.style import WIDTH
+from mfg_fem.plots.style import WIDTH
 
 
 def exits(times: np.ndarray, gone: dict, limits: dict, units):

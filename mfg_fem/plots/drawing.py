@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mfg_fem.scene import Plan, Snapshot
-from mfg_fem.style import EXIT, FILL, FLOW, NAME_SPACE, SHADES, TEXT, WALL, WIDTH, Units
+from mfg_fem.plots.scene import Plan, Snapshot
+from mfg_fem.plots.style import EXIT, FILL, FLOW, NAME_SPACE, SHADES, TEXT, WALL, WIDTH, Units
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,13 @@ from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem import curves, drawing
 from mfg_fem.errors import FileError, ProblemError, together
 from mfg_fem.files import on_root, replacing
-from mfg_fem.film import Film
 from mfg_fem.output import chosen_levels
-from mfg_fem.scene import Scene
-from mfg_fem.style import Units, styled
-
-__all__ = ["animate", "plot_density", "plot_difference", "plot_exits", "plot_value"]
+from mfg_fem.plots import curves, drawing
+from mfg_fem.plots.film import Film
+from mfg_fem.plots.scene import Scene
+from mfg_fem.plots.style import Units, styled
 
 
 def plot_density(
