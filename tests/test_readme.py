@@ -1,0 +1,24 @@
+"""The README says what works."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_script_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    (tmp_path / "meshes").symlink_to(ROOT / "meshes")
+    monkeypatch.chdir(tmp_path)
+    script = re.search(
+        r"## A script\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+    )
+    exec(script.group(1).replace("steps=80", "steps=4"), {})
+    assert "mass balance" in capsys.readouterr().out
+    assert (tmp_path / "results" / "hall.bp").exists()
+
+
+def test_files_named_in_the_readme_exist():
+    text = (ROOT / "README.md").read_text()
+    paths = re.findall(r"`((?:demos|docker|meshes|mfg_fem|\.ci)/[\w./]*)`?", text)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
