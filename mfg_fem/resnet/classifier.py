@@ -40,6 +40,7 @@ except ImportError:
 
 
 HALF_WIDTH = 1.8  # of the box, for data within the unit ball
+BLURRED = 4000  # points at least that the samples become where they are blurred
 SHARPNESS = 6.0  # of the fixed head: a point at distance 1 is in its class with odds e^6 or more
 CONFINEMENT = 0.05  # weight of |x|^2 in the terminal cost: logistic loss alone pulls to infinity
 
@@ -55,6 +56,8 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         width: neurons in each layer.
         noise: amplitude of the noise in the layers that the field is optimal for, in units of the
             standardised data's radius; the network then loses information but stands noise.
+        blur: standard deviation of the Gaussian put around each sample, for data of radius 1: the
+            classes are then kernel density estimates, which helps where the samples are few.
         dimension: 2 or 3, of the flow; 3 lets it lift classes that enclose each other.
         projection: "pca", a transformer with fit and transform (its output has at most `dimension`
             columns), or None, which refuses data with more features than `dimension`.
@@ -82,6 +85,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         width=16,
         *,
         noise=0.0,
+        blur=0.0,
         dimension=2,
         projection="pca",
         effort=1e-2,
@@ -95,6 +99,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.layers = layers
         self.width = width
         self.noise = noise
+        self.blur = blur
         self.dimension = dimension
         self.projection = projection
         self.effort = effort
@@ -122,10 +127,11 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         if not radius > 0:
             raise ValueError("All samples are the same point; there is nothing to tell apart.")
         self.radius_ = radius
-        z = self._place(z)
+        rng = check_random_state(self.random_state)
+        z, labels = self._blurred(self._place(z), labels, rng)
         solution = self._control(z, labels)
         self.report_, self.n_iter_ = solution.report, len(solution.history) - 1
-        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        seed = rng.randint(2**31 - 1)
         net = fit(
             solution,
             z,
@@ -136,7 +142,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             seed=seed,
         )
         self.resnet_ = net
-        self.head_ = LogisticRegression(C=100.0, max_iter=1000).fit(net(z), labels)
+        self.head_ = LogisticRegression(C=100.0, tol=1e-8, max_iter=10_000).fit(net(z), labels)
         return self
 
     def transform(self, X):
@@ -174,8 +180,10 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             value = getattr(self, name)
             if not isinstance(value, Real) or not 0 < value < np.inf:
                 raise ValueError(f"{name} must be a positive number, not {value!r}.")
-        if not isinstance(self.noise, Real) or not 0 <= self.noise < np.inf:
-            raise ValueError(f"noise must be a number >= 0, not {self.noise!r}.")
+        for name in ("noise", "blur"):
+            value = getattr(self, name)
+            if not isinstance(value, Real) or not 0 <= value < np.inf:
+                raise ValueError(f"{name} must be a number >= 0, not {value!r}.")
         if self.dimension not in (2, 3):
             raise ValueError(f"dimension must be 2 or 3, not {self.dimension!r}.")
 
@@ -206,6 +214,15 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
     def _place(self, z):
         """Into the box: the training data fill a ball of radius 1 in its middle."""
         return (z - self.center_) / self.radius_ + HALF_WIDTH
+
+    def _blurred(self, z, labels, rng):
+        """Several copies of each sample around it; a coordinate that is empty stays so."""
+        if not self.blur:
+            return z, labels
+        copies = -(-BLURRED // len(z))
+        z, labels = np.repeat(z, copies, axis=0), np.repeat(labels, copies)
+        offset = z + self.blur * rng.standard_normal(z.shape) * (np.ptp(z, axis=0) > 0)
+        return np.clip(offset, 0.0, 2 * HALF_WIDTH), labels
 
     def _control(self, z, labels):
         domain = mesh_around(self.dimension, HALF_WIDTH, self.cells, MPI.COMM_SELF)
