@@ -8,7 +8,8 @@
 #
 # Choices look at data of their own, never at the test set. The settings of the mean-field fit
 # below were chosen on other seeds (100 and on). Adam is given its stopping time and the size of
-# its input noise for each seed anew, by 2000 validation points.
+# its input noise for each seed anew, by 2000 validation points; its learning rate, 0.03, did
+# better than 0.01 for moons and 1.5-turn spirals. The three-turn spirals are not solved well.
 #
 # "best" is the accuracy of the likelihood ratio of the two moons on the same test points; nothing
 # can be expected to exceed it but by chance. The other classes hardly overlap.
@@ -34,8 +35,8 @@ SETTINGS = {
     "spirals 1.5": dict(layers=12, noise=0.2, effort=1e-3),
     "circles": dict(layers=10, dimension=3, cells=20, noise=0.1),
     "spirals 3": dict(
-        layers=30, width=48, cells=90, max_it=500, blur=0.02,
-        smoothing_length=0.1, effort=3e-3, regularisation=1e-5,
+        layers=20, width=32, cells=70, max_it=300, blur=0.02,
+        smoothing_length=0.1, effort=1e-3, regularisation=1e-6,
     ),
 }  # fmt: skip
 POINTS = {"spirals 3": 194}  # for training; 1000 elsewhere
