@@ -42,7 +42,7 @@ class ReducedProblem:
             raise ProblemError("A SharedControl needs an interval, a rectangle or a box as domain.")
         self.owned = self.V.dofmap.index_map.size_local
         self.shape = (steps, self.owned, problem.domain.dim)
-        self.weights, stiffness = lumped_mass_and_stiffness(self.V)
+        self.weights, stiffness = lumped_mass(self.V), _stiffness(self.V)
         D, length = problem.diffusion, problem.smoothing_length
         self._diffuse = _Solver(self.weights, stiffness, self.dt * D) if D > 0 else None
         self._smooth = _Solver(self.weights, stiffness, length**2)
@@ -211,11 +211,16 @@ class _Solver:
         self.matrix.destroy()
 
 
-def lumped_mass_and_stiffness(V) -> tuple[np.ndarray, PETSc.Mat]:
-    """Lumped mass and the stiffness matrix without positive off-diagonal entries."""
-    u, v = ufl.TrialFunction(V), ufl.TestFunction(V)
-    lumped = fem.assemble_vector(fem.form(v * ufl.dx))
+def lumped_mass(V) -> np.ndarray:
+    """Integrals of the basis functions of the owned nodes. Collective."""
+    lumped = fem.assemble_vector(fem.form(ufl.TestFunction(V) * ufl.dx))
     lumped.scatter_reverse(la.InsertMode.add)
+    return lumped.array[: V.dofmap.index_map.size_local].copy()
+
+
+def _stiffness(V) -> PETSc.Mat:
+    """The stiffness matrix without positive off-diagonal entries. Collective."""
+    u, v = ufl.TrialFunction(V), ufl.TestFunction(V)
     K = fem_petsc.assemble_matrix(fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx))
     K.assemble()
     first = K.getOwnershipRange()[0]
@@ -226,7 +231,7 @@ def lumped_mass_and_stiffness(V) -> tuple[np.ndarray, PETSc.Mat]:
     values[~off] = -np.bincount(rows, values, len(indptr) - 1)
     K.setValuesCSR(indptr, indices, values)
     K.assemble()
-    return lumped.array[: V.dofmap.index_map.size_local].copy(), K
+    return K
 
 
 def _columns(w: np.ndarray) -> np.ndarray:

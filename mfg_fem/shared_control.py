@@ -24,7 +24,7 @@ from mfg_fem import petsc
 from mfg_fem.domain import Domain
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import Replica
-from mfg_fem.reduced import ReducedProblem, lumped_mass_and_stiffness
+from mfg_fem.reduced import ReducedProblem, lumped_mass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ class SharedSolution:
         """Density of class c, or of all classes, at level n (0..steps)."""
         rho = fem.Function(self.V, name="density")
         masses = self.masses[n].sum(axis=0) if c is None else self.masses[n, c]
-        rho.x.array[: len(masses)] = masses / lumped_mass_and_stiffness(self.V)[0]
+        rho.x.array[: len(masses)] = masses / lumped_mass(self.V)
         rho.x.scatter_forward()
         return rho
 

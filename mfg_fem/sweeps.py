@@ -63,10 +63,10 @@ class Sweeps:
         ksp = self.solvers["A"][0]
         return ksp.getType() == "preonly" and ksp.getPC().getType() in DIRECT
 
-    def refresh(self):
-        """The blocks have changed: factor them anew at their next solve."""
-        for name, blocks in (("A", self.system.A), ("B", self.system.B)):
-            for ksp, block in zip(self.solvers[name], blocks, strict=True):
+    def refresh(self, names: str = "AB"):
+        """The blocks of these names have changed: factor them anew at their next solve."""
+        for name in names:
+            for ksp, block in zip(self.solvers[name], getattr(self.system, name), strict=True):
                 ksp.setOperators(block)
 
     def backward(self, r: np.ndarray) -> np.ndarray:
@@ -119,8 +119,7 @@ class Sweeps:
         """
         X = X.copy()
         self.system.linearise_fp(X)
-        for ksp, block in zip(self.solvers["B"], self.system.B, strict=True):
-            ksp.setOperators(block)
+        self.refresh("B")
         for _ in range(1 if self.exact else INEXACT_SWEEPS):
             X[1] -= self.forward(self.system.residual(X)[1])
         return X
