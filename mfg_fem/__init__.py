@@ -27,7 +27,13 @@ from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, Problem
 from mfg_fem.newton import Newton
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame
 from mfg_fem.schemes import Galerkin, Monotone
-from mfg_fem.shared_control import Descent, SharedControl, SharedSolution
+from mfg_fem.shared_control import (
+    Descent,
+    LagrangeGalerkin,
+    Particles,
+    SharedControl,
+    SharedSolution,
+)
 from mfg_fem.solution import Solution
 from mfg_fem.solver import solve
 
@@ -39,6 +45,7 @@ __all__ = [
     "Exit",
     "FileError",
     "Galerkin",
+    "LagrangeGalerkin",
     "MFGError",
     "MeanFieldControl",
     "MeanFieldGame",
@@ -46,6 +53,7 @@ __all__ = [
     "Monotone",
     "Newton",
     "NotConverged",
+    "Particles",
     "ProblemError",
     "SharedControl",
     "SharedSolution",

@@ -7,7 +7,8 @@ c, of mass pi_c, and rho their sum,
     J(v) = int int (alpha/2) |v|^2 rho + (beta/2) |(1 - l^2 lap)^2 v|^2  + sum_c int Phi_c rho_c(T).
 
 Not convex: the optimum found is a local one, reached by descent from v = 0 (PETSc TAO) on the
-reduced problem of `reduced.py`. Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
+reduced problem, discretised with densities on the mesh (`reduced.py`) or with the samples as
+particles (`particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from dolfinx import fem
 from mfg_fem import petsc
 from mfg_fem.domain import Domain
 from mfg_fem.errors import ProblemError
+from mfg_fem.particles import ParticleProblem
 from mfg_fem.points import Replica
 from mfg_fem.reduced import ReducedProblem, lumped_mass
 
@@ -103,6 +105,30 @@ class SharedControl:
 
 
 @dataclass(frozen=True)
+class LagrangeGalerkin:
+    """Densities in P1 on the mesh: any density, any noise; spreads it by h/2 or so in each step."""
+
+    def reduced(self, problem: SharedControl, steps: int) -> ReducedProblem:
+        """J as a function of the field."""
+        return ReducedProblem(problem, steps)
+
+
+@dataclass(frozen=True)
+class Particles:
+    """The samples are moved themselves: nothing is spread, and few samples stay few.
+
+    Args:
+        seed: of the noise, which is drawn once (diffusion > 0).
+    """
+
+    seed: int = 0
+
+    def reduced(self, problem: SharedControl, steps: int) -> ReducedProblem:
+        """J as a function of the field."""
+        return ParticleProblem(problem, steps, self.seed)
+
+
+@dataclass(frozen=True)
 class Descent:
     """Limited-memory quasi-Newton descent on the reduced problem (PETSc TAO, type lmvm).
 
@@ -132,7 +158,8 @@ class SharedSolution:
         times: 0..horizon, steps + 1 of them.
         replica: the mesh, whole on every rank.
         nodal: the field at all nodes for each step, shape (steps, nodes, d).
-        masses: nodal masses of the classes on the owned nodes, (steps + 1, classes, owned).
+        masses: nodal masses of the classes on the owned nodes, (steps + 1, classes, owned), as
+            LagrangeGalerkin moves them by the field, whatever scheme it was found with.
         curves: "mass", "entropy" and "information" (mutual information of class and place, in
             nats) at each time: entropy and information lost are what the noise destroys.
         objective, converged, reason: J, and how the descent ended.
@@ -195,9 +222,14 @@ class SharedSolution:
         )
 
 
-def solve_shared(problem: SharedControl, steps: int, method: Descent) -> SharedSolution:
+def solve_shared(
+    problem: SharedControl,
+    steps: int,
+    scheme: LagrangeGalerkin | Particles,
+    method: Descent,
+) -> SharedSolution:
     """Descend from v = 0. Collective. Called by `solve`."""
-    reduced = ReducedProblem(problem, steps)
+    reduced = scheme.reduced(problem, steps)
     comm, history = reduced.comm, []
     x = PETSc.Vec().createMPI((int(np.prod(reduced.shape)), PETSc.DETERMINE), comm=comm)
     x.set(0.0)

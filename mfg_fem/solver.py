@@ -12,7 +12,14 @@ from mfg_fem.errors import NotConverged, ProblemError, require
 from mfg_fem.newton import Newton
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
-from mfg_fem.shared_control import Descent, SharedControl, SharedSolution, solve_shared
+from mfg_fem.shared_control import (
+    Descent,
+    LagrangeGalerkin,
+    Particles,
+    SharedControl,
+    SharedSolution,
+    solve_shared,
+)
 from mfg_fem.solution import Solution
 from mfg_fem.spacetime import Discretisation
 
@@ -20,7 +27,7 @@ from mfg_fem.spacetime import Discretisation
 def solve(
     problem: _MeanField | SharedControl,
     steps: int,
-    scheme: Monotone | Galerkin | None = None,
+    scheme: Monotone | Galerkin | LagrangeGalerkin | Particles | None = None,
     method: Newton | Descent | None = None,
     *,
     guess: Solution | None = None,
@@ -29,14 +36,14 @@ def solve(
     """Solve a mean-field game or control problem. Collective.
 
     A MeanFieldGame or MeanFieldControl is solved all at once in space-time by Newton and gives a
-    Solution. A SharedControl is solved by descent on its reduced problem (it has one scheme, takes
-    no guess, and ends at a local optimum whose `converged` and `reason` say how) and gives a
+    Solution. A SharedControl is solved by descent on its reduced problem (it takes no
+    guess, and ends at a local optimum whose `converged` and `reason` say how) and gives a
     SharedSolution.
 
     Args:
         problem: a MeanFieldGame, MeanFieldControl or SharedControl.
         steps: number of equal time steps on [0, horizon].
-        scheme: the discretisation, Monotone() by default.
+        scheme: the discretisation, Monotone() by default; LagrangeGalerkin() for a SharedControl.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
         guess: a solution on the same mesh and degree (another number of steps will do) to start
             from instead of a cold start: for parameter studies.
@@ -49,7 +56,7 @@ def solve(
     """
     _check(problem, steps, scheme, method, guess)
     if isinstance(problem, SharedControl):
-        return solve_shared(problem, steps, method or Descent())
+        return solve_shared(problem, steps, scheme or LagrangeGalerkin(), method or Descent())
     scheme, method = scheme or Monotone(), method or Newton()
     began = time.perf_counter()
     comm = problem.domain.comm
@@ -91,7 +98,7 @@ def _check(problem, steps, scheme, method, guess):
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
         raise ProblemError(f"steps must be an integer >= 1, not {steps!r}.")
     for name, value, types in (
-        ("scheme", scheme, () if shared else (Monotone, Galerkin)),
+        ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else (Monotone, Galerkin)),
         ("method", method, (Descent,) if shared else (Newton,)),
         ("guess", guess, () if shared else (Solution,)),
     ):

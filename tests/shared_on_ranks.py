@@ -1,15 +1,15 @@
 """Prints numbers of a shared control that must not depend on the number of ranks."""
 
 import numpy as np
-from test_shared_control import classification, smooth_unknown
+from test_shared_control import SCHEMES, classification, smooth_unknown
 
 import mfg_fem as mfg
-from mfg_fem.reduced import ReducedProblem
 
 problem = classification()
-reduced = ReducedProblem(problem, 4)
-value, gradient = reduced.objective_and_gradient(smooth_unknown(reduced, 0.3))
-squares = reduced.comm.allreduce(float(np.sum(gradient**2)))
-solution = mfg.solve(problem, 4, method=mfg.Descent(max_it=8))
-if problem.domain.comm.rank == 0:
-    print(value, squares, solution.objective, solution.curves["entropy"][-1])
+for scheme in SCHEMES:
+    reduced = scheme.reduced(problem, 4)
+    value, gradient = reduced.objective_and_gradient(smooth_unknown(reduced, 0.3))
+    squares = reduced.comm.allreduce(float(np.sum(gradient**2)))
+    solution = mfg.solve(problem, 4, scheme, mfg.Descent(max_it=8))
+    if reduced.comm.rank == 0:
+        print(value, squares, solution.objective, *solution.curves["information"])

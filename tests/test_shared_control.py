@@ -46,9 +46,13 @@ def smooth_unknown(reduced: ReducedProblem, shift: float) -> np.ndarray:
     return np.sin(3 * x + shift + steps) * np.sqrt(reduced.weights)[:, None]
 
 
+SCHEMES = [mfg.LagrangeGalerkin(), mfg.Particles(seed=2)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize(("dim", "cells"), [(1, 40), (2, 24), (3, 8)])
-def test_gradient_is_that_of_finite_differences(dim, cells):
-    reduced = ReducedProblem(classification(dim, cells), steps=4)
+def test_gradient_is_that_of_finite_differences(dim, cells, scheme):
+    reduced = scheme.reduced(classification(dim, cells), steps=4)
     w, direction = smooth_unknown(reduced, 0.3), smooth_unknown(reduced, 1.1)
     _, gradient = reduced.objective_and_gradient(w)
     ahead, _ = reduced.objective_and_gradient(w + 1e-6 * direction)
@@ -57,9 +61,9 @@ def test_gradient_is_that_of_finite_differences(dim, cells):
     assert (ahead - behind) / 2e-6 == pytest.approx(slope, rel=1e-6)
 
 
-@pytest.fixture(scope="module")
-def solution():
-    return mfg.solve(classification(), steps=8, method=mfg.Descent(max_it=150))
+@pytest.fixture(scope="module", params=SCHEMES, ids=lambda scheme: type(scheme).__name__)
+def solution(request):
+    return mfg.solve(classification(), 8, request.param, mfg.Descent(max_it=150))
 
 
 def test_mass_of_every_class_is_exact_at_all_times(solution):
@@ -94,6 +98,24 @@ def test_noise_loses_information_and_no_step_creates_any(solution):
 def test_density_and_velocity_are_functions_of_the_mesh(solution):
     assert solution.density(8, 0).x.array.min() >= 0
     assert solution.velocity(0).function_space.dofmap.index_map_bs == 2
+
+
+def test_objective_of_the_particles_is_the_cost_along_their_noisy_paths():
+    problem = classification()
+    reduced = mfg.Particles(seed=2).reduced(problem, steps=4)
+    w = smooth_unknown(reduced, 0.3)
+    v, x = reduced.velocity(w), np.concatenate(problem.densities)
+    xi = np.random.default_rng(2).standard_normal((4, *x.shape))
+    cost = problem.regularisation * reduced.dt / 2 * np.sum(w**2)
+    for k in range(4):
+        speed = reduced.replica.interpolate(x, v[k])
+        cost += reduced.dt * problem.effort / 2 * np.mean(np.sum(speed**2, axis=1))
+        x = x + reduced.dt * speed + np.sqrt(2 * problem.diffusion * reduced.dt) * xi[k]
+    sign = np.repeat([1, -1], [len(samples) for samples in problem.densities])
+    nodal = np.log(1 + np.exp(np.multiply.outer([1, -1], 8 * (reduced.replica.x[:, 0] - 1.6))))
+    ends = [reduced.replica.interpolate(x, values) for values in nodal]
+    cost += np.mean(np.where(sign == 1, *ends))
+    assert reduced.objective_and_gradient(w)[0] == pytest.approx(cost, rel=1e-12)
 
 
 def test_scattered_mesh_keeps_masses_positive():
@@ -143,9 +165,17 @@ def test_bad_data_on_the_mesh_are_refused_before_the_descent(changes, word):
         mfg.solve(classification(**changes), steps=2)
 
 
+def test_particles_refuse_a_density_that_is_not_made_of_samples():
+    problem = classification(densities=[lambda x: 1.0, np.ones((3, 2))])
+    with pytest.raises(mfg.ProblemError, match="LagrangeGalerkin"):
+        mfg.solve(problem, 2, mfg.Particles())
+
+
 def test_solve_refuses_what_a_shared_control_does_not_take():
     with pytest.raises(mfg.ProblemError, match="method"):
         mfg.solve(classification(), steps=2, method=mfg.Newton())
+    with pytest.raises(mfg.ProblemError, match="scheme"):
+        mfg.solve(classification(), steps=2, scheme=mfg.Monotone())
 
 
 @serial_only

@@ -2,8 +2,9 @@
 
 1. The data are standardised, projected to two or three coordinates where there are more (padded
    with zeros where there are fewer), and put into the middle of a box.
-2. All classes are moved by one velocity (`SharedControl`) towards the directions a_c of a fixed
-   linear head: the terminal cost of class c is its logistic loss, -log softmax(s a.x)_c.
+2. All classes are moved by one velocity (`SharedControl`, the samples as particles) to where a
+   fixed linear head tells them apart: the terminal cost of class c is its logistic loss,
+   -log softmax(A x + b)_c.
 3. The field becomes the layers of a residual network (`fit`), one step a layer.
 4. The head is fitted anew on what the network makes of the data: logistic regression.
 """
@@ -13,7 +14,6 @@ from numbers import Integral, Real
 from mpi4py import MPI
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -28,7 +28,7 @@ from dolfinx import fem
 
 from mfg_fem.resnet.adapter import fit
 from mfg_fem.resnet.meshing import mesh_around
-from mfg_fem.shared_control import Descent, SharedControl
+from mfg_fem.shared_control import Descent, Particles, SharedControl
 from mfg_fem.solver import solve
 
 try:  # scikit-learn 1.6 and later
@@ -40,7 +40,7 @@ except ImportError:
 
 
 HALF_WIDTH = 1.8  # of the box, for data within the unit ball
-BLURRED = 4000  # points at least that the samples become where they are blurred
+BLURRED = 2000  # points at least that the samples become where they are blurred
 SHARPNESS = 6.0  # of the fixed head: a point at distance 1 is in its class with odds e^6 or more
 CONFINEMENT = 0.05  # weight of |x|^2 in the terminal cost: logistic loss alone pulls to infinity
 
@@ -129,9 +129,9 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         self.radius_ = radius
         rng = check_random_state(self.random_state)
         z, labels = self._blurred(self._place(z), labels, rng)
-        solution = self._control(z, labels)
-        self.report_, self.n_iter_ = solution.report, len(solution.history) - 1
         seed = rng.randint(2**31 - 1)
+        solution = self._control(z, labels, seed)
+        self.report_, self.n_iter_ = solution.report, len(solution.history) - 1
         net = fit(
             solution,
             z,
@@ -224,16 +224,17 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         offset = z + self.blur * rng.standard_normal(z.shape) * (np.ptp(z, axis=0) > 0)
         return np.clip(offset, 0.0, 2 * HALF_WIDTH), labels
 
-    def _control(self, z, labels):
+    def _control(self, z, labels, seed):
         domain = mesh_around(self.dimension, HALF_WIDTH, self.cells, MPI.COMM_SELF)
-        heads = _directions(z, labels, len(self.classes_))
-        constants = [fem.Constant(domain.mesh, a) for a in heads]
+        weights, biases = _head(z, labels, len(self.classes_))
+        A = [fem.Constant(domain.mesh, a) for a in weights]
+        b = [fem.Constant(domain.mesh, float(bias)) for bias in biases]
         middle = fem.Constant(domain.mesh, np.full(self.dimension, HALF_WIDTH))
 
         def loss(x, c):
-            scores = [ufl.dot(a - constants[c], x - middle) for a in constants]
-            total = sum(ufl.exp(score) for score in scores)
-            return ufl.ln(total) + CONFINEMENT * ufl.dot(x - middle, x - middle)
+            away = x - middle
+            over = [ufl.exp(ufl.dot(A[k] - A[c], away) + b[k] - b[c]) for k in range(len(A))]
+            return ufl.ln(sum(over)) + CONFINEMENT * ufl.dot(away, away)
 
         problem = SharedControl(
             domain,
@@ -244,7 +245,8 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             regularisation=self.regularisation,
             smoothing_length=self.smoothing_length,
         )
-        return solve(problem, self.layers, method=Descent(max_it=self.max_it))
+        scheme = Particles(seed=seed)
+        return solve(problem, self.layers, scheme, Descent(max_it=self.max_it))
 
 
 class _PaddedPCA(PCA):
@@ -256,32 +258,20 @@ class _PaddedPCA(PCA):
         return super().fit_transform(X, y)
 
 
-def _directions(z, labels, classes: int) -> np.ndarray:
-    """Head vectors s a_c: opposite for two classes, else spread evenly, each near its class."""
-    means = np.stack([z[labels == c].mean(axis=0) for c in range(classes)]) - z.mean(axis=0)
-    dim = z.shape[1]
+def _head(z, labels, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (classes, d) and biases of the fixed head, on z from the middle of the box.
+
+    Two classes: opposite directions, along the line through their means. More: those of logistic
+    regression, so that at v = 0 the loss is what a linear classifier reaches, and made sharper
+    where the classes overlap so much that it can tell little.
+    """
+    z = z - HALF_WIDTH
     if classes == 2:
-        axis = np.linalg.svd(means[1:] - means[:1])[2][0]
-        axis *= np.sign(axis @ (means[1] - means[0])) or 1.0
-        return SHARPNESS / 2 * np.stack([-axis, axis])
-    spread = _spread(classes, dim)
-    if dim == 2:  # the order around the circle that is already there
-        order = np.argsort(np.arctan2(means[:, 1], means[:, 0]))
-        matched = np.empty_like(spread)
-        matched[order] = spread
-        start = np.arctan2(*means[order[0], ::-1])
-        rotation = np.array([[np.cos(start), np.sin(start)], [-np.sin(start), np.cos(start)]])
-        return SHARPNESS * matched @ rotation
-    rows, columns = linear_sum_assignment(-means @ spread.T)
-    return SHARPNESS * spread[columns[np.argsort(rows)]]
-
-
-def _spread(count: int, dim: int) -> np.ndarray:
-    """Unit vectors: even on the circle, nearly even (Fibonacci) on the sphere."""
-    k = np.arange(count)
-    if dim == 2:
-        angle = 2 * np.pi * k / count
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    height = 1 - (2 * k + 1) / count
-    angle, ring = np.pi * (3 - np.sqrt(5)) * k, np.sqrt(1 - height**2)
-    return np.stack([ring * np.cos(angle), ring * np.sin(angle), height], axis=1)
+        axis = z[labels == 1].mean(axis=0) - z[labels == 0].mean(axis=0)
+        size = np.linalg.norm(axis)
+        axis = axis / size if size > 0 else np.eye(z.shape[1])[0]
+        return SHARPNESS / 2 * np.stack([-axis, axis]), np.zeros(2)
+    linear = LogisticRegression(C=100.0, max_iter=10_000).fit(z, labels)
+    size = np.linalg.norm(linear.coef_, axis=1).mean()
+    grow = max(1.0, SHARPNESS / size) if size > 0 else 1.0
+    return grow * linear.coef_, grow * linear.intercept_

@@ -1,0 +1,84 @@
+"""The reduced problem of a shared control on particles: the samples themselves, moved by the field.
+
+    X^{k+1} = X^k + dt v^k(X^k) + sqrt(2 D dt) xi^k,      v^k in P1,
+    J = sum_p w_p [ Phi_{c(p)}(X_p^K) + sum_k dt (alpha/2) |v^k(X_p^k)|^2 ]  + regularisation,
+
+w_p the mass of the class shared among its samples, xi drawn once, so that J is a function of the
+field alone (sample average approximation). The adjoint along a trajectory is
+
+    l^k = l^{k+1} + dt (Dv^k)^T (l^{k+1} + alpha w v^k),      l^K = w grad Phi,
+
+and dJ/dv^k gathers dt (l^{k+1} + alpha w v^k) at the corners of each particle's cell. Masses are
+positive and exact by construction. Nothing diffuses but the noise asked for: Lagrange-Galerkin
+spreads a density by about h/2 in each step, and a descent then prefers steep fields that pull
+the classes apart before they have mixed on the mesh.
+"""
+
+from mpi4py import MPI
+
+import numpy as np
+
+from mfg_fem.errors import ProblemError
+from mfg_fem.points import clip
+from mfg_fem.reduced import ReducedProblem
+
+
+class ParticleProblem(ReducedProblem):
+    """J and its exact gradient; each rank carries its part of the particles."""
+
+    def __init__(self, problem, steps: int, seed: int):
+        if any(callable(density) for density in problem.densities):
+            raise ProblemError(
+                "Particles() moves samples: give densities as arrays (n_c, d), or solve with "
+                "LagrangeGalerkin()."
+            )
+        super().__init__(problem, steps)
+        counts = [len(samples) for samples in problem.densities]
+        mine = slice(self.comm.rank, None, self.comm.size)
+        self.start = np.concatenate(problem.densities).astype(float)[mine]
+        self.label = np.repeat(np.arange(len(counts)), counts)[mine]
+        self.share = np.repeat(self.masses / counts, counts)[mine]
+        self.costs = self.replica.gather(np.ascontiguousarray(self.terminal.T))
+        self.kicks = np.zeros((steps, 1, 1))
+        if problem.diffusion > 0:
+            # The same on any number of ranks, and as many numbers again as there are unknowns.
+            xi = np.random.default_rng(seed).standard_normal(
+                (steps, sum(counts), problem.domain.dim)
+            )
+            self.kicks = np.sqrt(2 * problem.diffusion * self.dt) * xi[:, mine]
+
+    def objective_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
+        """J(w) and dJ/dw. Collective."""
+        problem, dt, share = self.problem, self.dt, self.share[:, None]
+        field = self.replica.gather(self.velocity(w).swapaxes(0, 1).copy()).swapaxes(0, 1)
+        value = problem.regularisation * dt / 2 * np.sum(w * w)
+        x, path = self.start, []
+        for v, kick in zip(field, self.kicks, strict=True):
+            nodes, weights, slopes = self._place(x)
+            speed = np.einsum("ni,nid->nd", weights, v[nodes])
+            value += dt * problem.effort / 2 * np.sum(share * speed**2)
+            free = x + dt * speed + kick
+            x = np.clip(free, *self.box)  # a particle stops at the wall
+            path.append((nodes, weights, slopes, speed, x == free))
+        nodes, weights, slopes = self._place(x)
+        cost = self.costs[nodes, self.label[:, None]]
+        value += np.sum(share * weights * cost)
+        costate, gradient = share * np.einsum("ni,nid->nd", cost, slopes), np.zeros(field.shape)
+        for k in reversed(range(self.steps)):
+            nodes, weights, slopes, speed, moving = path[k]
+            costate = costate * moving
+            push = dt * (costate + problem.effort * share * speed)
+            for d in range(push.shape[1]):
+                parts = weights * push[:, d : d + 1]
+                gradient[k, :, d] = np.bincount(nodes.ravel(), parts.ravel(), field.shape[1])
+            along = np.einsum("nd,nid->ni", push, field[k][nodes])
+            costate = costate + np.einsum("ni,nid->nd", along, slopes)
+        self.comm.Allreduce(MPI.IN_PLACE, gradient, MPI.SUM)
+        total = self.comm.allreduce(float(value), MPI.SUM)
+        pulled = self._pull_back(gradient[:, self.replica.owned])
+        return total, pulled + problem.regularisation * dt * w
+
+    def _place(self, x: np.ndarray):
+        """Corners of the cells the points are in, their weights and these weights' gradients."""
+        cell, weights, _ = self.replica.locate(x)
+        return self.replica.cells[cell], clip(weights), self.replica.gradients[cell]
