@@ -7,9 +7,10 @@
 # accuracy on the validation set, with the number of seeds where it ever has.
 #
 # Choices look at data of their own, never at the test set. The settings of the mean-field fit
-# below were chosen on other seeds (100 and on). Adam is given its stopping time and the size of
-# its input noise for each seed anew, by 2000 validation points; its learning rate, 0.03, did
-# better than 0.01 for moons and 1.5-turn spirals. The three-turn spirals are not solved well.
+# below were chosen on other seeds (100 and on); where there are restarts, the fit with the best
+# validation accuracy is kept, and the time is that of all. Adam is given its stopping time and the
+# size of its input noise for each seed anew, by the same 2000 validation points; its learning
+# rate, 0.03, did better than 0.01 for moons and 1.5-turn spirals.
 #
 # "best" is the accuracy of the likelihood ratio of the two moons on the same test points; nothing
 # can be expected to exceed it but by chance. The other classes hardly overlap.
@@ -32,14 +33,16 @@ SETTINGS = {
         smoothing_length=0.6, effort=1e-3, regularisation=1e-6,
     ),
     "spirals 1": dict(layers=10),
-    "spirals 1.5": dict(layers=12, noise=0.2, effort=1e-3),
-    "circles": dict(layers=10, dimension=3, cells=20, noise=0.1),
+    "spirals 1.5": dict(
+        layers=12, noise=0.2, max_it=400, blur=0.05, effort=1e-3, regularisation=1e-6
+    ),
+    "circles": dict(layers=10, dimension=3, cells=16, blur=0.05, smoothing_length=0.4),
     "spirals 3": dict(
-        layers=20, width=32, cells=70, max_it=300, blur=0.02,
-        smoothing_length=0.1, effort=1e-3, regularisation=1e-6,
+        layers=16, width=32, cells=80, max_it=600, blur=0.04,
+        smoothing_length=0.13, effort=1e-4, regularisation=1e-8,
     ),
 }  # fmt: skip
-POINTS = {"spirals 3": 194}  # for training; 1000 elsewhere
+RESTARTS = {"spirals 3": 2}  # one elsewhere
 STEPS = {"spirals 3": 4000}  # of Adam; 1500 elsewhere
 NOISES = {"spirals 3": (0.05, 0.1)}  # of the standardised data; 0.1 and 0.2 elsewhere
 TESTED = 10_000
@@ -54,9 +57,12 @@ def measure(name, seed):
     make, settings = DATA[name], SETTINGS[name]
     train = make() if name == "spirals 3" else make(1000, seed)
     validation, test = make(2000, seed + 10_000), make(TESTED, seed + 20_000)
-    net = MeanFieldClassifier(random_state=seed, **settings)
     start = time.perf_counter()
-    net.fit(*train)
+    nets = [
+        MeanFieldClassifier(random_state=seed + 1000 * k, **settings).fit(*train)
+        for k in range(RESTARTS.get(name, 1))
+    ]
+    net = max(nets, key=lambda net: net.score(*validation))
     row = {"seconds": time.perf_counter() - start, "layers": net.layers, "width": net.width}
     row |= {"mean field": net.score(*test), "validation": net.score(*validation)}
     for kind, noises in {"Adam": (0.0,), "Adam, noise": NOISES.get(name, (0.1, 0.2))}.items():
@@ -108,7 +114,7 @@ def main():
     """Measure what is missing, print all."""
     parser = argparse.ArgumentParser(description="Test accuracy beside Adam's.")
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(5)))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(range(10, 15)))
     parser.add_argument("--out", default="results/classifier_table", type=Path)
     o = parser.parse_args()
     o.out.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         width=16,
         *,
         noise=0.0,
-        blur=0.0,
+        blur=0.03,
         dimension=2,
         projection="pca",
         effort=1e-2,
