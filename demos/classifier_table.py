@@ -33,9 +33,7 @@ SETTINGS = {
         smoothing_length=0.6, effort=1e-3, regularisation=1e-6,
     ),
     "spirals 1": dict(layers=10),
-    "spirals 1.5": dict(
-        layers=12, noise=0.2, max_it=400, blur=0.05, effort=1e-3, regularisation=1e-6
-    ),
+    "spirals 1.5": dict(layers=12, noise=0.2, blur=0.0, effort=1e-3),
     "circles": dict(layers=10, dimension=3, cells=16, blur=0.05, smoothing_length=0.4),
     "spirals 3": dict(
         layers=16, width=32, cells=80, max_it=600, blur=0.04,

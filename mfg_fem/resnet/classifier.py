@@ -2,7 +2,7 @@
 
 1. The data are standardised, projected to two or three coordinates where there are more (padded
    with zeros where there are fewer), and put into the middle of a box.
-2. All classes are moved by one velocity (`SharedControl`, the samples as particles) to where a
+2. All classes are moved by one velocity (`SharedControl`) to where a
    fixed linear head tells them apart: the terminal cost of class c is its logistic loss,
    -log softmax(A x + b)_c.
 3. The field becomes the layers of a residual network (`fit`), one step a layer.
@@ -28,7 +28,7 @@ from dolfinx import fem
 
 from mfg_fem.resnet.adapter import fit
 from mfg_fem.resnet.meshing import mesh_around
-from mfg_fem.shared_control import Descent, Particles, SharedControl
+from mfg_fem.shared_control import Descent, LagrangeGalerkin, Particles, SharedControl
 from mfg_fem.solver import solve
 
 try:  # scikit-learn 1.6 and later
@@ -130,7 +130,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         rng = check_random_state(self.random_state)
         z, labels = self._blurred(self._place(z), labels, rng)
         seed = rng.randint(2**31 - 1)
-        solution = self._control(z, labels, seed)
+        solution = self._control(z, labels)
         self.report_, self.n_iter_ = solution.report, len(solution.history) - 1
         net = fit(
             solution,
@@ -224,7 +224,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         offset = z + self.blur * rng.standard_normal(z.shape) * (np.ptp(z, axis=0) > 0)
         return np.clip(offset, 0.0, 2 * HALF_WIDTH), labels
 
-    def _control(self, z, labels, seed):
+    def _control(self, z, labels):
         domain = mesh_around(self.dimension, HALF_WIDTH, self.cells, MPI.COMM_SELF)
         weights, biases = _head(z, labels, len(self.classes_))
         A = [fem.Constant(domain.mesh, a) for a in weights]
@@ -245,7 +245,9 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             regularisation=self.regularisation,
             smoothing_length=self.smoothing_length,
         )
-        scheme = Particles(seed=seed)
+        # Densities know the noise exactly, particles only the part of it that was drawn; without
+        # noise particles are exact, and densities spread on the mesh.
+        scheme = LagrangeGalerkin() if self.noise else Particles()
         return solve(problem, self.layers, scheme, Descent(max_it=self.max_it))
 
 
