@@ -1,7 +1,7 @@
 # # One job of many
 #
-# The hall of `crowd_evacuation.py` with another crowd in each job: the rows of a table, solved one a
-# job on a cluster, or one after the other here. A job may be stopped at any moment, by its time
+# The hall of `crowd_evacuation.py` with another crowd in each job: the rows of a table, solved side
+# by side on a cluster, or one after the other here. A job may be stopped at any moment, by its time
 # limit, by a node that fails, by `kill -9`. Started again, on any number of ranks, it goes on from
 # its last checkpoint:
 #

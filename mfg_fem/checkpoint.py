@@ -192,7 +192,7 @@ class Keeper:
         self._write(lambda: self._save(state), necessary=stop)
         if stop:
             raise OutOfTime(
-                f"Out of time: the next Newton step (the longest took {longest:.3g} s) would not "
+                f"Out of time: the next Newton step (the longest so far: {longest:.3g} s) does not "
                 f"fit into the budget of {budget:g} s. {self.path} holds the present state: run "
                 "the same again to go on.",
                 self.path,
