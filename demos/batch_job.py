@@ -29,7 +29,7 @@ import mfg_fem as mfg
 
 TABLE = list(product((40.0, 80.0, 120.0), (0.05, 0.08, 0.2)))  # people, diffusion in m²/s
 TRY_AGAIN = 75  # what programs exit with that may be started again (sysexits.h)
-TO_END = 60.0  # seconds before the end of a job in which nothing is begun any more
+TO_END = 120.0  # seconds before the end of a job in which nothing is begun any more
 
 parser = argparse.ArgumentParser(description="One row of a table of crowds.")
 parser.add_argument("--index", type=int, default=int(os.environ.get("SLURM_ARRAY_TASK_ID", 0)))

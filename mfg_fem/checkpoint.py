@@ -90,7 +90,7 @@ class Keeper:
         self.history, self.state, self.finished, self.seconds = [], None, False, 0.0
         self.longest, self.writing = 0.0, 0.0
         self._prepare(steps)
-        if self.comm.bcast(self.path.exists()):
+        if self.comm.bcast(on_root(self.comm, f"{self.path} cannot be read", self.path.exists)):
             self._read()
         self._resumed = self.state is not None
 

@@ -101,12 +101,14 @@ def solve_stages(
         resume: a state that an earlier solve was in and its history, to go on from there.
     """
     auto = method.continuation == "auto"
-    grids = [steps]
-    if auto and guess is None and discrete.congested and steps >= COARSENING * FEWEST_COARSE_STEPS:
-        grids.insert(0, steps // COARSENING)
     state, rows = resume or (None, [])
-    if state:
-        grids = [grid for grid in grids if grid >= state.stage.steps]
+    grids = [steps]
+    if state is not None:
+        grids = sorted({state.stage.steps, steps})
+    elif (
+        auto and guess is None and discrete.congested and steps >= COARSENING * FEWEST_COARSE_STEPS
+    ):
+        grids.insert(0, steps // COARSENING)
     nested = None
     for grid in grids:
         system = SpaceTime(discrete, grid)
