@@ -9,6 +9,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,6 +63,16 @@ class Checkpoint:
                 )
 
 
+@contextmanager
+def _advising():
+    """Add to the error of a file that does not fit what to do."""
+    try:
+        yield
+    except FileError as exc:
+        what = str(exc).rstrip(".")
+        raise FileError(f"{what}. Name another file, or delete this one to begin anew.") from exc
+
+
 class Keeper:
     """The checkpoint of one solve. All methods are collective.
 
@@ -91,7 +102,8 @@ class Keeper:
         self.longest, self.writing = 0.0, 0.0
         self._prepare(steps)
         if self.comm.bcast(on_root(self.comm, f"{self.path} cannot be read", self.path.exists)):
-            self._read()
+            with _advising():
+                self._read()
         self._resumed = self.state is not None
 
     def _prepare(self, steps: int):
@@ -123,7 +135,7 @@ class Keeper:
             if about.get(name) != here
         ]
         if differ:
-            self._refuse("; ".join(differ))
+            raise self._foreign("; ".join(differ))
         self.history, self.seconds = about["history"], about["seconds"]
         self.longest, self.finished = about["longest"], "stage" not in about
         if not self.finished:
@@ -138,11 +150,8 @@ class Keeper:
             taken = sum(row["step"] > 0 for row in self.history)
             log.info("%s: going on after %d Newton steps", self.path, taken)
 
-    def _refuse(self, why: str):
-        raise FileError(
-            f"The checkpoint {self.path} belongs to another solve: {why}. Solve what it was "
-            "written for, name another file, or delete it to begin anew."
-        )
+    def _foreign(self, why: str) -> FileError:
+        return FileError(f"The checkpoint {self.path} belongs to another solve: {why}")
 
     @property
     def rows(self) -> list[dict]:
@@ -159,17 +168,18 @@ class Keeper:
             return False
         self._resumed = False
         known = self.history[-1]
-        self._compare({k: known[k] for k in ("hjb", "fp")}, row, self.state.atol)
+        with _advising():
+            self._compare({k: known[k] for k in ("hjb", "fp")}, row, self.state.atol)
         return True
 
     def _compare(self, known: dict, here: dict, atol: float):
         largest = max(known.values())
         for name, value in known.items():
             if not abs(here[name] - value) <= SAME_RESIDUAL * largest + 0.1 * atol:
-                self._refuse(
-                    f"its residual ({name}) is {here[name]:.3e} in this problem and was "
-                    f"{value:.3e}, so that the costs, the Hamiltonian, the diffusion or the "
-                    "initial density differ"
+                raise self._foreign(
+                    f"its residual ({name}) was {value:.3e} and is {here[name]:.3e} in this "
+                    "problem, so that the costs, the Hamiltonian, the diffusion or the initial "
+                    "density differ"
                 )
 
     def visit(self, state: State):
@@ -206,9 +216,10 @@ class Keeper:
 
     def solution(self, problem) -> Solution:
         """The solution that the file holds."""
-        solution = Solution.load(self.path, problem)
-        about = archive.about(self.comm, self.path, "checkpoint")
-        self._compare(about["residuals"], solution.residuals, about["atol"])
+        with _advising():
+            solution = Solution.load(self.path, problem)
+            about = archive.about(self.comm, self.path, "checkpoint")
+            self._compare(about["residuals"], solution.residuals, about["atol"])
         return solution
 
     def _write(self, action: Callable[[], None], necessary: bool):

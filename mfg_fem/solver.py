@@ -44,7 +44,8 @@ def solve(
         guess: a solution on the same mesh and degree (another number of steps will do) to start
             from instead of a cold start: for parameter studies.
         checkpoint: a file to go on from if it is there, and to keep the state in, at most once a
-            minute; a Checkpoint says how often, and sets a budget of wall time.
+            minute; in the end it holds the solution, and the same call returns that at once. A
+            Checkpoint says how often, and sets a budget of wall time.
         throw: raise NotConverged when Newton fails; with False return the last iterate, whose
             `converged` is False.
 
