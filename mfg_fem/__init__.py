@@ -22,8 +22,9 @@ petsc4py.init(_petsc_arguments(sys.argv))
 # ruff: noqa: E402
 from mfg_fem import hamiltonians, plots
 from mfg_fem.boundary import Exit
+from mfg_fem.checkpoint import Checkpoint
 from mfg_fem.domain import Domain, box, read_mesh
-from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, ProblemError
+from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, OutOfTime, ProblemError
 from mfg_fem.newton import Newton
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame
 from mfg_fem.schemes import Galerkin, Monotone
@@ -40,6 +41,7 @@ from mfg_fem.solver import solve
 __version__ = "0.1.0"
 
 __all__ = [
+    "Checkpoint",
     "Descent",
     "Domain",
     "Exit",
@@ -53,6 +55,7 @@ __all__ = [
     "Monotone",
     "Newton",
     "NotConverged",
+    "OutOfTime",
     "Particles",
     "ProblemError",
     "SharedControl",

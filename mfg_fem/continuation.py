@@ -8,11 +8,14 @@
 3. *Nested in time.* With congestion all that happens on a four times coarser time grid first.
 
 Both parameters are Constants of the compiled forms, so that no stage compiles anything.
+
+The path is a chain of stages, each one Newton solve. What follows a stage depends on it and on how
+it ended only, so that a solve can go on from any `State`: see checkpoint.py.
 """
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,62 +31,117 @@ COARSENING = 4
 FEWEST_COARSE_STEPS = 8
 
 
+@dataclass(frozen=True)
+class Stage:
+    """One Newton solve on the way.
+
+    Attributes:
+        steps: time steps of its grid.
+        name: "cold", "guess" or "nested", what the problem that was asked is solved from; or
+            "path", a point of the path that begins where that has failed.
+        theta, stretch: the point of the path.
+        reached, step: the theta before this one, and the step from it.
+        failed: why the problem that was asked could not be solved at once.
+    """
+
+    steps: int
+    name: str
+    theta: float = 1.0
+    stretch: float = 1.0
+    reached: float = 0.0
+    step: float = 0.5
+    failed: str = ""
+
+    def __str__(self) -> str:
+        """Its name in the history."""
+        where = self.name
+        if self.on_path:
+            factor = self.stretch ** (1 - self.theta)
+            where = f"crowd {self.theta:.3g}, diffusion x{factor:.3g}"
+        return f"{self.steps} steps, {where}"
+
+    @property
+    def on_path(self) -> bool:
+        """Whether this is one of the easier problems, or their end."""
+        return self.name == "path"
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a solve stands, all it takes to go on.
+
+    Attributes:
+        stage: the present stage.
+        atol: the tolerance on its grid.
+        start, X: what it started from, and Newton's present iterate.
+    """
+
+    stage: Stage
+    atol: float
+    start: np.ndarray
+    X: np.ndarray
+
+
 def solve_stages(
     discrete: Discretisation,
     steps: int,
     method: Newton,
     guess: Levels | None,
-    record: Callable[[dict], None],
+    record: Callable[[dict, State], None],
+    resume: tuple[State, list[dict]] | None = None,
 ) -> tuple[SpaceTime, Outcome]:
-    """Solve the discrete problem; returns its space-time system and the last outcome."""
+    """Solve the discrete problem; returns its space-time system and the last outcome.
+
+    Args:
+        discrete: the problem on its mesh.
+        steps: time steps.
+        method: Newton's settings.
+        guess: what to start from.
+        record: called after each Newton step with its row of the history and the state.
+        resume: a state that an earlier solve was in and its history, to go on from there.
+    """
     auto = method.continuation == "auto"
+    state, rows = resume or (None, [])
     grids = [steps]
-    if auto and guess is None and discrete.congested and steps >= COARSENING * FEWEST_COARSE_STEPS:
+    if state is not None:
+        grids = sorted({state.stage.steps, steps})
+    elif (
+        auto and guess is None and discrete.congested and steps >= COARSENING * FEWEST_COARSE_STEPS
+    ):
         grids.insert(0, steps // COARSENING)
     nested = None
     for grid in grids:
         system = SpaceTime(discrete, grid)
-        newton = NewtonSolver(system, method, record)
+        path = _Path(system, method, record)
         try:
-            path = _Path(newton, method)
-            if guess is not None:
-                outcome = path.target(refine_in_time(guess, grid), "guess", method.max_it)
-            elif nested is not None:
-                X = path.respond(refine_in_time(nested, grid))
-                outcome = path.target(X, "nested", method.max_it)
-            else:
-                max_it = STAGE_MAX_IT if auto else method.max_it
-                outcome = path.target(path.start, "cold", max_it)
-            if auto and not outcome.converged:
-                log.info("Newton stopped (%s); going through easier problems", outcome.reason)
-                outcome = path.follow(outcome)
+            if state is None:
+                state = path.first(guess, nested)
+            outcome = path.walk(state, rows)
             if outcome.converged:
-                outcome = replace(outcome, X=newton.sweeps.transport(outcome.X))
+                outcome = replace(outcome, X=path.newton.sweeps.transport(outcome.X))
         finally:
-            newton.destroy()
+            path.newton.destroy()
             system.destroy()
         nested = system.levels(outcome.X) if outcome.converged else None
+        state, rows = None, []
     return system, outcome
 
 
 class _Path:
     """The stages on one time grid."""
 
-    def __init__(self, newton: NewtonSolver, method: Newton):
-        self.newton, self.method = newton, method
-        self.state = newton.system.discrete.state
-        self.grid = f"{newton.system.steps} steps"
-        self.set(1.0, 1.0)
-        self.start = self.respond(newton.system.even_crowd())
-        # Residuals are measured by that of this start, which no guess makes small; but it may be
-        # huge because of a step at an exit, or zero where the even crowd is the solution.
-        norm = np.linalg.norm(newton.norms(self.start))
-        natural = newton.natural_norm(self.start)
-        self.atol = method.rtol * np.clip(norm, natural / 100, 10 * natural)
+    def __init__(self, system: SpaceTime, method: Newton, record: Callable[[dict, State], None]):
+        self.system, self.method, self.record = system, method, record
+        self.newton = NewtonSolver(system, method, self._record)
+        self.auto = method.continuation == "auto"
+
+    def _record(self, row: dict, X: np.ndarray):
+        self.record(row, replace(self.state, X=X))
 
     def set(self, share: float, stretch: float):
         """Give the forms a point of the path."""
-        self.state.share.value, self.state.stretch.value = share, stretch
+        state = self.system.discrete.state
+        state.share.value, state.stretch.value = share, stretch
 
     def respond(self, X: np.ndarray) -> np.ndarray:
         """X with the best response to its crowd for u; X itself if that sweep has failed.
@@ -93,43 +151,74 @@ class _Path:
         norms, response = self.newton.norms, self.newton.sweeps.best_response(X)
         return response if norms(response)[0] <= norms(X)[0] else X
 
-    def target(self, X: np.ndarray, name: str, max_it: int) -> Outcome:
-        """Newton on the problem that was asked."""
+    def first(self, guess: Levels | None, nested: Levels | None) -> State:
+        """The problem that was asked, from the guess, a coarser grid's solution, or cold."""
+        steps = self.system.steps
         self.set(1.0, 1.0)
-        X = self.newton.system.hold(X)
-        return self.newton.solve(X, self.atol, max_it, f"{self.grid}, {name}")
+        X, name = self.respond(self.system.even_crowd()), "cold"
+        # Residuals are measured by that of this start, which no guess makes small; but it may be
+        # huge because of a step at an exit, or zero where the even crowd is the solution.
+        norm = np.linalg.norm(self.newton.norms(X))
+        natural = self.newton.natural_norm(X)
+        atol = self.method.rtol * np.clip(norm, natural / 100, 10 * natural)
+        if guess is not None:
+            X, name = refine_in_time(guess, steps), "guess"
+        elif nested is not None:
+            X, name = self.respond(refine_in_time(nested, steps)), "nested"
+        X = self.system.hold(X)
+        return State(Stage(steps, name), float(atol), X, X)
 
-    def follow(self, failed: Outcome) -> Outcome:
-        """Walk theta from 0 to 1; the last outcome, or `failed` if no path arrives."""
-        for stretch in STRETCHES:
-            theta, step, X = 0.0, 0.5, self._alone(stretch)
-            while step >= SMALLEST_STEP:
-                share, factor = theta, stretch ** (1 - theta)
-                self.set(share, factor)
-                last = theta == 1.0
-                outcome = self.newton.solve(
-                    X,
-                    self.atol if last else 1e3 * self.atol,
-                    self.method.max_it if last else STAGE_MAX_IT,
-                    f"{self.grid}, crowd {share:.3g}, diffusion x{factor:.3g}",
-                )
-                if outcome.converged and last:
-                    return outcome
-                if outcome.converged:
-                    X, reached = outcome.X, theta
-                    step *= 2 if outcome.iterations <= 4 else 1
-                elif theta == 0.0:
-                    break
-                else:
-                    theta, step = reached, (theta - reached) / 2
-                theta = min(1.0, theta + step)
+    def walk(self, state: State, rows: list[dict]) -> Outcome:
+        """Newton from stage to stage, up to the last; rows: what is known of the first one."""
+        following = state
+        while following:
+            self.state, stage = following, following.stage
+            self.set(stage.theta, stage.stretch ** (1 - stage.theta))
+            easier = stage.theta < 1.0
+            short = easier or (stage.name == "cold" and self.auto)
+            outcome = self.newton.solve(
+                self.state.X,
+                1e3 * self.state.atol if easier else self.state.atol,
+                STAGE_MAX_IT if short else self.method.max_it,
+                str(stage),
+                rows,
+            )
+            following, rows = self._after(self.state, outcome), []
         self.set(1.0, 1.0)
-        return replace(failed, reason=f"{failed.reason}; and no easier problem led to it")
+        if stage.failed and not outcome.converged:
+            reason = f"{stage.failed}; and no easier problem led to it"
+            outcome = replace(outcome, reason=reason)
+        return outcome
 
-    def _alone(self, stretch: float) -> np.ndarray:
+    def _after(self, state: State, outcome: Outcome) -> State | None:
+        """The stage after the one of `state`; None if that was the last."""
+        stage, X = state.stage, state.start
+        if not self.auto or (outcome.converged and stage.theta == 1.0):
+            return None
+        if not stage.on_path:
+            log.info("Newton stopped (%s); going through easier problems", outcome.reason)
+            return self._alone(state, replace(stage, name="path", failed=outcome.reason), 0)
+        step, reached = stage.step, stage.theta
+        if outcome.converged:
+            X, step = outcome.X, step * (2 if outcome.iterations <= 4 else 1)
+        else:
+            reached, step = stage.reached, (stage.theta - stage.reached) / 2
+        if step < SMALLEST_STEP:  # so it is if the players alone, theta = 0, have failed
+            return self._alone(state, stage, STRETCHES.index(stage.stretch) + 1)
+        theta = min(1.0, reached + step)
+        return replace(
+            state, stage=replace(stage, theta=theta, reached=reached, step=step), start=X, X=X
+        )
+
+    def _alone(self, state: State, stage: Stage, which: int) -> State | None:
         """Each player alone: the best response to an even crowd, and the density it makes."""
+        if which == len(STRETCHES):
+            return None
+        stretch = STRETCHES[which]
         self.set(0.0, stretch)
-        return self.newton.sweeps.transport(self.respond(self.newton.system.even_crowd()))
+        X = self.newton.sweeps.transport(self.respond(self.system.even_crowd()))
+        stage = replace(stage, theta=0.0, stretch=stretch, reached=0.0, step=0.5)
+        return replace(state, stage=stage, start=X, X=X)
 
 
 def refine_in_time(levels: Levels, steps: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The errors of the package, and how a verdict becomes the same on every rank."""
 
 from contextlib import contextmanager
+from pathlib import Path
 
 from mpi4py import MPI
 
@@ -32,6 +33,18 @@ class NotConverged(MFGError, RuntimeError):
     def __init__(self, reason: str, history: list[dict]):
         self.reason, self.history = reason, history
         super().__init__(reason)
+
+
+class OutOfTime(MFGError, RuntimeError):
+    """The next Newton step would not fit into the budget; a checkpoint was written first.
+
+    Attributes:
+        path: the checkpoint, from which the same call of `solve` goes on.
+    """
+
+    def __init__(self, message: str, path: Path):
+        self.path = path
+        super().__init__(message)
 
 
 def require(comm: MPI.Comm, holds: bool, message: str, error: type[MFGError] = ProblemError):

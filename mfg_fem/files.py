@@ -31,17 +31,28 @@ def make_folder(comm: MPI.Comm, path: Path):
     )
 
 
+def beside(path: Path, mark: str) -> Path:
+    """A hidden name in the folder of `path`."""
+    return path.with_name(f".{path.stem}.{mark}{path.suffix}")
+
+
 @contextmanager
-def replacing(comm: MPI.Comm, path: Path):
+def replacing(comm: MPI.Comm, path: Path, mark: str | None = None):
     """A temporary name beside `path` that becomes `path` if all went well. Collective.
 
-    If not, the old file is left as it was.
+    If not, the old file is left as it was. The name contains the mark, by default the process id.
     """
     make_folder(comm, path)
-    temporary = path.with_name(f".{path.stem}.{comm.bcast(os.getpid())}{path.suffix}")
+    temporary = beside(path, mark or str(comm.bcast(os.getpid())))
+
+    def replace():
+        with temporary.open("rb") as stream:
+            os.fsync(stream)  # a machine that goes down must not leave the name without the data
+        os.replace(temporary, path)
+
     try:
         yield temporary
-        on_root(comm, f"{path} cannot be written", lambda: os.replace(temporary, path))
+        on_root(comm, f"{path} cannot be written", replace)
     finally:
         if comm.rank == 0:
             temporary.unlink(missing_ok=True)

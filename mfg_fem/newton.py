@@ -18,7 +18,7 @@ is solved in one of two forms.
 Rows are scaled by sqrt(dt / w), so that norms are those of L2 in space-time whatever the mesh.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,7 +28,7 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.errors import ProblemError
+from mfg_fem.errors import MFGError, ProblemError
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps, default_inner
 
@@ -105,7 +105,9 @@ class Outcome:
 class NewtonSolver:
     """SNES on one SpaceTime; solves again and again along a continuation path."""
 
-    def __init__(self, system: SpaceTime, method: Newton, record: Callable[[dict], None]):
+    def __init__(
+        self, system: SpaceTime, method: Newton, record: Callable[[dict, np.ndarray], None]
+    ):
         self.system, self.method, self.record = system, method, record
         discrete = system.discrete
         comm = system.comm
@@ -152,17 +154,41 @@ class NewtonSolver:
         T = problem.horizon
         return float(np.sqrt(problem.domain.volume() * T) * np.hypot(u, 1.0) / T)
 
-    def solve(self, X: np.ndarray, atol: float, max_it: int, stage: str) -> Outcome:
-        """Newton from X until the scaled residual norm is below atol. Collective."""
+    def solve(
+        self, X: np.ndarray, atol: float, max_it: int, stage: str, rows: Sequence[dict] = ()
+    ) -> Outcome:
+        """Newton from X until the scaled residual norm is below atol. Collective.
+
+        The rows are those of the steps that led to X, if an earlier solve began the stage; the
+        last of them is recorded again.
+        """
         self.stage, self.last = stage, X
+        self.done = rows[-1]["step"] if rows else 0
         with self.options():
-            self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=max_it)
+            self.snes.setTolerances(
+                rtol=1e-14, atol=atol, stol=0.0, max_it=max(max_it - self.done, 0)
+            )
             self.snes.setFromOptions()  # after our tolerances, so that the user's win
+            if self.done:
+                self.snes.setParamsEW(rtol_0=self._forcing(*rows[-2:]))
             self.vector.array[:] = X.ravel()
-            self.snes.solve(None, self.vector)
+            try:
+                self.snes.solve(None, self.vector)
+            except PETSc.Error as error:  # what record raises comes back wrapped
+                if isinstance(error.__cause__, MFGError):
+                    raise error.__cause__ from None
+                raise
         X = self.vector.array_r.reshape(self.system.shape).copy()
         code = self.snes.getConvergedReason()
-        return Outcome(X, code > 0, petsc.reason(self.snes), self.snes.getIterationNumber())
+        steps = self.done + self.snes.getIterationNumber()
+        return Outcome(X, code > 0, petsc.reason(self.snes), steps)
+
+    def _forcing(self, before: dict, now: dict) -> float:
+        """Eisenstat-Walker's tolerance (version 2) after these rows, which PETSc has not seen."""
+        ew = self.snes.getParamsEW()
+        ratio = np.hypot(now["hjb"], now["fp"]) / np.hypot(before["hjb"], before["fp"])
+        rtol, safe = (ew["gamma"] * y ** ew["alpha"] for y in (ratio, now["forcing"]))
+        return float(min(max(rtol, safe) if safe > ew["threshold"] else rtol, ew["rtol_max"]))
 
     # SNES callbacks
 
@@ -186,8 +212,9 @@ class NewtonSolver:
         self.record(
             {
                 "stage": self.stage,
-                "step": it,
+                "step": self.done + it,
                 "krylov": self.form.iterations if it else 0,
+                "forcing": snes.getKSP().getTolerances()[0] if it else 0.0,
                 "hjb": float(np.sqrt(sums[0])),
                 "fp": float(np.sqrt(sums[1])),
                 "du": float(np.sqrt(sums[2] / self.unknowns)),
@@ -195,7 +222,8 @@ class NewtonSolver:
                 "mass": float(mass),
                 "min_density": comm.allreduce(X[1].min(initial=np.inf), MPI.MIN),
                 "step_length": float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0,
-            }
+            },
+            X,
         )
         self.last = X
 

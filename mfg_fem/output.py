@@ -1,9 +1,6 @@
-"""Files of a solution: time series for ParaView, checkpoints that any number of ranks can read."""
+"""Files of a solution: time series for ParaView, saved ones that any number of ranks can read."""
 
-import io
-import json
 import logging
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,16 +11,14 @@ import numpy as np
 import dolfinx
 from dolfinx.io import XDMFFile
 
-from mfg_fem.errors import FileError, require
-from mfg_fem.files import make_folder, on_root, replacing
+from mfg_fem import archive
+from mfg_fem.errors import FileError
+from mfg_fem.files import make_folder, on_root
 from mfg_fem.frames import Frames, Nodes
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.spacetime import Discretisation, Levels
 
 log = logging.getLogger(__name__)
-
-FORMAT = 1  # of the checkpoint files
-SAME_POINT = 1e-6  # of the mean distance of nodes
 
 
 def write(solution, path: str | Path, every: int = 1):
@@ -86,58 +81,40 @@ class _Xdmf:
             self.file.write_function(function, t)
 
 
-def save(solution, path: str | Path):
+def save(solution, path: str | Path, mark: str | None = None, **more):
     """Save a solution to one file that `load` reads on any number of ranks. Collective.
 
     The file is a zip of .npy members, which numpy.load reads too: `nodes` (coordinates), `times`,
     `u00000`, `m00000`, ... (nodal values, level by level) and `about` (JSON). It is written under
     another name and renamed: a save that fails leaves an older file as it was.
 
+    The mark names the temporary file: see `files.replacing`; `more` is added to `about`.
+
     Raises:
         FileError: the file cannot be written; on every rank.
     """
-    path, comm = Path(path), solution.problem.domain.comm
-    nodes = Nodes(solution.discrete.V)
-    about = {
-        "format": FORMAT,
-        "problem": type(solution.problem).__name__,
-        "scheme": type(solution.scheme).__name__,
-        "scheme_fields": asdict(solution.scheme),
-        "horizon": float(solution.problem.horizon),
-        "population": float(solution.problem.population),
-        "steps": solution.steps,
+    about = description(solution.problem, solution.scheme, solution.steps) | {
         "converged": bool(solution.converged),
         "reason": solution.reason,
         "seconds": float(solution.seconds),
         "history": solution.history,
     }
-    context = f"{path} cannot be written"
-    with replacing(comm, path) as temporary:
-        archive = on_root(comm, context, lambda: zipfile.ZipFile(temporary, "w"))
-
-        def put(name: str, array):
-            on_root(comm, context, lambda: _put(archive, name, array))
-
-        try:
-            text = on_root(comm, context, lambda: json.dumps(about, default=float))
-            put("about", text)
-            put("nodes", nodes.x)
-            put("times", solution.times)
-            for n in range(solution.steps + 1):
-                put(f"u{n:05d}", nodes.gather(solution.levels.u[n]))
-                put(f"m{n:05d}", nodes.gather(solution.levels.m[n]))
-        finally:
-            on_root(comm, context, lambda: archive.close())
+    nodes = Nodes(solution.discrete.V)
+    with archive.write(Path(path), nodes, about | more, mark, times=solution.times) as put:
+        put("u", solution.levels.u)
+        put("m", solution.levels.m)
 
 
-def _put(archive: zipfile.ZipFile, name: str, array):
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-        np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-
-
-def _get(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    # Read whole, so that zipfile compares the checksum.
-    return np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
+def description(problem, scheme: Monotone | Galerkin, steps: int) -> dict:
+    """What a file says of the problem it belongs to."""
+    return {
+        "problem": type(problem).__name__,
+        "scheme": type(scheme).__name__,
+        "scheme_fields": asdict(scheme),
+        "horizon": float(problem.horizon),
+        "population": float(problem.population),
+        "steps": int(steps),
+    }
 
 
 @dataclass(frozen=True)
@@ -145,7 +122,6 @@ class Saved:
     """What a file says of a solution; its levels are read when a discretisation asks for them."""
 
     path: Path
-    comm: MPI.Comm
     scheme: Monotone | Galerkin
     steps: int
     converged: bool
@@ -159,51 +135,8 @@ class Saved:
         Raises:
             FileError: the file belongs to another mesh or degree, or is damaged.
         """
-        comm, nodes, context = self.comm, Nodes(discrete.V), f"{self.path} cannot be read"
-        archive = on_root(comm, context, lambda: zipfile.ZipFile(self.path))
-        try:
-            distance = on_root(comm, context, lambda: _mismatch(_get(archive, "nodes"), nodes.x))
-            distance = comm.bcast(distance)
-            require(
-                comm,
-                distance <= SAME_POINT,
-                f"{self.path} was saved on another mesh than this problem's: "
-                + (
-                    "the number of nodes differs."
-                    if np.isinf(distance)
-                    else f"nodes lie up to {distance:.1e} mean node distances apart."
-                ),
-                FileError,
-            )
-
-            def get(name: str) -> np.ndarray:
-                values = on_root(comm, context, lambda: _nodal(archive, name, len(nodes.x)))
-                return nodes.scatter(values)
-
-            shape = self.steps + 1, discrete.owned
-            u, m = np.empty(shape), np.empty(shape)
-            for n in range(self.steps + 1):
-                u[n], m[n] = get(f"u{n:05d}"), get(f"m{n:05d}")
-            return Levels(u, m)
-        finally:
-            if archive is not None:
-                archive.close()
-
-
-def _nodal(archive: zipfile.ZipFile, name: str, nodes: int) -> np.ndarray:
-    values = _get(archive, name)
-    if values.shape != (nodes,):
-        raise ValueError(f"{name} has the shape {values.shape}, expected {(nodes,)}")
-    return values.astype(np.float64)
-
-
-def _mismatch(saved: np.ndarray, here: np.ndarray) -> float:
-    """Largest distance of a node from its saved place, in mean node distances."""
-    if saved.shape != here.shape:
-        return np.inf
-    nodes, d = here.shape
-    spacing = np.ptp(here, axis=0).max() / max(nodes ** (1 / d), 1)
-    return float(np.linalg.norm(saved - here, axis=1).max() / spacing)
+        with archive.read(self.path, Nodes(discrete.V)) as get:
+            return Levels(get("u", self.steps + 1), get("m", self.steps + 1))
 
 
 def load(path: str | Path, problem) -> Saved:
@@ -213,16 +146,9 @@ def load(path: str | Path, problem) -> Saved:
         FileError: no such file, not a saved solution, or one with another horizon.
     """
     path, comm = Path(path), problem.domain.comm
-
-    def read() -> dict:
-        with zipfile.ZipFile(path) as archive:
-            about = json.loads(str(_get(archive, "about")))
-        if about["format"] != FORMAT:
-            raise ValueError(f"format {about['format']}, this version reads {FORMAT}")
-        return about
-
-    context = f"{path} cannot be read as a saved solution"
-    about = comm.bcast(on_root(comm, context, read))
+    about = archive.about(comm, path, "saved solution")
+    if "stage" in about:
+        raise FileError(f"{path} is the checkpoint of a solve that has not finished.")
     if not np.isclose(about["horizon"], problem.horizon, rtol=1e-12, atol=0.0):
         raise FileError(
             f"{path} holds a solution with the horizon {about['horizon']:g}; this problem's is "
@@ -233,4 +159,4 @@ def load(path: str | Path, problem) -> Saved:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
     keys = ("steps", "converged", "reason", "history", "seconds")
     scheme = {"Monotone": Monotone, "Galerkin": Galerkin}[about["scheme"]]
-    return Saved(path, comm, scheme(**about["scheme_fields"]), **{k: about[k] for k in keys})
+    return Saved(path, scheme(**about["scheme_fields"]), **{k: about[k] for k in keys})

@@ -32,9 +32,10 @@ class Solution:
         residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
             density divided by its mean.
         converged, reason: whether Newton reached its tolerance, and PETSc's reason.
-        history: one dict per Newton step with the keys stage, step, krylov, hjb, fp, du, dm,
-            mass, min_density, step_length (step 0 of a stage is its start).
-        seconds: wall time of solve.
+        history: one dict per Newton step with the keys stage, step, krylov (iterations), forcing
+            (their relative tolerance), hjb, fp, du, dm, mass, min_density, step_length (step 0 of
+            a stage is its start).
+        seconds: wall time of solve, of all its runs if it was resumed.
     """
 
     problem: _MeanField

@@ -2,12 +2,14 @@
 
 import sys
 import time
+from pathlib import Path
 
 from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem.continuation import solve_stages
+from mfg_fem.checkpoint import Checkpoint, Keeper
+from mfg_fem.continuation import State, solve_stages
 from mfg_fem.errors import NotConverged, ProblemError, require
 from mfg_fem.newton import Newton
 from mfg_fem.problem import _MeanField
@@ -31,13 +33,14 @@ def solve(
     method: Newton | Descent | None = None,
     *,
     guess: Solution | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
     throw: bool = True,
 ) -> Solution | SharedSolution:
     """Solve a mean-field game or control problem. Collective.
 
     A MeanFieldGame or MeanFieldControl is solved all at once in space-time by Newton and gives a
-    Solution. A SharedControl is solved by descent on its reduced problem (it takes no
-    guess, and ends at a local optimum whose `converged` and `reason` say how) and gives a
+    Solution. A SharedControl is solved by descent on its reduced problem (it takes no guess and no
+    checkpoint, and ends at a local optimum whose `converged` and `reason` say how) and gives a
     SharedSolution.
 
     Args:
@@ -47,14 +50,19 @@ def solve(
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
         guess: a solution on the same mesh and degree (another number of steps will do) to start
             from instead of a cold start: for parameter studies.
+        checkpoint: a file to go on from if it is there, and to keep the state in, at most once a
+            minute; in the end it holds the solution, and the same call returns that at once. A
+            Checkpoint says how often, and sets a budget of wall time.
         throw: raise NotConverged when Newton fails; with False return the last iterate, whose
             `converged` is False.
 
     Raises:
         ProblemError: arguments that make no sense, before anything is started.
         NotConverged: Newton failed, with its history.
+        FileError: the checkpoint cannot be written, is damaged or belongs to another solve.
+        OutOfTime: the budget of the checkpoint is used up, and the state is written.
     """
-    _check(problem, steps, scheme, method, guess)
+    _check(problem, steps, scheme, method, guess, checkpoint)
     if isinstance(problem, SharedControl):
         return solve_shared(problem, steps, scheme or LagrangeGalerkin(), method or Descent())
     scheme, method = scheme or Monotone(), method or Newton()
@@ -66,15 +74,26 @@ def solve(
         guess is None or _same_nodes(guess.discrete.V, discrete.V),
         "guess lives on another mesh or has another degree than this solve.",
     )
-    history: list[dict] = []
+    keeper, history, resume = None, [], None
+    if checkpoint is not None:
+        settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        keeper = Keeper(settings, discrete, steps, method, began)
+        if keeper.finished:
+            return keeper.solution(problem)
+        history = keeper.history
+        resume = (keeper.state, keeper.rows) if keeper.state else None
     table = _Table(live=comm.rank == 0 and sys.stderr.isatty())
 
-    def record(row: dict):
+    def record(row: dict, state: State):
+        if keeper and keeper.repeats(row):
+            return
         history.append(row)
         table.print(row)
+        if keeper:
+            keeper.visit(state)
 
     start = None if guess is None else guess.levels
-    system, outcome = solve_stages(discrete, steps, method, start, record)
+    system, outcome = solve_stages(discrete, steps, method, start, record, resume)
     if throw and not outcome.converged:
         last = history[-1]
         raise NotConverged(
@@ -85,10 +104,15 @@ def solve(
             history,
         )
     seconds = comm.allreduce(time.perf_counter() - began, MPI.MAX)
-    return Solution.of(system, outcome, history, seconds)
+    if keeper:
+        seconds += keeper.seconds
+    solution = Solution.of(system, outcome, history, seconds)
+    if keeper and solution.converged:
+        keeper.finish(solution)
+    return solution
 
 
-def _check(problem, steps, scheme, method, guess):
+def _check(problem, steps, scheme, method, guess, checkpoint):
     shared = isinstance(problem, SharedControl)
     if not shared and not isinstance(problem, _MeanField):
         raise ProblemError(
@@ -101,6 +125,7 @@ def _check(problem, steps, scheme, method, guess):
         ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else (Monotone, Galerkin)),
         ("method", method, (Descent,) if shared else (Newton,)),
         ("guess", guess, () if shared else (Solution,)),
+        ("checkpoint", checkpoint, () if shared else (Checkpoint, str, Path)),
     ):
         if value is not None and not isinstance(value, types):
             wanted = " or ".join(f"{t.__name__}(...)" for t in types) or "nothing"

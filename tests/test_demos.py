@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[1]
 RANKS = pytest.mark.parametrize("ranks", [1, 2])
 
 
-def run(ranks, demo, *options, fails=False):
-    """The standard output of a demo; its error output if it is meant to fail."""
+def run(ranks, demo, *options, fails=False, code=None):
+    """The standard output of a demo; its error output if it is meant to fail, with that code."""
     launch = [] if ranks == 1 else ["mpirun", "-n", str(ranks)]
     done = subprocess.run(
         [*launch, sys.executable, str(ROOT / "demos" / demo), *map(str, options)],
@@ -30,6 +30,7 @@ def run(ranks, demo, *options, fails=False):
         env=os.environ | {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"},
     )
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    assert code in (None, done.returncode)
     return done.stderr if fails else done.stdout
 
 
@@ -87,6 +88,18 @@ def test_the_game_costs_more_than_the_control(tmp_path, ranks):
     price = float(re.search(r"price of anarchy: ([\d.]+)", printed)[1])
     assert 1.0 <= price < 2.0
     assert (tmp_path / "difference.png").exists()
+
+
+def test_a_job_out_of_time_goes_on_on_other_ranks(tmp_path):
+    options = ("--index", 4, "--steps", 8, "--out", tmp_path)
+    run(1, "batch_job.py", *options, "--warm-up")
+    assert not list(tmp_path.iterdir())
+    run(1, "batch_job.py", *options, "--budget", 0, fails=True, code=75)
+    assert [path.name for path in (tmp_path / "004").iterdir()] == ["crowd.npz"]
+    assert "row 4: 80 people, diffusion 0.08" in run(2, "batch_job.py", *options)
+    found = json.loads((tmp_path / "004" / "numbers.json").read_text())
+    left = sum(found["people through"].values())
+    assert left + found["people inside at the end"] == pytest.approx(80, rel=1e-10)
 
 
 @RANKS
