@@ -69,7 +69,10 @@ class StepForms:
 
 
 def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> list[ufl.Form]:
-    """A(u, m; seen), one form for each quadrature rule. `frozen` = (w, crowd seen there)."""
+    """A(u, m; seen), one form for each quadrature rule, point values first.
+
+    `frozen` = (w, crowd seen there).
+    """
     x, u, m = problem.x, state.u, state.m
     gradients, values = scheme.measures(u.function_space.mesh)
     D = scheme.diffusion(problem, state.stretch, *frozen)
@@ -81,7 +84,7 @@ def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> l
     # A kernel that mixes rules may be compiled wrong (DOLFINx 0.9): one form for each rule.
     if gradients == values:
         return [diffusion + costs - entering]
-    return [diffusion, costs - entering]
+    return [costs - entering, diffusion]
 
 
 def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:

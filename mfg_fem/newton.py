@@ -1,19 +1,4 @@
-"""All-at-once Newton over space-time: PETSc SNES, a matrix-free Jacobian, two Krylov forms.
-
-The Newton equation in the unknowns (du, dm), with blocks in SpaceTime,
-
-    A du - F dm = r_u,      D du + B dm = r_m,
-
-is solved in one of two forms.
-
-* `SchurForm`, for exact inner solves. With dm = B^-1 y and du = A^-1 (r_u + F dm),
-
-      (I + D A^-1 F B^-1) y = r_m - D A^-1 r_u,
-
-  by GMRES: its residual is the true Fokker-Planck residual, its vectors are half size, and one
-  product costs one forward and one backward sweep.
-* `TwoFieldForm`, for inexact inner solves: flexible GMRES on both fields, right-preconditioned by
-  the block-triangular sweep  dm = B^-1 r_m,  du = A^-1 (r_u + F dm).
+"""All-at-once Newton over space-time: PETSc SNES, a matrix-free Jacobian, forms in `krylov.py`.
 
 Rows are scaled by sqrt(dt / w), so that norms are those of L2 in space-time whatever the mesh.
 """
@@ -29,6 +14,7 @@ import numpy as np
 
 from mfg_fem import petsc
 from mfg_fem.errors import MFGError, ProblemError
+from mfg_fem.krylov import FORMS
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps, default_inner
 
@@ -47,7 +33,7 @@ DEFAULTS = {
     "ksp_max_it": 400,
     "schur_ksp_type": "gmres",
     "schur_ksp_gmres_restart": 200,
-    "schur_ksp_max_it": 400,
+    "hform_ksp_gmres_restart": 200,
 }
 
 
@@ -60,12 +46,16 @@ class Newton:
         max_it: largest number of Newton steps in the last stage.
         continuation: "auto" goes through easier problems first where a cold start would fail;
             "none" starts from the guess (or cold) and goes straight.
-        krylov: "schur", "two-field", or "auto": Schur when the inner solves are exact.
+        krylov: "auto", "schur", "two-field" or "h-form", see `krylov.py`. "auto" takes the H-form,
+            whose iterations hardly depend on coupling, diffusion and mesh, where the coupling is
+            strong, and elsewhere the Schur form, or the two-field form if sweeps are inexact.
         petsc_options: PETSc options without the prefix `mfg_`, such as
             {"snes_monitor": None}; the command line (`-mfg_snes_monitor`) wins over them.
-            Prefixes: `mfg_snes_` Newton, `mfg_schur_ksp_` the Krylov solver of the Schur form,
-            `mfg_ksp_` that of the two-field form, `mfg_sweep_` the solver of one time level
-            (`mfg_sweep_pc_type lu`).
+            Prefixes: `mfg_snes_` Newton; `mfg_schur_ksp_`, `mfg_ksp_` and `mfg_hform_ksp_` the
+            Krylov solver of the Schur, two-field and H-form; `mfg_sweep_` the solver of one time
+            level (`mfg_sweep_pc_type lu`), `mfg_matched_` that of the matched sweeps and
+            `mfg_start_` of the H-form's right-hand side. Of the H-form, `mfg_coarse_size` (coarse
+            functions per direction, 0 for none) and `mfg_wave_number`, chosen automatically.
     """
 
     rtol: float = 1e-8
@@ -80,10 +70,7 @@ class Newton:
             raise ProblemError(f"Newton(rtol={self.rtol!r}): rtol must lie between 0 and 1.")
         if not isinstance(self.max_it, int) or self.max_it < 1:
             raise ProblemError(f"Newton(max_it={self.max_it!r}): max_it must be an integer >= 1.")
-        for name, choices in (
-            ("continuation", ("auto", "none")),
-            ("krylov", ("auto", "schur", "two-field")),
-        ):
+        for name, choices in (("continuation", ("auto", "none")), ("krylov", tuple(FORMS))):
             if getattr(self, name) not in choices:
                 raise ProblemError(
                     f"Newton({name}={getattr(self, name)!r}): choose one of {choices}."
@@ -130,10 +117,7 @@ class NewtonSolver:
         self.snes.setMonitor(self._monitor)
         with self.options():
             self.sweeps = Sweeps(system)
-            form = method.krylov
-            if form == "auto":
-                form = "schur" if self.sweeps.exact else "two-field"
-            self.form = (SchurForm if form == "schur" else TwoFieldForm)(self)
+            self.form = FORMS[method.krylov](self)
 
     def destroy(self):
         """Free PETSc's objects."""
@@ -171,6 +155,8 @@ class NewtonSolver:
             self.snes.setFromOptions()  # after our tolerances, so that the user's win
             if self.done:
                 self.snes.setParamsEW(rtol_0=self._forcing(*rows[-2:]))
+            self.snes.getKSP().setType("python")  # the form; `mfg_ksp_type` is for what it uses
+            self.snes.getKSP().setPythonContext(self.form)
             self.vector.array[:] = X.ravel()
             try:
                 self.snes.solve(None, self.vector)
@@ -198,7 +184,7 @@ class NewtonSolver:
 
     def _linearise(self, snes, x, J, P):
         self.system.linearise(x.array_r.reshape(self.system.shape))
-        self.sweeps.refresh()
+        self.form.refresh()
 
     def _monitor(self, snes, it, norm):
         comm, system = self.system.comm, self.system
@@ -215,6 +201,7 @@ class NewtonSolver:
                 "step": self.done + it,
                 "krylov": self.form.iterations if it else 0,
                 "forcing": snes.getKSP().getTolerances()[0] if it else 0.0,
+                "form": str(self.form) if it else "",
                 "hjb": float(np.sqrt(sums[0])),
                 "fp": float(np.sqrt(sums[1])),
                 "du": float(np.sqrt(sums[2] / self.unknowns)),
@@ -239,91 +226,3 @@ class _Jacobian:
         system = self.newton.system
         dX = x.array_r.reshape(system.shape)
         y.array[:] = (self.newton.scale * system.mult_jacobian(dX)).ravel()
-
-
-class SchurForm:
-    """The Krylov solver of SNES is replaced by GMRES on the Fokker-Planck rows alone."""
-
-    def __init__(self, newton: NewtonSolver):
-        self.newton = newton
-        system = newton.system
-        self.scale = newton.scale[1]
-        self.y = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=system.comm)
-        self.rhs = self.y.duplicate()
-        size = self.y.getSizes()
-        self.operator = PETSc.Mat().createPython((size, size), self, comm=system.comm)
-        self.operator.setUp()
-        self.gmres = PETSc.KSP().create(system.comm)
-        self.gmres.setOptionsPrefix(petsc.PREFIX + "schur_")
-        self.gmres.setOperators(self.operator)
-        self.gmres.getPC().setType("none")
-        self.gmres.setPCSide(PETSc.PC.Side.RIGHT)
-        self.gmres.setFromOptions()
-        newton.snes.getKSP().setType("python")
-        newton.snes.getKSP().setPythonContext(self)
-
-    def free(self):  # PETSc calls a context's destroy(obj) itself: another name
-        """Free PETSc's objects."""
-        for obj in (self.gmres, self.operator, self.y, self.rhs):
-            obj.destroy()
-
-    @property
-    def iterations(self) -> int:
-        """Krylov iterations of the last Newton step."""
-        return self.gmres.getIterationNumber()
-
-    def back_substitute(self, r_u, y):
-        """(du, dm) from the reduced unknown."""
-        dm = self.newton.sweeps.forward(y)
-        return self.newton.sweeps.backward(r_u + self.newton.system.mult_F(dm)), dm
-
-    def mult(self, mat, x, y):
-        """The scaled Schur operator, called by PETSc."""
-        z = x.array_r.reshape(self.scale.shape) / self.scale
-        du, dm = self.back_substitute(0.0, z)
-        z += self.newton.system.mult_D(du, dm[-1])
-        y.array[:] = (self.scale * z).ravel()
-
-    def solve(self, ksp, b, x):
-        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
-        newton, system = self.newton, self.newton.system
-        rtol, _, _, max_it = ksp.getTolerances()
-        r_u, r_m = b.array_r.reshape(system.shape) / newton.scale
-        start = newton.sweeps.backward(r_u)
-        reduced = r_m - system.mult_D(start, np.zeros(system.owned))
-        self.rhs.array[:] = (self.scale * reduced).ravel()
-        # Eisenstat-Walker's tolerance, but never far below what ends Newton.
-        atol = max(rtol * b.norm(), 0.1 * newton.snes.getTolerances()[1])
-        self.gmres.setTolerances(rtol=1e-14, atol=atol, max_it=max_it)
-        self.gmres.solve(self.rhs, self.y)
-        y = self.y.array_r.reshape(self.scale.shape) / self.scale
-        x.array[:] = np.stack(self.back_substitute(r_u, y)).ravel()
-        ksp.setConvergedReason(self.gmres.getConvergedReason())
-
-
-class TwoFieldForm:
-    """The block-triangular sweep as the preconditioner of SNES's own flexible GMRES."""
-
-    def __init__(self, newton: NewtonSolver):
-        self.newton = newton
-        ksp = newton.snes.getKSP()
-        ksp.setType("fgmres")
-        ksp.getPC().setType("python")
-        ksp.getPC().setPythonContext(self)
-        self.ksp = ksp
-
-    def free(self):  # PETSc calls a context's destroy(obj) itself: another name
-        """Nothing of its own."""
-
-    @property
-    def iterations(self) -> int:
-        """Krylov iterations of the last Newton step."""
-        return self.ksp.getIterationNumber()
-
-    def apply(self, pc, x, y):
-        """Apply P^-1, called by PETSc."""
-        newton = self.newton
-        r_u, r_m = x.array_r.reshape(newton.system.shape) / newton.scale
-        dm = newton.sweeps.forward(r_m)
-        du = newton.sweeps.backward(r_u + newton.system.mult_F(dm))
-        y.array[:] = np.stack([du, dm]).ravel()

@@ -32,9 +32,9 @@ class Solution:
         residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
             density divided by its mean.
         converged, reason: whether Newton reached its tolerance, and PETSc's reason.
-        history: one dict per Newton step with the keys stage, step, krylov (iterations), forcing
-            (their relative tolerance), hjb, fp, du, dm, mass, min_density, step_length (step 0 of
-            a stage is its start).
+        history: one dict per Newton step with the keys stage, step, krylov (iterations), form (of
+            the linear equations, and their preconditioner), forcing (their relative tolerance),
+            hjb, fp, du, dm, mass, min_density, step_length (step 0 of a stage is its start).
         seconds: wall time of solve, of all its runs if it was resumed.
     """
 
@@ -142,6 +142,7 @@ class Solution:
                 f"  {'converged' if self.converged else 'NOT CONVERGED'} ({self.reason})",
                 f"  Newton steps {self.iterations} in {stages} stage(s), Krylov {krylov}, "
                 f"{self.seconds:.1f} s",
+                f"  last step by the {self.history[-1]['form'] or 'guess alone'}",
                 f"  residuals (L2)                HJB {self.residuals['hjb']:.1e}, "
                 f"FP {self.residuals['fp']:.1e}",
                 f"  inside at the end             {self.masses[-1]:.6g} of {self.masses[0]:.6g}"

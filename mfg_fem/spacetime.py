@@ -133,12 +133,18 @@ class Discretisation:
         total.scatter_reverse(la.InsertMode.add)
         return total.array[: self.owned]
 
-    def assemble_block(self, name: str, A: PETSc.Mat):
-        """Assemble a block of the Jacobian into A, exits held. Collective."""
+    def assemble_block(self, name: str, A: PETSc.Mat) -> np.ndarray:
+        """Assemble a block of the Jacobian into A, exits held; its diagonal but for the edges'.
+
+        That is the part of the functional's first form, which knows no viscosity. Collective.
+        """
         A.zeroEntries()
+        diagonals = [np.zeros(self.owned)]
         for form in self.blocks[name]:
             fem_petsc.assemble_matrix(A, form, bcs=self.bcs)
             A.assemble()
+            diagonals.append(A.getDiagonal().array_r.copy())
+        return diagonals[:2][-1]
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,8 @@ class SpaceTime:
     """Residual and Jacobian blocks of a Discretisation with `steps` equal time steps.
 
     The blocks of step n are the PETSc matrices  A = d hjb^n / d u^n,  B = d fp^n / d m^{n+1},
-    F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern.
+    F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern. `diagonal_F` and
+    `diagonal_D` are the diagonals of the last two without the edge viscosity's derivative.
     """
 
     def __init__(self, discrete: Discretisation, steps: int):
@@ -164,6 +171,7 @@ class SpaceTime:
         pattern = discrete.mass
         create = lambda: [pattern.duplicate() for _ in range(steps)]  # noqa: E731
         self.A, self.B, self.F, self.D = create(), create(), create(), create()
+        self.diagonal_F, self.diagonal_D = np.zeros((2, steps, self.owned))
         self.terminal_slope = np.zeros(self.owned)
         self._x, self._y = pattern.createVecs()
 
@@ -225,8 +233,8 @@ class SpaceTime:
         for n in self._visit(levels):
             self._assemble_diagonal("uu", self.A[n])
             self._assemble_diagonal("mm", self.B[n])
-            d.assemble_block("mu", self.D[n])
-            d.assemble_block("um", self.F[n])
+            self.diagonal_D[n] = d.assemble_block("mu", self.D[n])
+            self.diagonal_F[n] = -d.assemble_block("um", self.F[n])
             self.F[n].scale(-1)
 
     def linearise_hjb(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:

@@ -42,20 +42,26 @@ def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
 class Sweeps:
     """A^-1 (backward in time) and B^-1 (forward), with one Krylov solver for each level.
 
-    The options are read from the database when this is made: make it inside `petsc.options`.
+    `blocks` may stand in for those of the system, with the same coupling in time. With `shared`
+    one solver goes from level to level and keeps nothing. The options (with this prefix) are read
+    when this is made: make it inside `petsc.options`.
     """
 
-    def __init__(self, system: SpaceTime):
-        self.system = system
-        self.solvers = {"A": [], "B": []}
-        for name, blocks in (("A", system.A), ("B", system.B)):
-            for block in blocks:
-                ksp = PETSc.KSP().create(system.comm)
-                ksp.setOptionsPrefix(petsc.PREFIX + "sweep_")
-                ksp.setOperators(block)
-                ksp.setFromOptions()
-                self.solvers[name].append(ksp)
+    def __init__(self, system: SpaceTime, blocks=None, prefix: str = "sweep_", shared=False):
+        self.system, self.shared = system, shared
+        self.blocks = blocks or {"A": system.A, "B": system.B}
+        self.solvers = {}
+        for name, levels in self.blocks.items():
+            made = [self._solver(prefix, block) for block in levels[: 1 if shared else None]]
+            self.solvers[name] = made * len(levels) if shared else made
         self.rhs, self.x = system.discrete.mass.createVecs()
+
+    def _solver(self, prefix: str, block: PETSc.Mat) -> PETSc.KSP:
+        ksp = PETSc.KSP().create(self.system.comm)
+        ksp.setOptionsPrefix(petsc.PREFIX + prefix)
+        ksp.setOperators(block)
+        ksp.setFromOptions()
+        return ksp
 
     @property
     def exact(self) -> bool:
@@ -66,7 +72,7 @@ class Sweeps:
     def refresh(self, names: str = "AB"):
         """The blocks of these names have changed: factor them anew at their next solve."""
         for name in names:
-            for ksp, block in zip(self.solvers[name], getattr(self.system, name), strict=True):
+            for ksp, block in zip(self.solvers[name], self.blocks[name], strict=True):
                 ksp.setOperators(block)
 
     def backward(self, r: np.ndarray) -> np.ndarray:
@@ -75,7 +81,7 @@ class Sweeps:
         for n in reversed(range(self.system.steps)):
             rhs = r[n]
             if n + 1 < self.system.steps:
-                rhs = rhs + self.system.other_level(self.system.A, n, du[n + 1])
+                rhs = rhs + self.system.other_level(self.blocks["A"], n, du[n + 1])
             du[n] = self._solve("A", n, rhs)
         return du
 
@@ -85,7 +91,7 @@ class Sweeps:
         for n in range(self.system.steps):
             rhs = r[n]
             if n > 0:
-                rhs = rhs + self.system.other_level(self.system.B, n, dm[n - 1])
+                rhs = rhs + self.system.other_level(self.blocks["B"], n, dm[n - 1])
             dm[n] = self._solve("B", n, rhs)
         return dm
 
@@ -126,7 +132,10 @@ class Sweeps:
 
     def _solve(self, name: str, n: int, rhs: np.ndarray) -> np.ndarray:
         self.rhs.array[:] = rhs
-        self.solvers[name][n].solve(self.rhs, self.x)
+        ksp = self.solvers[name][n]
+        if self.shared:
+            ksp.setOperators(self.blocks[name][n])
+        ksp.solve(self.rhs, self.x)
         return self.x.array_r.copy()
 
     def destroy(self):

@@ -1,0 +1,266 @@
+"""The coupling of the two equations, preconditioned: matched sweeps.
+
+Write the Newton equation as A du - F dm = r_u, D du + B dm = r_m, where F ~ f w (f the derivative
+of the running cost and of -H in m, w the lumped mass) and D ~ a K (a = m H_pp, K the stiffness).
+With F replaced by its lumped diagonal F0, eliminating dm leaves on du the operator
+
+    H = B F0^-1 A + D,      symbol  (omega^2 + (nu |k|^2)^2) / f + a |k|^2
+
+at frequency omega and wave number |k|, for diffusion nu and constant coefficients. The sweeps
+A^-1 F0 B^-1 alone ignore D, and H A^-1 F0 B^-1 has eigenvalues up to 1 + `strength`. Instead, use
+
+    P = (B + X) F0^-1 (A + X),      X = K_q / (2 kappa) + (kappa / 2) q w,      q = sqrt(f a),
+
+with K_q the stiffness with coefficient q: the symbol of P is (omega^2 + (nu |k|^2 + x)^2) / f with
+x = q (|k|^2 / kappa + kappa) / 2 >= q |k|, an equality at |k| = kappa. So P is H with the square
+root of its coupling moved into both sweeps, and as f a |k|^2 = (q |k|)^2 = x^2 / r^2,
+
+    1 / (1 + r^2)  <=  H / P  <=  1,      r = (|k| / kappa + kappa / |k|) / 2,
+
+whatever the coupling, the diffusion and the frequency. (With y = nu |k|^2, c = q |k|, x = r c:
+H/P >= (y^2 + c^2) / (y + r c)^2, by Cauchy-Schwarz at least 1 / (1 + r^2).) Constants, |k| = 0,
+have no such bound: the coarse space contains them. X is symmetric, as the
+sweeps are adjoint but for their drift, and its off-diagonal entries are those of K_q: on a mesh
+where K is of M-type so is X, and the matched sweeps are diagonally dominant whatever q is.
+
+kappa is the geometric mean of the ends of the range where P is needed: from what the coarse space
+(`coarse.py`) resolves, to the mesh, or to q / nu, beyond which diffusion wins. The coarse space
+comes first and multiplicatively:  v0 = Z H_c^-1 Z^T r,  v = v0 + P^-1 (r - H v0).
+
+The midpoint rule sees averages T du and T* dm of two levels:  H = B T*^-1 F0^-1 A + D T  and
+P = (B + X T*) T*^-1 F0^-1 (A + X T).
+"""
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import numpy as np
+
+import ufl
+from dolfinx import fem
+from dolfinx.fem import petsc as fem_petsc
+
+from mfg_fem import petsc
+from mfg_fem.coarse import CoarseSpace
+from mfg_fem.spacetime import SpaceTime
+from mfg_fem.sweeps import Sweeps, default_inner
+
+SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
+FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
+ROUND_OFF = 1e-10
+SMALL = 2000
+DIFFUSIVE = 40.0
+COARSE_SIZE = {1: 8, 2: 5, 3: 4}  # by dimension, in the longest direction
+
+
+class Coupling:
+    """The coefficients of the coupling at the last linearisation, and the operator H.
+
+    Attributes:
+        F0: lumped F, shape (steps, owned), positive.
+        q: sqrt(f a), zero at exits.
+        exact: whether F is F0, so that HJB rows hold for du = v, dm = F0^-1 A v.
+    """
+
+    def __init__(self, system: SpaceTime):
+        self.system = system
+        d = system.discrete
+        problem, comm = d.problem, d.comm
+        u, v = ufl.TrialFunction(d.V), ufl.TestFunction(d.V)
+        dx, _ = d.scheme.measures(d.V.mesh)
+        self.stiffness = fem_petsc.assemble_matrix(
+            fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * dx)
+        )
+        self.stiffness.assemble()
+        self.stiffness_diagonal = self.stiffness.getDiagonal().array_r.copy()
+        # P2's row sums of the mass vanish at vertices: its diagonal, scaled to the whole volume.
+        sums = np.array([d.weights.sum(), d.norm_weights.sum()])
+        volume, trace = comm.allreduce(sums, MPI.SUM)
+        self.weights = d.norm_weights * (volume / trace)
+        D = fem.assemble_scalar(fem.form(ufl.tr(problem.D(problem.x)) / problem.domain.dim * dx))
+        self.mean_diffusion = comm.allreduce(D, MPI.SUM) / volume
+        self.diameter = volume ** (1 / problem.domain.dim)
+        self.mesh_size = self.diameter / d.V.dofmap.index_map.size_global ** (
+            1 / problem.domain.dim
+        )
+
+    @property
+    def diffusion(self) -> float:
+        """Mean of tr D / d, as continuation stretches it."""
+        return self.mean_diffusion * self.system.discrete.state.stretch.value
+
+    def destroy(self):
+        """Free the stiffness matrix."""
+        self.stiffness.destroy()
+
+    def refresh(self):
+        """The system has been linearised anew. Collective."""
+        system, d = self.system, self.system.discrete
+        f = system.diagonal_F / d.norm_weights
+        f[-1] += system.terminal_slope / system.dt  # u^N = u_T(m^N) is eliminated
+        a = system.diagonal_D / self.stiffness_diagonal
+        f[:, d.held] = a[:, d.held] = 0.0
+        top = d.comm.allreduce(np.abs(f).max(initial=0.0), MPI.MAX) or 1.0
+        self.q = np.sqrt(np.maximum(f, 0.0) * np.maximum(a, 0.0))
+        self.q_max = d.comm.allreduce(self.q.max(initial=0.0), MPI.MAX)
+        f = np.maximum(np.abs(f), FLOOR * top)
+        f[:, d.held] = 1.0
+        self.F0 = f * self.weights
+        self.exact = self._is_exact()
+
+    def _is_exact(self) -> bool:
+        """Whether F and F0 do the same to a density with all frequencies."""
+        dm = np.random.default_rng(0).standard_normal(self.F0.shape)
+        dm[:, self.system.discrete.held] = 0.0
+        y = self.system.mult_F(dm)
+        defect, size = (
+            self.system.comm.allreduce(np.abs(z).max(initial=0.0), MPI.MAX)
+            for z in (y - self.mult_F0(dm), y)
+        )
+        return bool(defect <= ROUND_OFF * size)
+
+    @property
+    def strength(self) -> float:
+        """Largest of f a |k|^2 / (omega^2 + (nu |k|^2)^2): what the coupling adds to the sweeps.
+
+        At the lowest frequency of [0, T] with one end free, omega = pi / 2T, and over |k| from the
+        size of the domain on; GMRES on the Schur form takes about 2 sqrt(strength) iterations.
+        """
+        omega, nu = np.pi / (2 * self.system.discrete.problem.horizon), self.diffusion
+        square = max((np.pi / self.diameter) ** 2, omega / nu)
+        return self.q_max**2 * square / (omega**2 + (nu * square) ** 2)
+
+    def mult_F0(self, dm: np.ndarray) -> np.ndarray:
+        """F0 T* dm."""
+        s = self.system.half
+        y = (1 - s) * dm
+        y[1:] += s * dm[:-1]
+        return self.F0 * y
+
+    def density(self, du: np.ndarray) -> np.ndarray:
+        """T*^-1 F0^-1 A du, the change of the density that makes du right."""
+        s = self.system.half
+        dm = self.system.mult_A(du) / self.F0 / (1 - s)
+        if s:
+            for n in range(1, len(dm)):
+                dm[n] -= s / (1 - s) * dm[n - 1]
+        return dm
+
+    def mult_H(self, du: np.ndarray) -> np.ndarray:
+        """H du."""
+        dm = self.density(du)
+        return self.system.mult_B(dm) + self.system.mult_D(du, dm[-1])
+
+
+def default_solvers(coupling: Coupling) -> dict[str, object]:
+    """Options of the solvers of one time level, of A + X and B + X (`matched_`) and A (`start_`).
+
+    The second is taken where the first is not direct.
+    Direct as in `default_inner` for up to SMALL nodes and in 1D: then nothing depends on the number
+    of ranks. Else one application of ILU(2), which costs a tenth of a factorisation and leaves the
+    number of iterations as it is until diffusion couples more than DIFFUSIVE nodes in a time step;
+    then a factorisation, where `default_inner` has one. In 3D ILU(0): more levels fill it up.
+    """
+    d, ranks = coupling.system.discrete, coupling.system.comm.size
+    dim, nodes = d.problem.domain.dim, d.V.dofmap.index_map.size_global
+    inner = {k.removeprefix("sweep_"): v for k, v in default_inner(dim, nodes, ranks).items()}
+    direct = inner["ksp_type"] == "preonly"
+    number = coupling.system.dt * coupling.diffusion / coupling.mesh_size**2
+    small = direct and (dim == 1 or nodes <= SMALL)
+    ilu = {"pc_type": "ilu"} if ranks == 1 else {"pc_type": "bjacobi"}
+    levels = "pc_factor_levels" if ranks == 1 else "sub_pc_factor_levels"
+    matched = {"ksp_type": "preonly", levels: 0 if dim == 3 else 2} | ilu
+    matched = inner if small or (direct and number > DIFFUSIVE) else matched
+    start = {"ksp_type": "bcgs", "ksp_rtol": 1e-4} | ilu
+    return {f"matched_{k}": v for k, v in matched.items()} | {
+        f"start_{k}": v for k, v in start.items()
+    }
+
+
+class MatchedSweeps:
+    """P^-1 after the coarse space.
+
+    Options (prefix `mfg_`): `coarse_size`, functions per direction (0: none), `wave_number`, kappa,
+    and `matched_`, the solver of one time level of A + X and B + X.
+    """
+
+    def __init__(self, coupling: Coupling):
+        self.coupling, self.system = coupling, coupling.system
+        create = lambda: [M.duplicate() for M in self.system.A]  # noqa: E731
+        self.blocks = {"A": create(), "B": create()}
+        self.sweeps = Sweeps(self.system, self.blocks, "matched_")
+        options, dim = PETSc.Options(petsc.PREFIX), self.system.discrete.problem.domain.dim
+        size = options.getInt("coarse_size", COARSE_SIZE[dim])
+        size = min(size, round(coupling.diameter / coupling.mesh_size / 2))  # two nodes a function
+        self.coarse = CoarseSpace(self.system, size) if size else None
+        self.given_wave_number = options.getReal("wave_number", 0.0)
+        self._scratch = [self.system.A[0].duplicate() for _ in range(2)]
+        self._free = np.ones(self.system.owned)
+        self._free[self.system.discrete.held] = 0.0
+
+    def destroy(self):
+        """Free the matrices and the solvers."""
+        self.sweeps.destroy()
+        if self.coarse:
+            self.coarse.destroy()
+        for M in (*self.blocks["A"], *self.blocks["B"], *self._scratch):
+            M.destroy()
+
+    def __str__(self):
+        """What was chosen, for the report."""
+        ksp = self.sweeps.solvers["A"][0]
+        coarse = f"{self.coarse.size} coarse functions" if self.coarse else "no coarse space"
+        kind = "/".join((ksp.getType(), ksp.getPC().getType()))
+        return f"wave number {self.wave_number:.3g}, {coarse}, {kind} on each level"
+
+    def refresh(self):
+        """Take over the last linearisation. Collective."""
+        system, coupling = self.system, self.coupling
+        self.wave_number = self.given_wave_number or self._matched_wave_number()
+        for n in range(system.steps):
+            X = self._X(coupling.q[n])
+            for name, blocks in (("A", system.A), ("B", system.B)):
+                blocks[n].copy(self.blocks[name][n], SAME)
+                self.blocks[name][n].axpy(1 - system.half, X, SAME)
+        self.sweeps.refresh()
+        if self.coarse:
+            self.coarse.refresh(coupling)
+
+    def _matched_wave_number(self) -> float:
+        length = self.coarse.spacing if self.coarse else self.coupling.diameter
+        high = min(np.pi / self.coupling.mesh_size, self.coupling.q_max / self.coupling.diffusion)
+        return np.pi * np.sqrt(max(high * length / np.pi, 1.0)) / length
+
+    def _X(self, q: np.ndarray) -> PETSc.Mat:
+        """K_q / (2 kappa) + (kappa / 2) q w.
+
+        K_q has the entries K_ij (q_i + q_j) / 2 and constants in its kernel, that is
+        K_q = (Q K + K Q - diag(K q)) / 2.
+        """
+        K, kappa = self.coupling.stiffness, self.wave_number
+        X, KQ = self._scratch
+        scaling = K.createVecRight()
+        scaling.array[:] = q
+        K.copy(X, SAME)
+        X.diagonalScale(scaling, None)
+        K.copy(KQ, SAME)
+        KQ.diagonalScale(None, scaling)
+        X.axpy(1.0, KQ, SAME)
+        diagonal = X.getDiagonal()
+        diagonal.array[:] += 2 * kappa**2 * q * self.coupling.weights - self.system.mult(K, q)
+        X.setDiagonal(diagonal)
+        X.scale(1 / (4 * kappa))
+        if self.system.discrete.bcs:
+            scaling.array[:] = self._free
+            X.diagonalScale(scaling, scaling)
+        return X
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """V with H v about r."""
+        if not self.coarse:
+            return self._sweep(r)
+        v = self.coarse.solve(r)
+        return v + self._sweep(r - self.coupling.mult_H(v))
+
+    def _sweep(self, r: np.ndarray) -> np.ndarray:
+        return self.sweeps.backward(self.coupling.mult_F0(self.sweeps.forward(r)))

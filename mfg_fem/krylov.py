@@ -1,0 +1,259 @@
+"""The Newton equation A du - F dm = r_u, D du + B dm = r_m, in one of three Krylov forms.
+
+* `SchurForm`: with dm = B^-1 y and du = A^-1 (r_u + F dm),
+
+      (I + D A^-1 F B^-1) y = r_m - D A^-1 r_u
+
+  by GMRES. One product costs one forward and one backward sweep, which must be exact. The best
+  where the coupling is weak: about 2 sqrt(`Coupling.strength`) iterations.
+* `TwoFieldForm`: where sweeps are inexact. Flexible GMRES on both fields, right-preconditioned by
+  the block-triangular sweep  dm = B^-1 r_m,  du = A^-1 (r_u + F dm).
+* `HForm`: with x0 = A^-1 r_u, dm = F^-1 A v and du = x0 + v,
+
+      (B F^-1 A + D) v = r_m - D x0
+
+  by flexible GMRES preconditioned by `MatchedSweeps`: for any coupling. A product needs no solve.
+  Where F is not diagonal and positive, dm = F0^-1 A v with its lumped F0 and du = x0 + A^-1 F dm:
+  the operator has one backward sweep more and HJB rows hold again.
+
+The residuals of the first and the last are the true Fokker-Planck residual, their vectors half
+size. `AutoForm` takes the H-form where the coupling is strong. Each form is the context of the
+Krylov solver of SNES.
+"""
+
+from petsc4py import PETSc
+
+import numpy as np
+
+from mfg_fem import petsc
+from mfg_fem.coupling import Coupling, MatchedSweeps, default_solvers
+from mfg_fem.sweeps import Sweeps
+
+STRONG = 30.0  # strength of coupling from which the H-form takes less time than the weak form
+TIGHTER = 0.1  # an iteration of the H-form is cheap: fewer Newton steps pay
+
+
+class _Form:
+    """A Krylov solver on `rows` of the Newton equation: the context of its shell operator."""
+
+    prefix: str
+    type: str
+    rows: slice
+
+    def __init__(self, newton):
+        self.newton, self.system = newton, newton.system
+        self.scale = newton.scale[self.rows]
+        self.x = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=self.system.comm)
+        self.b = self.x.duplicate()
+        size = self.x.getSizes()
+        self.operator = PETSc.Mat().createPython((size, size), self, comm=self.system.comm)
+        self.operator.setUp()
+        self.krylov = PETSc.KSP().create(self.system.comm)
+        self.krylov.setOptionsPrefix(petsc.PREFIX + self.prefix)
+        self.krylov.setOperators(self.operator)
+        self.krylov.setType(self.type)
+        self.krylov.setPCSide(PETSc.PC.Side.RIGHT)
+        pc = self.krylov.getPC()
+        pc.setType("python" if hasattr(self, "apply") else "none")
+        if hasattr(self, "apply"):
+            pc.setPythonContext(self)
+        self.krylov.setFromOptions()
+
+    def refresh(self):
+        """The system has been linearised anew. Collective."""
+        self.newton.sweeps.refresh()
+
+    def free(self):  # PETSc calls a context's destroy(obj) itself: another name
+        """Free PETSc's objects."""
+        for obj in (self.krylov, self.operator, self.x, self.b):
+            obj.destroy()
+
+    @property
+    def iterations(self) -> int:
+        """Krylov iterations of the last Newton step."""
+        return self.krylov.getIterationNumber()
+
+    def _split(self, vector):
+        return vector.array_r.reshape(self.scale.shape)
+
+    def _krylov_solve(self, ksp, right: np.ndarray, rtol: float, norm: float) -> np.ndarray:
+        """The unknown for this right-hand side, to rtol times the norm of the whole system's.
+
+        That is Eisenstat-Walker's tolerance, but never far below what ends Newton.
+        """
+        self.b.array[:] = (self.scale * right).ravel()
+        atol = max(rtol * norm, 0.1 * self.newton.snes.getTolerances()[1])
+        self.krylov.setTolerances(rtol=1e-14, atol=atol, max_it=ksp.getTolerances()[3])
+        self.krylov.solve(self.b, self.x)
+        ksp.setConvergedReason(self.krylov.getConvergedReason())
+        return self._split(self.x)
+
+    def _right(self, b) -> np.ndarray:
+        return b.array_r.reshape(self.system.shape) / self.newton.scale
+
+    def _without_last(self, du: np.ndarray) -> np.ndarray:
+        return self.system.mult_D(du, np.zeros(self.system.owned))
+
+
+class SchurForm(_Form):
+    """GMRES on (I + D A^-1 F B^-1) y, the unknown being scaled y."""
+
+    prefix, type, rows = "schur_", "gmres", 1
+
+    def __str__(self):
+        """What the history calls it."""
+        return "Schur form"
+
+    def _fields(self, y):
+        dm = self.newton.sweeps.forward(y)
+        return self.newton.sweeps.backward(self.system.mult_F(dm)), dm
+
+    def mult(self, mat, x, y):
+        """The scaled operator, called by PETSc."""
+        z = self._split(x) / self.scale
+        du, dm = self._fields(z)
+        y.array[:] = (self.scale * (z + self.system.mult_D(du, dm[-1]))).ravel()
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        r_u, r_m = self._right(b)
+        start = self.newton.sweeps.backward(r_u)
+        right = r_m - self._without_last(start)
+        y = self._krylov_solve(ksp, right, ksp.getTolerances()[0], b.norm())
+        du, dm = self._fields(y / self.scale)
+        x.array[:] = np.stack([start + du, dm]).ravel()
+
+
+class TwoFieldForm(_Form):
+    """Flexible GMRES on both fields with the block-triangular sweep as its preconditioner."""
+
+    prefix, type, rows = "", "fgmres", slice(None)
+
+    def __str__(self):
+        """What the history calls it."""
+        return "two-field form"
+
+    def mult(self, mat, x, y):
+        """The scaled Jacobian, called by PETSc."""
+        y.array[:] = (self.scale * self.system.mult_jacobian(self._split(x))).ravel()
+
+    def apply(self, pc, x, y):
+        """Apply the preconditioner, called by PETSc."""
+        r_u, r_m = self._right(x)
+        dm = self.newton.sweeps.forward(r_m)
+        du = self.newton.sweeps.backward(r_u + self.system.mult_F(dm))
+        y.array[:] = np.stack([du, dm]).ravel()
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        dX = self._krylov_solve(ksp, self._right(b), ksp.getTolerances()[0], b.norm())
+        x.array[:] = dX.ravel()
+
+
+class HForm(_Form):
+    """Flexible GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
+
+    prefix, type, rows = "hform_", "fgmres", 1
+
+    def __init__(self, newton):
+        super().__init__(newton)
+        self.coupling = Coupling(newton.system)
+        with petsc.options(default_solvers(self.coupling), {}):  # what is set already wins
+            self.matched = MatchedSweeps(self.coupling)
+            self.start = Sweeps(newton.system, prefix="start_", shared=True)
+
+    def __str__(self):
+        """What the history calls it."""
+        return f"H-form ({self.matched})"
+
+    def refresh(self):
+        """The system has been linearised anew. Collective."""
+        super().refresh()
+        self.coupling.refresh()
+        self.matched.refresh()
+
+    def free(self):
+        """Free PETSc's objects."""
+        super().free()
+        for obj in (self.matched, self.start, self.coupling):
+            obj.destroy()
+
+    def _fields(self, v):
+        dm = self.coupling.density(v)
+        if self.coupling.exact:
+            return v, dm
+        return self.newton.sweeps.backward(self.system.mult_F(dm)), dm
+
+    def mult(self, mat, x, y):
+        """The operator with scaled rows, called by PETSc."""
+        du, dm = self._fields(self._split(x))
+        product = self.system.mult_B(dm) + self.system.mult_D(du, dm[-1])
+        y.array[:] = (self.scale * product).ravel()
+
+    def apply(self, pc, x, y):
+        """Apply the preconditioner, called by PETSc."""
+        y.array[:] = self.matched.solve(self._split(x) / self.scale).ravel()
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        r_u, r_m = self._right(b)
+        direct = not self.coupling.exact or self.matched.sweeps.exact
+        start = (self.newton.sweeps if direct else self.start).backward(r_u)
+        right = r_m - self._without_last(start)
+        v = self._krylov_solve(ksp, right, TIGHTER * ksp.getTolerances()[0], b.norm())
+        du, dm = self._fields(v)
+        x.array[:] = np.stack([start + du, dm]).ravel()
+
+
+class AutoForm:
+    """At each Newton step the H-form where the coupling is strong, else the form without it.
+
+    If GMRES fails on the H-form, the other takes over until SNES is called again.
+    """
+
+    def __init__(self, newton):
+        self.newton = newton
+        self.coupling = Coupling(newton.system)
+        self.form = self.weak = (SchurForm if newton.sweeps.exact else TwoFieldForm)(newton)
+        self.strong, self.failed = None, False
+
+    def __str__(self):
+        """What the history calls it."""
+        return str(self.form)
+
+    @property
+    def iterations(self) -> int:
+        """Krylov iterations of the last Newton step."""
+        return self.form.iterations
+
+    def refresh(self):
+        """The system has been linearised anew. Collective."""
+        if self.newton.snes.getIterationNumber() == 0:
+            self.failed = False
+        self.coupling.refresh()
+        self.form = self.weak
+        if self.coupling.strength > STRONG and not self.failed:
+            self.form = self.strong = self.strong or self._strong()
+        self.form.refresh()
+
+    def _strong(self) -> "HForm":
+        with self.newton.options():
+            return HForm(self.newton)
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        self.form.solve(ksp, b, x)
+        if self.form is self.strong and ksp.getConvergedReason() < 0:
+            self.form, self.failed = self.weak, True
+            self.form.refresh()
+            self.form.solve(ksp, b, x)
+
+    def free(self):
+        """Free PETSc's objects."""
+        self.weak.free()
+        self.coupling.destroy()
+        if self.strong:
+            self.strong.free()
+
+
+FORMS = {"auto": AutoForm, "schur": SchurForm, "two-field": TwoFieldForm, "h-form": HForm}
