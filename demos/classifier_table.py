@@ -7,8 +7,9 @@
 # first has the same accuracy on the validation set, with the number of seeds where it ever has.
 #
 # Choices look at data of their own, never at the test set. The settings of the mean-field fit
-# below were chosen on other seeds (100 and on); where there are restarts, the fit with the best
-# validation accuracy is kept, and the time is that of all. Adam is given its stopping time and the
+# below were chosen on other seeds (100 and on). The three-turn spirals are fitted up to five times,
+# until the validation set is told apart entirely; the best of the fits on that set is kept, and the
+# time is that of all. Adam is given its stopping time and the
 # size of its input noise for each seed anew, by the same 2000 validation points; its learning
 # rate, 0.03, did better than 0.01 for moons and 1.5-turn spirals.
 #
@@ -40,7 +41,7 @@ SETTINGS = {
         smoothing_length=0.13, effort=1e-4, regularisation=1e-8,
     ),
 }  # fmt: skip
-RESTARTS = {"spirals 3": 2}  # one elsewhere
+RESTARTS = {"spirals 3": 5}  # one elsewhere
 STEPS = {"spirals 3": 4000}  # of Adam; 1500 elsewhere
 NOISES = {"spirals 3": (0.05, 0.1)}  # of the standardised data; 0.1 and 0.2 elsewhere
 TESTED = 10_000
@@ -56,11 +57,13 @@ def measure(name, seed):
     train = make() if name == "spirals 3" else make(1000, seed)
     validation, test = make(2000, seed + 10_000), make(TESTED, seed + 20_000)
     start = time.process_time()
-    nets = [
-        MeanFieldClassifier(random_state=seed + 1000 * k, **settings).fit(*train)
-        for k in range(RESTARTS.get(name, 1))
-    ]
-    net = max(nets, key=lambda net: net.score(*validation))
+    nets = []
+    for restart in range(RESTARTS.get(name, 1)):
+        net = MeanFieldClassifier(random_state=seed + 1000 * restart, **settings).fit(*train)
+        nets.append((net.score(*validation), -restart, net))
+        if nets[-1][0] == 1:
+            break
+    net = max(nets)[-1]
     row = {"seconds": time.process_time() - start, "layers": net.layers, "width": net.width}
     row |= {"mean field": net.score(*test), "validation": net.score(*validation)}
     for kind, noises in {"Adam": (0.0,), "Adam, noise": NOISES.get(name, (0.1, 0.2))}.items():
