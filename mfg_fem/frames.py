@@ -8,8 +8,7 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem.functional import drift
-
-COINCIDE = 1e-9  # coordinates closer than this part of the domain's size are the same
+from mfg_fem.points import canonical_order
 
 
 class Frames:
@@ -81,7 +80,7 @@ class Nodes:
         parts = self.comm.gather(points)
         if self.comm.rank == 0:
             points = np.concatenate(parts)
-            self._order = _canonical_order(points)
+            self._order = canonical_order(points)
             self._counts = [len(part) for part in parts]
             self.x = points[self._order]
             self.number = np.empty_like(self._order)
@@ -101,15 +100,3 @@ class Nodes:
         else:
             self.comm.Scatterv(None, owned)
         return owned
-
-
-def _canonical_order(x: np.ndarray) -> np.ndarray:
-    """Lexicographic order in which coordinates that differ by round-off count as equal."""
-    size = np.ptp(x, axis=0).max()
-    keys = []
-    for column in x.T:
-        order = np.argsort(column, kind="stable")
-        rank = np.empty(len(column), dtype=np.int64)
-        rank[order] = np.cumsum(np.diff(column[order], prepend=column[order[0]]) > COINCIDE * size)
-        keys.append(rank)
-    return np.lexsort(keys[::-1])
