@@ -75,7 +75,10 @@ class Domain:
         """Local facets of the named boundary."""
         if name not in self.names:
             known = ", ".join(sorted(self.names)) or "none: the mesh has no named boundary"
-            raise MeshError(f"No boundary is named {name!r} in this mesh. Its names: {known}.")
+            text = f"No boundary is named {name!r} in this mesh. Its names: {known}."
+            if self.seams:
+                text += " Sides across a periodic axis are no boundary and have no name."
+            raise MeshError(text)
         return self.facet_tags.find(self.names[name])
 
     def measure(self, name: str) -> float:
@@ -196,7 +199,7 @@ def box(
 
 
 def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
-    """The domain with opposite sides made one: a torus, or a tube where only some axes are periodic.
+    """Make opposite sides of a domain one: a torus, or a tube if only some axes are periodic.
 
     Initial density, terminal and exit costs must be periodic too, for a node on a seam has one
     value of them. What is integrated cell by cell (the other data) may jump there.
@@ -212,12 +215,11 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
     Raises:
         MeshError: the sides do not match, or there are fewer than three cells between them.
     """
-    flags = np.broadcast_to(np.asarray(periodic), domain.dim).tolist() if (
-        np.ndim(periodic) == 0 or len(periodic) == domain.dim
-    ) else None
-    if flags is None or not all(isinstance(flag, bool) for flag in flags):
+    flags = [periodic] * domain.dim if isinstance(periodic, bool) else list(periodic)
+    if len(flags) != domain.dim or not all(isinstance(flag, bool) for flag in flags):
         raise MeshError(
-            f"periodic must be True, False or one of them per axis ({domain.dim}), not {periodic}."
+            f"periodic must be True, False or a list of {domain.dim} of them, one per axis, not "
+            f"{periodic}."
         )
     axes = [axis for axis, flag in enumerate(flags) if flag]
     if not axes:

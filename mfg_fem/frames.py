@@ -9,10 +9,14 @@ from dolfinx import fem, la
 
 from mfg_fem.functional import drift
 from mfg_fem.points import canonical_order
+from mfg_fem.torus import wrap
 
 
 class Frames:
     """Value function, density and velocity as nodal Functions of a given degree. Collective.
+
+    The family is that of the Functions: "DG" gives each cell nodes of its own, for a torus in a
+    file whose reader would draw a cell on a seam across the whole domain.
 
     The velocity of a step is constant (P1) or linear (P2) on each cell; here it is averaged to the
     vertices, weighted by volume (the L2 projection with lumped mass). Level n shows the velocity
@@ -22,12 +26,12 @@ class Frames:
         value, density, velocity: the Functions that `show` fills.
     """
 
-    def __init__(self, solution, degree: int):
+    def __init__(self, solution, degree: int, family: str = "Lagrange"):
         self.solution, problem = solution, solution.problem
         mesh = problem.domain.mesh
         self._u, self._m = solution.value(0), solution.density(0)
-        V = fem.functionspace(mesh, ("Lagrange", degree))
-        W = fem.functionspace(mesh, ("Lagrange", degree, (problem.domain.dim,)))
+        V = fem.functionspace(mesh, (family, degree))
+        W = fem.functionspace(mesh, (family, degree, (problem.domain.dim,)))
         self.value, self.density = fem.Function(V, name="value"), fem.Function(V, name="density")
         self.velocity = fem.Function(W, name="velocity")
 
@@ -65,17 +69,19 @@ class Frames:
 
 
 class Nodes:
-    """The nodes of a scalar space on rank 0, in an order that knows nothing of ranks. Collective.
+    """The nodes of a space on a Domain on rank 0, in an order that knows nothing of ranks.
+
+    Collective.
 
     Attributes:
         x: coordinates of all nodes in that order, shape (nodes, d), on rank 0; None elsewhere.
         number: place of each global dof in that order, on rank 0; None elsewhere.
     """
 
-    def __init__(self, V: fem.FunctionSpace):
-        self.comm = V.mesh.comm
+    def __init__(self, domain, V: fem.FunctionSpace):
+        self.comm = domain.comm
         self.owned = V.dofmap.index_map.size_local
-        points = V.tabulate_dof_coordinates()[: self.owned, : V.mesh.geometry.dim]
+        points = wrap(V.tabulate_dof_coordinates()[: self.owned, : domain.dim], domain.seams)
         self.x = self.number = None
         parts = self.comm.gather(points)
         if self.comm.rank == 0:
