@@ -23,7 +23,7 @@ petsc4py.init(_petsc_arguments(sys.argv))
 from mfg_fem import hamiltonians, plots
 from mfg_fem.boundary import Exit
 from mfg_fem.checkpoint import Checkpoint
-from mfg_fem.domain import Domain, box, read_mesh
+from mfg_fem.domain import Domain, box, glue, read_mesh
 from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, OutOfTime, ProblemError
 from mfg_fem.newton import Newton
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame
@@ -62,6 +62,7 @@ __all__ = [
     "SharedSolution",
     "Solution",
     "box",
+    "glue",
     "hamiltonians",
     "plots",
     "read_mesh",

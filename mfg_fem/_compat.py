@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+import dolfinx
+import ufl
 from dolfinx import fem
 
 try:  # 0.10 and later
@@ -36,3 +38,21 @@ def geometry_dofmap(mesh) -> np.ndarray:
     if hasattr(mesh.geometry, "dofmaps") and not callable(mesh.geometry.dofmaps):
         return np.asarray(mesh.geometry.dofmaps[0])
     return np.asarray(mesh.geometry.dofmap)
+
+
+def with_corners(mesh, points: np.ndarray, corners: np.ndarray, element) -> dolfinx.mesh.Mesh:
+    """A mesh of the same topology with other places of the corners of each cell of this rank.
+
+    The points of each rank are its own, shared with no other.
+    """
+    comm, topology = mesh.comm, mesh.topology._cpp_object
+    geometry = dolfinx.cpp.mesh.Geometry_float64(
+        dolfinx.cpp.common.IndexMap(comm, len(points)),
+        corners.astype(np.int32),
+        fem.coordinate_element(element.basix_element)._cpp_object,
+        points,
+        np.arange(len(points), dtype=np.int64),
+    )
+    return dolfinx.mesh.Mesh(
+        dolfinx.cpp.mesh.Mesh_float64(comm, topology, geometry), ufl.Mesh(element)
+    )

@@ -93,7 +93,7 @@ class Keeper:
     ):
         self.began, self.last, self.written = began, time.perf_counter(), began
         self.settings, self.path = settings, Path(settings.path)
-        self.comm, self.nodes = discrete.comm, Nodes(discrete.V)
+        self.comm, self.nodes = discrete.comm, Nodes(discrete.problem.domain, discrete.V)
         self.about = output.description(discrete.problem, discrete.scheme, steps) | {
             "rtol": method.rtol,
             "continuation": method.continuation,

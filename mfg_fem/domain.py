@@ -12,6 +12,7 @@ import dolfinx
 import ufl
 from dolfinx import fem
 
+from mfg_fem import torus
 from mfg_fem._compat import gmsh_model_to_mesh
 from mfg_fem.errors import MeshError, require, together
 
@@ -26,6 +27,7 @@ class Domain:
         mesh: a DOLFINx mesh of intervals, triangles or tetrahedra.
         facet_tags: DOLFINx MeshTags of its facets.
         names: boundary name -> facet tag.
+        seams: axis -> (low, high), where a mesh made by `box` or `glue` is periodic.
 
     Raises:
         MeshError: other cells, a mesh embedded in a higher dimension, or names without tags.
@@ -34,6 +36,7 @@ class Domain:
     mesh: dolfinx.mesh.Mesh
     facet_tags: dolfinx.mesh.MeshTags | None = None
     names: dict[str, int] = field(default_factory=dict)
+    seams: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self):
         """Refuse what the schemes cannot be built on."""
@@ -72,7 +75,10 @@ class Domain:
         """Local facets of the named boundary."""
         if name not in self.names:
             known = ", ".join(sorted(self.names)) or "none: the mesh has no named boundary"
-            raise MeshError(f"No boundary is named {name!r} in this mesh. Its names: {known}.")
+            text = f"No boundary is named {name!r} in this mesh. Its names: {known}."
+            if self.seams:
+                text += " Sides across a periodic axis are no boundary and have no name."
+            raise MeshError(text)
         return self.facet_tags.find(self.names[name])
 
     def measure(self, name: str) -> float:
@@ -147,17 +153,21 @@ def box(
     lengths: float | Sequence[float],
     cells: int | Sequence[int],
     comm: MPI.Comm = MPI.COMM_WORLD,
+    *,
+    periodic: bool | Sequence[bool] = False,
 ) -> Domain:
-    """The interval, rectangle or box [0, lengths] with named sides.
+    """The interval, rectangle or box [0, lengths] with named sides, or a torus.
 
     Args:
         lengths: side lengths, one number per dimension.
         cells: cells per side, one number for all or one per dimension.
         comm: the communicator that shares the mesh.
+        periodic: whether who leaves on one side enters on the other, for all axes or for each;
+            three cells or more along these: see `glue`.
 
     Returns:
         A Domain with the boundaries "left", "right" (first axis), "bottom", "top" (second),
-        "back", "front" (third).
+        "back", "front" (third), those of periodic axes excepted.
     """
     lengths = np.atleast_1d(np.asarray(lengths, dtype=float))
     gdim = len(lengths)
@@ -184,7 +194,43 @@ def box(
     facets, tags = np.concatenate(facets), np.concatenate(tags)
     order = np.argsort(facets)
     facet_tags = dolfinx.mesh.meshtags(mesh, gdim - 1, facets[order], tags[order])
-    return Domain(mesh, facet_tags, {name: tag for tag, name in enumerate(sides, start=1)})
+    domain = Domain(mesh, facet_tags, {name: tag for tag, name in enumerate(sides, start=1)})
+    return glue(domain, periodic)
+
+
+def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
+    """Make opposite sides of a domain one: a torus, or a tube if only some axes are periodic.
+
+    Initial density, terminal and exit costs must be periodic too, for a node on a seam has one
+    value of them. What is integrated cell by cell (the other data) may jump there.
+
+    Args:
+        domain: its sides at the lowest and the highest coordinate of an axis must be flat and have
+            the same nodes, as those of `box` and of gmsh's `Periodic Curve`.
+        periodic: whether to glue, for all axes or for each.
+
+    Returns:
+        A Domain in which boundaries that were glued have no name.
+
+    Raises:
+        MeshError: the sides do not match, or there are fewer than three cells between them.
+    """
+    flags = [periodic] * domain.dim if isinstance(periodic, bool) else list(periodic)
+    if len(flags) != domain.dim or not all(isinstance(flag, bool) for flag in flags):
+        raise MeshError(
+            f"periodic must be True, False or a list of {domain.dim} of them, one per axis, not "
+            f"{periodic}."
+        )
+    axes = [axis for axis, flag in enumerate(flags) if flag]
+    if not axes:
+        return domain
+    if domain.seams:
+        raise MeshError("The domain is periodic already: glue all its axes at once.")
+    mesh, facet_tags, seams = torus.glue(domain.mesh, domain.facet_tags, axes)
+    known = set() if facet_tags is None else set(facet_tags.values.tolist())
+    known = set().union(*domain.comm.allgather(known))
+    names = {name: tag for name, tag in domain.names.items() if tag in known}
+    return Domain(mesh, facet_tags, names, seams)
 
 
 def boundary_dofs(domain: Domain, V: fem.FunctionSpace, name: str) -> np.ndarray:

@@ -8,12 +8,15 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem.functional import drift
-
-COINCIDE = 1e-9  # coordinates closer than this part of the domain's size are the same
+from mfg_fem.points import canonical_order
+from mfg_fem.torus import wrap
 
 
 class Frames:
     """Value function, density and velocity as nodal Functions of a given degree. Collective.
+
+    The family is that of the Functions: "DG" gives each cell nodes of its own, for a torus in a
+    file whose reader would draw a cell on a seam across the whole domain.
 
     The velocity of a step is constant (P1) or linear (P2) on each cell; here it is averaged to the
     vertices, weighted by volume (the L2 projection with lumped mass). Level n shows the velocity
@@ -23,12 +26,12 @@ class Frames:
         value, density, velocity: the Functions that `show` fills.
     """
 
-    def __init__(self, solution, degree: int):
+    def __init__(self, solution, degree: int, family: str = "Lagrange"):
         self.solution, problem = solution, solution.problem
         mesh = problem.domain.mesh
         self._u, self._m = solution.value(0), solution.density(0)
-        V = fem.functionspace(mesh, ("Lagrange", degree))
-        W = fem.functionspace(mesh, ("Lagrange", degree, (problem.domain.dim,)))
+        V = fem.functionspace(mesh, (family, degree))
+        W = fem.functionspace(mesh, (family, degree, (problem.domain.dim,)))
         self.value, self.density = fem.Function(V, name="value"), fem.Function(V, name="density")
         self.velocity = fem.Function(W, name="velocity")
 
@@ -66,22 +69,24 @@ class Frames:
 
 
 class Nodes:
-    """The nodes of a scalar space on rank 0, in an order that knows nothing of ranks. Collective.
+    """The nodes of a space on a Domain on rank 0, in an order that knows nothing of ranks.
+
+    Collective.
 
     Attributes:
         x: coordinates of all nodes in that order, shape (nodes, d), on rank 0; None elsewhere.
         number: place of each global dof in that order, on rank 0; None elsewhere.
     """
 
-    def __init__(self, V: fem.FunctionSpace):
-        self.comm = V.mesh.comm
+    def __init__(self, domain, V: fem.FunctionSpace):
+        self.comm = domain.comm
         self.owned = V.dofmap.index_map.size_local
-        points = V.tabulate_dof_coordinates()[: self.owned, : V.mesh.geometry.dim]
+        points = wrap(V.tabulate_dof_coordinates()[: self.owned, : domain.dim], domain.seams)
         self.x = self.number = None
         parts = self.comm.gather(points)
         if self.comm.rank == 0:
             points = np.concatenate(parts)
-            self._order = _canonical_order(points)
+            self._order = canonical_order(points)
             self._counts = [len(part) for part in parts]
             self.x = points[self._order]
             self.number = np.empty_like(self._order)
@@ -101,15 +106,3 @@ class Nodes:
         else:
             self.comm.Scatterv(None, owned)
         return owned
-
-
-def _canonical_order(x: np.ndarray) -> np.ndarray:
-    """Lexicographic order in which coordinates that differ by round-off count as equal."""
-    size = np.ptp(x, axis=0).max()
-    keys = []
-    for column in x.T:
-        order = np.argsort(column, kind="stable")
-        rank = np.empty(len(column), dtype=np.int64)
-        rank[order] = np.cumsum(np.diff(column[order], prepend=column[order[0]]) > COINCIDE * size)
-        keys.append(rank)
-    return np.lexsort(keys[::-1])

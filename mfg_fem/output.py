@@ -49,7 +49,8 @@ def write(solution, path: str | Path, every: int = 1):
     if path.suffix == ".bp":
         from dolfinx.io import VTXWriter
 
-        frames = Frames(solution, solution.scheme.degree)
+        family = "DG" if solution.problem.domain.seams else "Lagrange"
+        frames = Frames(solution, solution.scheme.degree, family)
         stream = VTXWriter(comm, path, [frames.density, frames.value, frames.velocity])
     else:
         mesh = solution.problem.domain.mesh
@@ -99,7 +100,7 @@ def save(solution, path: str | Path, mark: str | None = None, **more):
         "seconds": float(solution.seconds),
         "history": solution.history,
     }
-    nodes = Nodes(solution.discrete.V)
+    nodes = Nodes(solution.problem.domain, solution.discrete.V)
     with archive.write(Path(path), nodes, about | more, mark, times=solution.times) as put:
         put("u", solution.levels.u)
         put("m", solution.levels.m)
@@ -135,7 +136,7 @@ class Saved:
         Raises:
             FileError: the file belongs to another mesh or degree, or is damaged.
         """
-        with archive.read(self.path, Nodes(discrete.V)) as get:
+        with archive.read(self.path, Nodes(discrete.problem.domain, discrete.V)) as get:
             return Levels(get("u", self.steps + 1), get("m", self.steps + 1))
 
 

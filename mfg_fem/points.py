@@ -11,6 +11,7 @@ from dolfinx import fem
 
 from mfg_fem.errors import MFGError
 
+COINCIDE = 1e-9  # coordinates closer than this part of the domain's size are the same
 MAX_WALK = 200  # cells a search may cross before it falls back on the nearest cell's centre
 
 
@@ -103,3 +104,15 @@ def _neighbours(cells: np.ndarray) -> np.ndarray:
     result = np.full(n * corners, -1, dtype=np.int64)
     result[one], result[other] = other // corners, one // corners
     return result.reshape(n, corners)
+
+
+def canonical_order(x: np.ndarray) -> np.ndarray:
+    """Lexicographic order in which coordinates that differ by round-off count as equal."""
+    size = np.ptp(x, axis=0).max()
+    keys = []
+    for column in x.T:
+        order = np.argsort(column, kind="stable")
+        rank = np.empty(len(column), dtype=np.int64)
+        rank[order] = np.cumsum(np.diff(column[order], prepend=column[order[0]]) > COINCIDE * size)
+        keys.append(rank)
+    return np.lexsort(keys[::-1])

@@ -17,6 +17,7 @@ from mfg_fem._compat import evaluate
 from mfg_fem.boundary import Exit
 from mfg_fem.domain import Domain
 from mfg_fem.errors import MeshError, ProblemError, require, together
+from mfg_fem.torus import check_periodic
 
 NUMBER = (int, float, np.number)
 
@@ -248,6 +249,7 @@ def _check_values(problem: _MeanField):
         for name, values in zip(names, sample(*(costs | derivatives).values()), strict=True):
             finite(comm, values, name, f" at t = {moment:g} with m = the initial density")
     _check_hamiltonian(problem, sample, H, p, m)
+    check_periodic(problem, sample)
 
 
 def _pointwise(problem: _MeanField) -> ufl.core.expr.Expr:

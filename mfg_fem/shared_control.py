@@ -61,6 +61,11 @@ class SharedControl:
     def __post_init__(self):
         """Refuse what makes no sense."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
+        if self.domain.seams:
+            raise ProblemError(
+                "A SharedControl moves points along straight lines and cannot live on a periodic "
+                "domain; leave periodic= out."
+            )
         for name in ("horizon", "effort", "regularisation", "smoothing_length"):
             value = getattr(self, name)
             if not (isinstance(value, int | float | np.number) and 0 < value < np.inf):

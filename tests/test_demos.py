@@ -114,6 +114,33 @@ def test_the_first_game_converges_to_its_exact_solution(tmp_path, ranks):
     assert (tmp_path / "errors.png").exists()
 
 
+def rows_of_the_torus(printed) -> dict[tuple[str, str], list[float]]:
+    """Numbers of the table by game and scheme: u(0) from, to, m(T) from, to, Newton steps."""
+    found = re.findall(r"^(line|square) +(\w+) +(.*)$", printed, re.M)
+    return {(game, scheme): [float(y) for y in row.split()] for game, scheme, row in found}
+
+
+def test_newton_finds_the_published_games_on_a_torus(tmp_path):
+    options = ("--line", 200, 200, "--square", 16, 100, "--out", tmp_path)
+    rows = rows_of_the_torus(run(1, "congestion_on_a_torus.py", *options))
+    for scheme in ("Monotone", "Galerkin"):
+        line, square = rows["line", scheme], rows["square", scheme]
+        assert line[:4] == pytest.approx(rows["line", "reference"], abs=2e-3)
+        assert line[4] <= 6 and square[4] <= 8
+    # On a third of its points: errors of order 2.
+    assert square[:2] == pytest.approx(rows["square", "reference"][:2], rel=0.05)
+    assert square[3] == pytest.approx(rows["square", "reference"][3], rel=0.05)
+    assert (tmp_path / "density.png").exists()
+
+
+def test_the_games_on_a_torus_are_the_same_on_two_ranks(tmp_path):
+    options = ("--line", 40, 32, "--square", 8, 16, "--out", tmp_path)
+    one, two = (rows_of_the_torus(run(n, "congestion_on_a_torus.py", *options)) for n in (1, 2))
+    assert one.keys() == two.keys() and len(one) == 6
+    for key in one:
+        assert two[key] == pytest.approx(one[key], abs=2e-6)
+
+
 @pytest.mark.parametrize("name", ["hall.msh", "hall.geo"])
 def test_the_hall_has_the_size_and_the_names_it_promises(name):
     pytest.importorskip("gmsh")

@@ -11,6 +11,7 @@ import numpy as np
 import dolfinx
 
 from mfg_fem.frames import Frames, Nodes
+from mfg_fem.torus import unfold
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,16 @@ class Scene:
 
     def __init__(self, solution, height: float | None = None):
         self.solution, self.frames = solution, Frames(solution, 1)
-        self.nodes = Nodes(self.frames.value.function_space)
-        self.vector_nodes = Nodes(self.frames.velocity.function_space)
+        domain = solution.problem.domain
+        self.nodes = Nodes(domain, self.frames.value.function_space)
+        self.vector_nodes = Nodes(domain, self.frames.velocity.function_space)
         cells, pieces = self._gather_mesh()
         self.plan = None
         if self.nodes.comm.rank == 0:
+            x, self._node, simplices = unfold(self.nodes.x, domain.seams, cells, *pieces.values())
+            cells, pieces = simplices[0], dict(zip(pieces, simplices[1:], strict=True))
             exits = {name: pieces.pop(name) for name in solution.problem.boundary}
-            plan = Plan(self.nodes.x, cells, np.concatenate(list(pieces.values())), exits)
+            plan = Plan(x, cells, np.concatenate(list(pieces.values())), exits)
             self.plan = _cut(plan, height) if plan.x.shape[1] == 3 else plan
 
     def at(self, n: int) -> Snapshot | None:
@@ -99,7 +103,7 @@ class Scene:
         u, m = (self.nodes.gather(f.x.array) for f in (self.frames.value, self.frames.density))
         if self.plan is None:
             return None
-        u, m, velocity = (self.plan.values(nodal) for nodal in (u, m, velocity))
+        u, m, velocity = (self.plan.values(nodal[self._node]) for nodal in (u, m, velocity))
         return Snapshot(float(self.solution.times[n]), m, u, velocity[:, : self.plan.x.shape[1]])
 
     def _gather_mesh(self):
