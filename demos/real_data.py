@@ -45,12 +45,12 @@ PROJECTIONS = {
     "digits": LinearDiscriminantAnalysis(n_components=3),
 }
 GRID = {"blur": [0.0, 0.02, 0.05], "effort": [1e-2, 1.0]}
-SIZES = {2: {"cells": 30}, 3: {"cells": 14}}  # coarse meshes are enough for smooth fields
+SIZES = {2: {"cells": 30, "max_it": 60}, 3: {"cells": 18, "max_it": 100}}  # the fields are smooth
 
 
 def mean_field(dim, seed, layers, width):
     """The estimator, its blur and effort to be chosen by cross-validation."""
-    options = {"max_it": 60, "smoothing_length": 0.4, "random_state": seed}
+    options = {"smoothing_length": 0.4, "random_state": seed}
     net = MeanFieldClassifier(layers, width, dimension=dim, **options, **SIZES[dim])
     return GridSearchCV(net, GRID, cv=3)
 
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--splits", type=int, default=3)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--width", type=int, default=12)
+    parser.add_argument("--width", type=int, default=24)
     parser.add_argument("--out", default="results/real_data", type=Path)
     o = parser.parse_args()
     try:

@@ -40,7 +40,7 @@ except ImportError:
 
 
 HALF_WIDTH = 1.8  # of the box, for data within the unit ball
-BLURRED = 2000  # points at least that the samples become where they are blurred
+BLURRED = {2: 2000, 3: 8000}  # points at least, by dimension, that blurred samples become
 SHARPNESS = 6.0  # of the fixed head: a point at distance 1 is in its class with odds e^6 or more
 CONFINEMENT = 0.05  # weight of |x|^2 in the terminal cost: logistic loss alone pulls to infinity
 
@@ -219,7 +219,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Several copies of each sample around it; a coordinate that is empty stays so."""
         if not self.blur:
             return z, labels
-        copies = -(-BLURRED // len(z))
+        copies = -(-BLURRED[self.dimension] // len(z))
         z, labels = np.repeat(z, copies, axis=0), np.repeat(labels, copies)
         offset = z + self.blur * rng.standard_normal(z.shape) * (np.ptp(z, axis=0) > 0)
         return np.clip(offset, 0.0, 2 * HALF_WIDTH), labels
