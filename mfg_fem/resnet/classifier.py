@@ -276,4 +276,5 @@ def _head(z, labels, classes: int) -> tuple[np.ndarray, np.ndarray]:
     linear = LogisticRegression(C=100.0, max_iter=10_000).fit(z, labels)
     size = np.linalg.norm(linear.coef_, axis=1).mean()
     grow = max(1.0, SHARPNESS / size) if size > 0 else 1.0
-    return grow * linear.coef_, grow * linear.intercept_
+    weights = np.ascontiguousarray(grow * linear.coef_)  # DOLFINx refuses a strided row
+    return weights, grow * linear.intercept_
