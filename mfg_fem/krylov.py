@@ -155,9 +155,9 @@ class HForm(_Form):
 
     prefix, type, rows = "hform_", "fgmres", 1
 
-    def __init__(self, newton):
+    def __init__(self, newton, coupling: Coupling | None = None):
         super().__init__(newton)
-        self.coupling = Coupling(newton.system)
+        self.coupling = coupling or Coupling(newton.system)
         with petsc.options(default_solvers(self.coupling), {}):  # what is set already wins
             self.matched = MatchedSweeps(self.coupling)
             self.start = Sweeps(newton.system, prefix="start_", shared=True)
@@ -168,8 +168,12 @@ class HForm(_Form):
 
     def refresh(self):
         """The system has been linearised anew. Collective."""
-        super().refresh()
         self.coupling.refresh()
+        self.match()
+
+    def match(self):
+        """Take over the coupling, which is up to date. Collective."""
+        super().refresh()
         self.matched.refresh()
 
     def free(self):
@@ -231,14 +235,16 @@ class AutoForm:
         if self.newton.snes.getIterationNumber() == 0:
             self.failed = False
         self.coupling.refresh()
-        self.form = self.weak
         if self.coupling.strength > STRONG and not self.failed:
             self.form = self.strong = self.strong or self._strong()
-        self.form.refresh()
+            self.strong.match()
+        else:
+            self.form = self.weak
+            self.weak.refresh()
 
-    def _strong(self) -> "HForm":
+    def _strong(self) -> HForm:
         with self.newton.options():
-            return HForm(self.newton)
+            return HForm(self.newton, self.coupling)
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""

@@ -41,7 +41,7 @@ class ParticleProblem(ReducedProblem):
         self.costs = self.replica.gather(np.ascontiguousarray(self.terminal.T))
         self.kicks = np.zeros((steps, 1, 1))
         if problem.diffusion > 0:
-            # The same on any number of ranks, and as many numbers again as there are unknowns.
+            # Drawn for all particles, so that each has the same noise on any number of ranks.
             xi = np.random.default_rng(seed).standard_normal(
                 (steps, sum(counts), problem.domain.dim)
             )

@@ -135,7 +135,7 @@ class Particles:
 
 @dataclass(frozen=True)
 class Descent:
-    """Limited-memory quasi-Newton descent on the reduced problem (PETSc TAO, type lmvm).
+    """Limited-memory quasi-Newton descent on the reduced problem (PETSc TAO, type bqnls).
 
     Args:
         max_it: largest number of iterations.
@@ -166,7 +166,8 @@ class SharedSolution:
         masses: nodal masses of the classes on the owned nodes, (steps + 1, classes, owned), as
             LagrangeGalerkin moves them by the field, whatever scheme it was found with.
         curves: "mass", "entropy" and "information" (mutual information of class and place, in
-            nats) at each time: entropy and information lost are what the noise destroys.
+            nats) at each time: information lost is what the noise, and a little what
+            LagrangeGalerkin's spreading, destroys.
         objective, converged, reason: J, and how the descent ended.
         history: one dict per iteration: step, objective, gradient.
     """
