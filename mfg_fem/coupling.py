@@ -38,17 +38,16 @@ import numpy as np
 
 import ufl
 from dolfinx import fem
-from dolfinx.fem import petsc as fem_petsc
 
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import Sweeps, default_inner
+from mfg_fem.sweeps import Sweeps, direct, incomplete
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
 ROUND_OFF = 1e-10
-SMALL = 10_000
+MATCHED_SMALL = 10_000
 DIFFUSIVE = 40.0
 COARSE_SIZE = {1: 8, 2: 5, 3: 4}  # by dimension, in the longest direction
 
@@ -68,11 +67,9 @@ class Coupling:
         problem, comm = d.problem, d.comm
         u, v = ufl.TrialFunction(d.V), ufl.TestFunction(d.V)
         dx, _ = d.scheme.measures(d.V.mesh)
-        self.stiffness = fem_petsc.assemble_matrix(
-            fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * dx)
-        )
-        self.stiffness.assemble()
-        self.stiffness_diagonal = self.stiffness.getDiagonal().array_r.copy()
+        stiffness = fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * dx)
+        self.stiffness_diagonal = d.assembler.assemble([stiffness])
+        self.stiffness = d.assembler.matrix.copy()
         # P2's row sums of the mass vanish at vertices: its diagonal, scaled to the whole volume.
         sums = np.array([d.weights.sum(), d.norm_weights.sum()])
         volume, trace = comm.allreduce(sums, MPI.SUM)
@@ -155,24 +152,20 @@ class Coupling:
 def default_solvers(coupling: Coupling) -> dict[str, object]:
     """Options of the solvers of one time level, of A + X and B + X (`matched_`) and A (`start_`).
 
-    The second is taken where the first is not direct. Direct as in `default_inner` for up to SMALL
-    nodes, in 1D, and on several ranks: then nothing depends on their number, and on graded meshes
-    with exits ILU took 31 iterations a Newton step, in each of two ranks' parts 56, direct blocks
-    12. Beyond, one application of ILU(2), which costs a tenth of a factorisation and leaves the
-    number of iterations as it is until diffusion couples more than DIFFUSIVE nodes in a time step;
-    then a factorisation, where `default_inner` has one. In 3D ILU(0): more levels fill it up.
+    The second is taken where the first is not direct. Direct up to MATCHED_SMALL nodes, in 1D, and
+    on several ranks, where that is possible: then nothing depends on their number, and on graded
+    meshes with exits ILU took 31 iterations a Newton step, in each of two ranks' parts 56, direct
+    blocks 12. Beyond, one application of ILU(2), which costs a tenth of a factorisation and leaves
+    the number of iterations as it is until diffusion couples more than DIFFUSIVE nodes in a time
+    step; then a factorisation where that is possible.
     """
     d, ranks = coupling.system.discrete, coupling.system.comm.size
     dim, nodes = d.problem.domain.dim, d.V.dofmap.index_map.size_global
-    inner = {k.removeprefix("sweep_"): v for k, v in default_inner(dim, nodes, ranks).items()}
-    direct = inner["ksp_type"] == "preonly"
     number = coupling.system.dt * coupling.diffusion / coupling.mesh_size**2
-    small = direct and (dim == 1 or nodes <= SMALL)
-    ilu = {"pc_type": "ilu"} if ranks == 1 else {"pc_type": "bjacobi"}
-    levels = "pc_factor_levels" if ranks == 1 else "sub_pc_factor_levels"
-    matched = {"ksp_type": "preonly", levels: 0 if dim == 3 else 2} | ilu
-    matched = inner if small or (direct and (number > DIFFUSIVE or ranks > 1)) else matched
-    start = {"ksp_type": "bcgs", "ksp_rtol": 1e-4} | ilu
+    exact = dim == 1 or nodes <= MATCHED_SMALL or number > DIFFUSIVE or ranks > 1
+    matched = exact and direct(dim, nodes, ranks)
+    matched = matched or {"ksp_type": "preonly"} | incomplete(dim, ranks)
+    start = {"ksp_type": "bcgs", "ksp_rtol": 1e-4} | incomplete(dim, ranks)
     return {f"matched_{k}": v for k, v in matched.items()} | {
         f"start_{k}": v for k, v in start.items()
     }

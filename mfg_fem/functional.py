@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import ufl
 from dolfinx import fem
 from ufl.algorithms import expand_derivatives
+from ufl.corealg.traversal import traverse_unique_terminals
 
 from mfg_fem.problem import _MeanField
 
@@ -50,11 +51,13 @@ class StepState:
 
 @dataclass(frozen=True)
 class StepForms:
-    """The forms of one step: in each list one for each quadrature rule.
+    """The forms of one step: in each list no more than one rule in a form.
 
     `hjb` and `fp` are linear forms, `uu um mu mm` their derivatives (first letter: the row,
-    u for hjb and m for fp). `running` is the running cost of the population and `entering` the
-    people who enter, both per unit of time; `terminal` is the terminal cost of the population.
+    u for hjb and m for fp). The first of `um` and of `mu` is that of the point values, without
+    the derivative of Monotone's viscosity. `running` is the running cost of the population and
+    `entering` the people who enter, both per unit of time; `terminal` is the terminal cost of the
+    population.
     """
 
     hjb: list[ufl.Form]
@@ -69,7 +72,7 @@ class StepForms:
 
 
 def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> list[ufl.Form]:
-    """A(u, m; seen), one form for each quadrature rule, point values first.
+    """A(u, m; seen): what depends on point values, and for Monotone separately the diffusion.
 
     `frozen` = (w, crowd seen there).
     """
@@ -77,14 +80,16 @@ def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> l
     gradients, values = scheme.measures(u.function_space.mesh)
     D = scheme.diffusion(problem, state.stretch, *frozen)
 
-    diffusion = ufl.inner(D * ufl.grad(u), ufl.grad(m)) * gradients
+    diffusion = ufl.inner(D * ufl.grad(u), ufl.grad(m))
     costs = m * (problem.H(x, ufl.grad(u), seen) - problem.f(x, state.t, seen)) * values
     entering = problem.s(x, state.t) * u * values
 
-    # A kernel that mixes rules may be compiled wrong (DOLFINx 0.9): one form for each rule.
     if gradients == values:
-        return [diffusion + costs - entering]
-    return [costs - entering, diffusion]
+        return [diffusion * values + costs - entering]
+    # Where D is constant on each cell any rule is exact, and `_merged` can make one kernel of both.
+    varying = (x, frozen[1])
+    constant = not any(terminal in varying for terminal in traverse_unique_terminals(D))
+    return [costs - entering, diffusion * (values if constant else gradients)]
 
 
 def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
@@ -105,17 +110,29 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
         return [ufl.replace(part, thaw) for part in parts]
 
     hjb, fp = (thawed(derivative(A, y, v)) for y in (m, u))
-    rows = [derivative(row, y, du) for row in (hjb, fp) for y in (u, m)]
+    uu, um, mu, mm = (derivative(row, y, du) for row in (hjb, fp) for y in (u, m))
     _, values = scheme.measures(V.mesh)
     # Zero times m: a form must know its mesh even where nothing enters.
     return StepForms(
-        hjb,
-        fp,
-        *rows,
+        _merged(hjb),
+        _merged(fp),
+        _merged(uu),
+        um,
+        mu,
+        _merged(mm),
         running=_cost_rate(problem, state) * values,
         terminal=m * problem.g(problem.x, m) * values,
         entering=(problem.s(problem.x, state.t) + 0 * m) * values,
     )
+
+
+def _merged(forms: list[ufl.Form]) -> list[ufl.Form]:
+    """The sum of the forms, if they have one quadrature rule.
+
+    A kernel that mixes rules may be compiled wrong (DOLFINx 0.9).
+    """
+    rules = {str(integral.metadata()) for form in forms for integral in form.integrals()}
+    return [sum(forms[1:], forms[0])] if len(rules) == 1 else forms
 
 
 def _cost_rate(problem: _MeanField, state: StepState):

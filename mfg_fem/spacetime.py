@@ -17,10 +17,10 @@ import numpy as np
 
 import ufl
 from dolfinx import fem, la
-from dolfinx.fem import petsc as fem_petsc
 from ufl.algorithms import expand_derivatives
 
 from mfg_fem._compat import interpolation_points
+from mfg_fem.assembly import Assembler
 from mfg_fem.domain import boundary_dofs
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import StepState, step_forms, terminal_value
@@ -41,6 +41,12 @@ class Discretisation:
         forms = step_forms(problem, scheme, self.state)
         self.hjb, self.fp = fem.form(forms.hjb), fem.form(forms.fp)
         self.blocks = {name: fem.form(getattr(forms, name)) for name in ("uu", "um", "mu", "mm")}
+        # With costs that are linear in m, dHJB/dm is the same at all states.
+        self.steady_um = not any(
+            y in (*form.coefficients(), *form.constants())
+            for form in forms.um
+            for y in (self.state.u, self.state.m, self.state.t)
+        )
         # With congestion, H depends on m: the Fokker-Planck equation is nonlinear in m.
         self.congested = any(self.state.m in form.coefficients() for form in forms.mm)
         self.totals = {k: fem.form(getattr(forms, k)) for k in ("running", "terminal", "entering")}
@@ -66,8 +72,10 @@ class Discretisation:
     def _assemble_mass(self):
         u, v = ufl.TrialFunction(self.V), ufl.TestFunction(self.V)
         _, values = self.scheme.measures(self.V.mesh)
-        self.mass = fem_petsc.assemble_matrix(fem.form(u * v * values))
-        self.mass.assemble()
+        mass = fem.form(u * v * values)
+        self.assembler = Assembler(mass)
+        self.assembler.assemble([mass])
+        self.mass = self.assembler.matrix.copy()
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
         self.mass.mult(ones, sums)
@@ -134,17 +142,13 @@ class Discretisation:
         return total.array[: self.owned]
 
     def assemble_block(self, name: str, A: PETSc.Mat) -> np.ndarray:
-        """Assemble a block of the Jacobian into A, exits held; its diagonal but for the edges'.
+        """Assemble a block of the Jacobian into A, exits held; the diagonal of its first form.
 
-        That is the part of the functional's first form, which knows no viscosity. Collective.
+        Collective.
         """
-        A.zeroEntries()
-        diagonals = [np.zeros(self.owned)]
-        for form in self.blocks[name]:
-            fem_petsc.assemble_matrix(A, form, bcs=self.bcs)
-            A.assemble()
-            diagonals.append(A.getDiagonal().array_r.copy())
-        return diagonals[:2][-1]
+        diagonal = self.assembler.assemble(self.blocks[name], self.bcs)
+        self.assembler.matrix.copy(A, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+        return diagonal
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,8 @@ class SpaceTime:
     """Residual and Jacobian blocks of a Discretisation with `steps` equal time steps.
 
     The blocks of step n are the PETSc matrices  A = d hjb^n / d u^n,  B = d fp^n / d m^{n+1},
-    F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern. `diagonal_F` and
+    F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern, and one F where it
+    depends on nothing that changes. `diagonal_F` and
     `diagonal_D` are the diagonals of the last two without the edge viscosity's derivative.
     """
 
@@ -168,12 +173,12 @@ class SpaceTime:
         self.comm, self.owned = discrete.comm, discrete.owned
         self.dt = discrete.problem.horizon / steps
         self.half = 0.5 if discrete.scheme.midpoint else 0.0  # weight of the other level
-        pattern = discrete.mass
-        create = lambda: [pattern.duplicate() for _ in range(steps)]  # noqa: E731
-        self.A, self.B, self.F, self.D = create(), create(), create(), create()
+        create = discrete.assembler.create
+        self.A, self.B, self.D = ([create() for _ in range(steps)] for _ in range(3))
+        self.F = [create()] * steps if discrete.steady_um else [create() for _ in range(steps)]
         self.diagonal_F, self.diagonal_D = np.zeros((2, steps, self.owned))
         self.terminal_slope = np.zeros(self.owned)
-        self._x, self._y = pattern.createVecs()
+        self._x, self._y = discrete.mass.createVecs()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -216,15 +221,27 @@ class SpaceTime:
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
         """The hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""
-        d, levels, R = self.discrete, self.levels(X), np.empty(self.shape)
+        levels, R = self.levels(X), np.empty(self.shape)
         for n in self._visit(levels):
-            R[0, n] = d.assemble_vector(d.hjb)
-            R[0, n] += self.mult(d.mass, levels.u[n] - levels.u[n + 1]) / self.dt
-            R[1, n] = d.assemble_vector(d.fp)
-            R[1, n] += self.mult(d.mass, levels.m[n + 1] - levels.m[n]) / self.dt
+            R[:, n] = self._hjb_row(levels.u, n), self._fp_row(levels.m, n)
         if held:
-            R[:, :, d.held] = 0.0
+            R[:, :, self.discrete.held] = 0.0
         return R
+
+    def fp_residual(self, X: np.ndarray) -> np.ndarray:
+        """The fp rows of `residual`."""
+        levels = self.levels(X)
+        R = np.array([self._fp_row(levels.m, n) for n in self._visit(levels)])
+        R[:, self.discrete.held] = 0.0
+        return R
+
+    def _hjb_row(self, u, n: int) -> np.ndarray:
+        d = self.discrete
+        return d.assemble_vector(d.hjb) + self.mult(d.mass, u[n] - u[n + 1]) / self.dt
+
+    def _fp_row(self, m, n: int) -> np.ndarray:
+        d = self.discrete
+        return d.assemble_vector(d.fp) + self.mult(d.mass, m[n + 1] - m[n]) / self.dt
 
     def linearise(self, X: np.ndarray):
         """Assemble the blocks at X."""
@@ -234,8 +251,11 @@ class SpaceTime:
             self._assemble_diagonal("uu", self.A[n])
             self._assemble_diagonal("mm", self.B[n])
             self.diagonal_D[n] = d.assemble_block("mu", self.D[n])
-            self.diagonal_F[n] = -d.assemble_block("um", self.F[n])
-            self.F[n].scale(-1)
+            if n and d.steady_um:
+                self.diagonal_F[n] = self.diagonal_F[0]
+            else:
+                self.diagonal_F[n] = -d.assemble_block("um", self.F[n])
+                self.F[n].scale(-1)
 
     def linearise_hjb(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
         """Assemble A at step n of X, given u^{n+1}; return the hjb row there."""
