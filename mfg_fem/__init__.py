@@ -24,7 +24,15 @@ from mfg_fem import hamiltonians, plots
 from mfg_fem.boundary import Exit
 from mfg_fem.checkpoint import Checkpoint
 from mfg_fem.domain import Domain, box, glue, read_mesh
-from mfg_fem.errors import FileError, MeshError, MFGError, NotConverged, OutOfTime, ProblemError
+from mfg_fem.errors import (
+    FileError,
+    MeshError,
+    MFGError,
+    NotConverged,
+    OutOfMemory,
+    OutOfTime,
+    ProblemError,
+)
 from mfg_fem.newton import Newton
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame
 from mfg_fem.schemes import Galerkin, Monotone
@@ -55,6 +63,7 @@ __all__ = [
     "Monotone",
     "Newton",
     "NotConverged",
+    "OutOfMemory",
     "OutOfTime",
     "Particles",
     "ProblemError",

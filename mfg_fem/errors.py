@@ -35,6 +35,10 @@ class NotConverged(MFGError, RuntimeError):
         super().__init__(reason)
 
 
+class OutOfMemory(MFGError, MemoryError):
+    """The solve would not fit into the memory that is free; nothing was started."""
+
+
 class OutOfTime(MFGError, RuntimeError):
     """The next Newton step would not fit into the budget; a checkpoint was written first.
 

@@ -15,7 +15,7 @@ import numpy as np
 from mfg_fem import petsc
 from mfg_fem.errors import MFGError, ProblemError
 from mfg_fem.krylov import FORMS
-from mfg_fem.spacetime import SpaceTime
+from mfg_fem.spacetime import Discretisation, SpaceTime
 from mfg_fem.sweeps import Sweeps, default_inner
 
 # Why: Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in
@@ -56,6 +56,7 @@ class Newton:
             level (`mfg_sweep_pc_type lu`), `mfg_matched_` that of the matched sweeps and
             `mfg_start_` of the H-form's right-hand side. Of the H-form, `mfg_coarse_size` (coarse
             functions per direction, 0 for none) and `mfg_wave_number`, chosen automatically.
+        check_memory: raise OutOfMemory, before anything is started, if the solve would not fit.
     """
 
     rtol: float = 1e-8
@@ -63,6 +64,7 @@ class Newton:
     continuation: str = "auto"
     krylov: str = "auto"
     petsc_options: Mapping[str, object] = field(default_factory=dict)
+    check_memory: bool = True
 
     def __post_init__(self):
         """Refuse settings that mean nothing."""
@@ -89,6 +91,13 @@ class Outcome:
     iterations: int
 
 
+def options(discrete: Discretisation, method: Newton) -> partial:
+    """The context in which PETSc's options are those of a solve."""
+    nodes = discrete.V.dofmap.index_map.size_global
+    inner = default_inner(discrete.problem.domain.dim, nodes, discrete.comm.size)
+    return partial(petsc.options, DEFAULTS | inner, dict(method.petsc_options))
+
+
 class NewtonSolver:
     """SNES on one SpaceTime; solves again and again along a continuation path."""
 
@@ -100,8 +109,7 @@ class NewtonSolver:
         comm = system.comm
         nodes = discrete.V.dofmap.index_map.size_global
         self.unknowns = nodes * system.steps  # of each field
-        inner = default_inner(discrete.problem.domain.dim, nodes, comm.size)
-        self.options = partial(petsc.options, DEFAULTS | inner, dict(method.petsc_options))
+        self.options = options(discrete, method)
         rows = np.array([1.0, 1 / discrete.state.crowd.value])  # people to fractions
         self.scale = rows[:, None, None] * system.norm_scale() * np.ones(system.shape)
 

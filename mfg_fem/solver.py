@@ -8,10 +8,11 @@ from mpi4py import MPI
 
 import numpy as np
 
+from mfg_fem import memory
 from mfg_fem.checkpoint import Checkpoint, Keeper
 from mfg_fem.continuation import State, solve_stages
 from mfg_fem.errors import NotConverged, ProblemError, require
-from mfg_fem.newton import Newton
+from mfg_fem.newton import Newton, options
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.shared_control import (
@@ -60,6 +61,7 @@ def solve(
         ProblemError: arguments that make no sense, before anything is started.
         NotConverged: Newton failed, with its history.
         FileError: the checkpoint cannot be written, is damaged or belongs to another solve.
+        OutOfMemory: the solve would not fit, and was not started.
         OutOfTime: the budget of the checkpoint is used up, and the state is written.
     """
     _check(problem, steps, scheme, method, guess, checkpoint)
@@ -82,6 +84,8 @@ def solve(
             return keeper.solution(problem)
         history = keeper.history
         resume = (keeper.state, keeper.rows) if keeper.state else None
+    if method.check_memory:
+        memory.check(discrete, steps, options(discrete, method))
     table = _Table(live=comm.rank == 0 and sys.stderr.isatty())
 
     def record(row: dict, state: State):

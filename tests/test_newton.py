@@ -126,6 +126,23 @@ def solved_with(options: dict, **method) -> mfg.Solution:
     return mfg.solve(default(square(16)), 16, method=method)
 
 
+def large(**options) -> mfg.Solution:
+    """More nodes than are factored."""
+    problem = default(square(48), diffusion=0.05)
+    return mfg.solve(problem, 6, method=mfg.Newton(petsc_options=options))
+
+
+def test_sweeps_of_large_levels_are_inexact_and_mass_and_sign_exact():
+    solution = large()
+    assert solution.history[-1]["form"] == "two-field form"
+    masses = np.array([solution.mass(n) for n in range(7)])
+    assert np.ptp(masses) <= 1e-13 * masses[0]
+    assert solution.levels.m.min() >= 0.0
+    exact = large(sweep_ksp_type="preonly", sweep_pc_type="lu")
+    assert exact.history[-1]["form"] == "Schur form"
+    assert difference(solution.levels.m, exact.levels.m) < 1e-6
+
+
 def test_inexact_sweeps_give_the_same_solution():
     options = {"sweep_ksp_type": "bcgs", "sweep_pc_type": "jacobi", "sweep_ksp_rtol": 1e-4}
     assert difference(solved_with(options).levels.m, solved().levels.m) < 1e-6

@@ -1,0 +1,106 @@
+"""What a solve will take is foreseen, and refused where it is not there."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import default
+from ranks import run_on, serial_only
+
+import mfg_fem as mfg
+from mfg_fem import memory, newton
+from mfg_fem.spacetime import Discretisation
+
+SMALL = 1e6  # bytes
+
+
+def problem(n: int = 8):
+    return default(mfg.box((1, 1), n))
+
+
+def test_solve_that_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: SMALL)
+    with pytest.raises(mfg.OutOfMemory, match=r"40 steps on 1681 nodes.*0.001 GB free"):
+        mfg.solve(problem(40), 40)
+
+
+def test_refusal_can_be_overruled(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: SMALL / 100)
+    assert mfg.solve(problem(), 4, method=mfg.Newton(check_memory=False)).converged
+
+
+@serial_only
+def test_all_ranks_refuse_alike(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import mfg_fem as mfg\n"
+        "from mpi4py import MPI\n"
+        "from mfg_fem import memory\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from cases import default\n"
+        "memory.available = lambda: 1e6 * (1 + MPI.COMM_WORLD.rank)\n"
+        "try:\n"
+        "    mfg.solve(default(mfg.box((1, 1), 40)), 40)\n"
+        "except mfg.OutOfMemory as error:\n"
+        "    messages = MPI.COMM_WORLD.allgather(str(error))\n"
+        "    assert len(set(messages)) == 1 and '0.001 GB free' in messages[0], messages\n"
+        "    print('refused')\n"
+    )
+    assert run_on(2, script).count("refused") == 2
+
+
+def needed(n: int, steps: int, **options) -> float:
+    discrete = Discretisation(problem(n), mfg.Monotone())
+    method = mfg.Newton(petsc_options=options)
+    return memory.estimate(discrete, steps, newton.options(discrete, method))
+
+
+def test_estimate_is_proportional_to_the_steps():
+    assert needed(8, 20) == pytest.approx(5 * needed(8, 4))
+
+
+def test_a_factorisation_needs_more_than_incomplete_factors():
+    assert needed(32, 4) > 1.2 * needed(32, 4, sweep_pc_type="ilu")
+
+
+MEASURE = """
+import resource
+import mfg_fem as mfg
+from cases import default
+from mfg_fem import memory, newton
+from mfg_fem.spacetime import Discretisation
+
+peak = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+problem, method = default(mfg.box((1, 1), 64)), mfg.Newton(krylov="two-field")
+mfg.solve(problem, 1, method=method)  # what does not depend on the steps
+before = peak()
+mfg.solve(problem, 24, method=method)
+discrete = Discretisation(problem, mfg.Monotone())
+print(memory.estimate(discrete, 24, newton.options(discrete, method)) / (peak() - before))
+"""
+
+
+@serial_only
+def test_estimate_is_near_what_a_solve_takes():
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert 0.6 < float(run.stdout) < 1.7
+
+
+def test_control_group_limits_what_is_free(monkeypatch, tmp_path):
+    (tmp_path / "job").mkdir()
+    (tmp_path / "job" / "memory.max").write_text("5000000\n")
+    (tmp_path / "job" / "memory.stat").write_text("anon 2000000\nfile 900000\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.stat").write_text("anon 3000000\n")
+    assert memory.left_in_group(tmp_path / "job") == 3e6
+    assert memory.left_in_group(tmp_path) == np.inf
+    assert memory.left_in_group(tmp_path / "none") == np.inf
