@@ -43,26 +43,30 @@ def estimate(discrete: Discretisation, steps: int, options) -> float:
 
 def _factor(discrete: Discretisation) -> float:
     """Bytes of the factor of one block, found by factoring a matrix of its pattern."""
-    ksp = PETSc.KSP().create(discrete.comm)
-    ksp.setOptionsPrefix(petsc.PREFIX + "sweep_")
     matrix = discrete.mass.copy()
     matrix.shift(1.0)
-    ksp.setOperators(matrix)
-    ksp.setFromOptions()
-    ksp.setUp()
-    pc = ksp.getPC()
+    pc = _preconditioner(matrix, "sweep_")
     if pc.getType() == "bjacobi":
-        ksp.setUpOnBlocks()
-        pc = pc.getBJacobiSubKSP()[0].getPC()
+        pc = _preconditioner(matrix.getDiagonalBlock(), "sweep_sub_")
     entries = 0.0
     if pc.getType() in ("lu", "cholesky", "ilu", "icc"):
+        pc.setUp()
         entries = pc.getFactorMatrix().getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
     if not entries:  # whole on every rank, or a library that does not tell: as nested dissection
         nodes = discrete.V.dofmap.index_map.size_global
         entries = 8 * nodes * np.log2(max(nodes, 2))
-    ksp.destroy()
     matrix.destroy()
     return ENTRY * entries
+
+
+def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:
+    pc = PETSc.PC().create(matrix.getComm())
+    pc.setOptionsPrefix(petsc.PREFIX + prefix)
+    pc.setOperators(matrix)
+    if prefix.endswith("sub_"):
+        pc.setType("ilu")
+    pc.setFromOptions()
+    return pc
 
 
 def check(discrete: Discretisation, steps: int, options):

@@ -42,7 +42,7 @@ def test_all_ranks_refuse_alike(tmp_path):
         "from cases import default\n"
         "memory.available = lambda: 1e6 * (1 + MPI.COMM_WORLD.rank)\n"
         "try:\n"
-        "    mfg.solve(default(mfg.box((1, 1), 40)), 40)\n"
+        "    mfg.solve(default(mfg.box((1, 1), 48)), 40)\n"
         "except mfg.OutOfMemory as error:\n"
         "    messages = MPI.COMM_WORLD.allgather(str(error))\n"
         "    assert len(set(messages)) == 1 and '0.001 GB free' in messages[0], messages\n"
