@@ -42,12 +42,12 @@ from dolfinx import fem
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import Sweeps, direct, incomplete
+from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
 ROUND_OFF = 1e-10
-MATCHED_SMALL = 10_000
+WITH_EXITS = 10_000
 DIFFUSIVE = 40.0
 COARSE_SIZE = {1: 8, 2: 5, 3: 4}  # by dimension, in the longest direction
 
@@ -152,20 +152,21 @@ class Coupling:
 def default_solvers(coupling: Coupling) -> dict[str, object]:
     """Options of the solvers of one time level, of A + X and B + X (`matched_`) and A (`start_`).
 
-    The second is taken where the first is not direct. Direct up to MATCHED_SMALL nodes, in 1D, and
-    on several ranks, where that is possible: then nothing depends on their number, and on graded
-    meshes with exits ILU took 31 iterations a Newton step, in each of two ranks' parts 56, direct
-    blocks 12. Beyond, one application of ILU(2), which costs a tenth of a factorisation and leaves
-    the number of iterations as it is until diffusion couples more than DIFFUSIVE nodes in a time
-    step; then a factorisation where that is possible.
+    The second is taken where the sweeps of the system are inexact. The first is direct in 1D, up to
+    SMALL nodes, with exits up to WITH_EXITS nodes (on graded meshes ILU took 31 iterations a Newton
+    step there, direct blocks 12), and on several ranks, where ILU depends on their number. Beyond,
+    one application of ILU(2), which costs a tenth of a factorisation and leaves the number of
+    iterations as it is until diffusion couples more than DIFFUSIVE nodes in a time step; then a
+    factorisation where that is possible.
     """
     d, ranks = coupling.system.discrete, coupling.system.comm.size
     dim, nodes = d.problem.domain.dim, d.V.dofmap.index_map.size_global
     number = coupling.system.dt * coupling.diffusion / coupling.mesh_size**2
-    exact = dim == 1 or nodes <= MATCHED_SMALL or number > DIFFUSIVE or ranks > 1
+    small = WITH_EXITS if d.bcs else SMALL
+    exact = dim == 1 or nodes <= small or number > DIFFUSIVE or ranks > 1
     matched = exact and direct(dim, nodes, ranks)
     matched = matched or {"ksp_type": "preonly"} | incomplete(dim, ranks)
-    start = {"ksp_type": "bcgs", "ksp_rtol": 1e-4} | incomplete(dim, ranks)
+    start = {"ksp_type": "bcgs", "ksp_rtol": 1e-6} | incomplete(dim, ranks)
     return {f"matched_{k}": v for k, v in matched.items()} | {
         f"start_{k}": v for k, v in start.items()
     }

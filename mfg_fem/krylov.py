@@ -160,7 +160,9 @@ class HForm(_Form):
         self.coupling = coupling or Coupling(newton.system)
         with petsc.options(default_solvers(self.coupling), {}):  # what is set already wins
             self.matched = MatchedSweeps(self.coupling)
-            self.start = Sweeps(newton.system, prefix="start_", shared=True)
+            self.start = newton.sweeps
+            if not newton.sweeps.exact:
+                self.start = Sweeps(newton.system, prefix="start_", shared=True)
 
     def __str__(self):
         """What the history calls it."""
@@ -179,14 +181,14 @@ class HForm(_Form):
     def free(self):
         """Free PETSc's objects."""
         super().free()
-        for obj in (self.matched, self.start, self.coupling):
+        for obj in {self.matched, self.coupling, self.start} - {self.newton.sweeps}:
             obj.destroy()
 
     def _fields(self, v):
         dm = self.coupling.density(v)
         if self.coupling.exact:
             return v, dm
-        return self.newton.sweeps.backward(self.system.mult_F(dm)), dm
+        return self.start.backward(self.system.mult_F(dm)), dm
 
     def mult(self, mat, x, y):
         """The operator with scaled rows, called by PETSc."""
@@ -201,8 +203,7 @@ class HForm(_Form):
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
         r_u, r_m = self._right(b)
-        direct = not self.coupling.exact or self.matched.sweeps.exact
-        start = (self.newton.sweeps if direct else self.start).backward(r_u)
+        start = self.start.backward(r_u)
         right = r_m - self._without_last(start)
         v = self._krylov_solve(ksp, right, TIGHTER * ksp.getTolerances()[0], b.norm())
         du, dm = self._fields(v)
