@@ -12,7 +12,6 @@
 # * `mfgarchon`: P1 finite elements and damped Picard iterations of
 #   [MFGArchon](https://github.com/derrring/MFGArchon), where that is installed.
 
-import importlib.util
 import logging
 import time
 import warnings
@@ -57,15 +56,15 @@ class Differences:
         pairs = [(G, one) for G in both] + [(one, G) for G in both]
         self.D = [sparse.kron(*pair, format="csr") for pair in pairs]
         self.minus_laplacian = sum(G.T @ G for G in self.D).tocsr() / 2
-        self.signs = (-1, 1, -1, 1)  # a difference counts where it is negative (ahead), positive
+        self.signs = (-1, 1, -1, 1)  # forward differences count where negative, backward ones > 0
 
     def slopes(self, u):
         """At all levels, where they count."""
         return [s * np.maximum(s * (u @ G.T), 0) for s, G in zip(self.signs, self.D, strict=True)]
 
 
-def finite_differences(n, steps, rtol=1e-6, restart=60):
-    """Newton with Eisenstat-Walker's tolerances."""
+def finite_differences(n, steps, rtol=1e-6):
+    """Newton from rest, with Eisenstat-Walker's tolerances and a line search."""
     began = time.process_time()
     x, dt, grid = (np.arange(n) + 0.5) / n, T / steps, Differences(n)
     X, Y = np.meshgrid(x, x, indexing="ij")
@@ -74,60 +73,56 @@ def finite_differences(n, steps, rtol=1e-6, restart=60):
     base = (sparse.identity(n * n) / dt + D * grid.minus_laplacian).tocsr()
 
     def residual(u, m):
-        """Of both equations at (u^n, m^{n+1}), all levels at once."""
+        """Of both equations at (u^n, m^{n+1}), all levels at once; its norm."""
         before, after, slopes = np.vstack([m0, m[:-1]]), np.vstack([u[1:], u_T]), grid.slopes(u)
         transport = sum((p * m) @ G for p, G in zip(slopes, grid.D, strict=True))
         r_u = u @ base - after / dt + sum(p * p for p in slopes) / 2 - m
-        return r_u, m @ base - before / dt + transport
+        r_m = m @ base - before / dt + transport
+        return r_u, r_m, np.hypot(np.linalg.norm(r_u), np.linalg.norm(r_m))
 
-    def factorise(u):
-        """A of each level."""
-        factors, slopes = [], grid.slopes(u)
-        for k in range(steps):
-            A = base + sum(sparse.diags(p[k]) @ G for p, G in zip(slopes, grid.D, strict=True))
-            options = {"SymmetricMode": True}
-            factors.append(splu(A.tocsc(), "MMD_AT_PLUS_A", 0.1, options=options))
-        return factors
+    def factorised(slopes, k):
+        A = base + sum(sparse.diags(p[k]) @ G for p, G in zip(slopes, grid.D, strict=True))
+        return splu(A.tocsc(), "MMD_AT_PLUS_A", 0.1, options={"SymmetricMode": True})
 
-    def backward(factors, r):
-        du, later = np.empty_like(r), 0.0
-        for k in reversed(range(steps)):
-            du[k] = later = factors[k].solve(r[k] + later / dt)
-        return du
-
-    def forward(factors, r):
-        dm, earlier = np.empty_like(r), 0.0
-        for k in range(steps):
-            dm[k] = earlier = factors[k].solve(r[k] + earlier / dt, "T")
-        return dm
+    def sweep(factors, r, forward):
+        """B dm = r forward in time, or A du = r backward; B is A transposed."""
+        z, last = np.empty_like(r), 0.0
+        for k in range(steps) if forward else reversed(range(steps)):
+            z[k] = last = factors[k].solve(r[k] + last / dt, "T" if forward else "N")
+        return z
 
     # dm = B^-1 y and du = A^-1 (r_u + dm), where (I + C A^-1 B^-1) y = r_m - C A^-1 r_u.
-    u, m = np.tile(u_T, (steps, 1)), np.tile(m0, (steps, 1))
-    R, norms, forcing = residual(u, m), [], 0.1
+    u, m, norms, forcing = np.tile(u_T, (steps, 1)), np.tile(m0, (steps, 1)), [], 0.1
+    r_u, r_m, norm = residual(u, m)
     for it in range(30):
-        norms.append(np.hypot(*map(np.linalg.norm, R)))
-        if norms[-1] <= rtol * norms[0]:
+        norms.append(norm)
+        if norm <= rtol * norms[0]:
             return Run(x, m[-1].reshape(n, n), time.process_time() - began, it)
         if it:
-            forcing = min(0.1, 0.9 * (norms[-1] / norms[-2]) ** 2)
-        factors, weights = factorise(u), [m * (p != 0) for p in grid.slopes(u)]
+            forcing = min(0.1, 0.9 * (norm / norms[-2]) ** 2)
+        slopes = grid.slopes(u)
+        factors, weights = (
+            [factorised(slopes, k) for k in range(steps)],
+            [m * (p != 0) for p in slopes],
+        )
 
         def C(du, weights=weights):
             pairs = zip(weights, grid.D, strict=True)
             return sum((w * (du @ G.T)) @ G for w, G in pairs).ravel()
 
         def reduced(y, C=C, factors=factors):
-            return y + C(backward(factors, forward(factors, y.reshape(steps, -1))))
+            dm = sweep(factors, y.reshape(steps, -1), forward=True)
+            return y + C(sweep(factors, dm, forward=False))
 
-        start = backward(factors, -R[0])
+        start = sweep(factors, -r_u, forward=False)
         operator = LinearOperator((m.size, m.size), reduced)
-        tolerance = {"rtol": 0.0, "atol": forcing * norms[-1], "restart": restart, "maxiter": 5}
-        y, _ = gmres(operator, -R[1].ravel() - C(start), **tolerance)
-        dm = forward(factors, y.reshape(steps, -1))
-        du = start + backward(factors, dm)
+        tolerance = {"rtol": 0.0, "atol": forcing * norm, "restart": 60, "maxiter": 5}
+        y, _ = gmres(operator, -r_m.ravel() - C(start), **tolerance)
+        dm = sweep(factors, y.reshape(steps, -1), forward=True)
+        du = start + sweep(factors, dm, forward=False)
         for length in 0.5 ** np.arange(8):
-            R = residual(u + length * du, m + length * dm)
-            if np.hypot(*map(np.linalg.norm, R)) < norms[-1]:
+            r_u, r_m, norm = residual(u + length * du, m + length * dm)
+            if norm < norms[-1]:
                 break
         u, m = u + length * du, m + length * dm
     raise RuntimeError("Newton's method of finite differences did not converge.")
@@ -136,10 +131,6 @@ def finite_differences(n, steps, rtol=1e-6, restart=60):
 # Where MFGArchon is installed: its own P1 elements on the same squares cut in two, its own damped
 # iteration with its default damping. It scales the crowd by its mean over the nodes, not by its
 # integral, so that the mass is wrong by a factor of (1 + 1/n)^2: that is left as it is.
-
-
-def has_mfgarchon():
-    return importlib.util.find_spec("mfgarchon") is not None
 
 
 def mfgarchon(n, steps, iterations=30):
