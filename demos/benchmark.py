@@ -309,16 +309,16 @@ SECTIONS = {f.__name__: f for f in (coupling, growth, sweeps, size, diffusion, r
 # ## Tables and figures
 
 
-def table(title, rows, hidden=()):
+def table(title, rows):
     """Aligned columns; a value above its target has a `!`."""
-    columns = [k for k in dict.fromkeys(name for row in rows for name in row) if k not in hidden]
+    columns = dict.fromkeys(name for row in rows for name in row if name != "limit")
 
     def cell(row, name):
         value, most = row.get(name, ""), row.get("limit", {}).get(name, math.inf)
         text = f"{value:.3g}" if isinstance(value, float) else str(value)
         return text + ("!" if name in row.get("limit", {}) and value > most else "")
 
-    lines = [columns, *([cell(row, name) for name in columns] for row in rows)]
+    lines = [list(columns), *([cell(row, name) for name in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print(f"\n{title}")
     for line in lines:
@@ -392,7 +392,7 @@ FIGURES = {
     "hard": partial(bars, column="GMRES max", names=("problem",)),
     "race": partial(curves, x="CPU s", columns=("error",), by=("solver",)),
 }
-SHOWN = {"size": {"B/dof"}, "ranks": {"wall s"}}  # elsewhere they tell nothing
+SHOWN = {"size": {"B/dof"}, "ranks": {"wall s"}}  # elsewhere these two mean nothing
 
 
 def main():
@@ -413,12 +413,11 @@ def main():
         parser.error("start it on one rank: it starts others itself")
     o.out.mkdir(parents=True, exist_ok=True)
     for name in o.only:
-        rows = []
+        rows, hidden = [], {"wall s", "B/dof"} - SHOWN.get(name, set())
         for row in SECTIONS[name](o):
-            rows.append(row)
+            rows.append({k: value for k, value in row.items() if k not in hidden})
             (o.out / f"{name}.json").write_text(json.dumps(rows, indent=2))  # what there is so far
-        hidden = {"limit", "wall s", "B/dof"} - SHOWN.get(name, set())
-        table(f"{name}: {SECTIONS[name].__doc__}", rows, hidden)
+        table(f"{name}: {SECTIONS[name].__doc__}", rows)
         sys.stdout.flush()
         with matplotlib.rc_context(STYLE):
             figure = Figure((7.0, 5.0 if name == "coupling" else 3.4), layout="constrained")
