@@ -141,6 +141,19 @@ def test_the_games_on_a_torus_are_the_same_on_two_ranks(tmp_path):
         assert two[key] == pytest.approx(one[key], abs=2e-6)
 
 
+def test_the_benchmark_has_a_table_and_a_picture_of_each_section(tmp_path):
+    pytest.importorskip("scipy")
+    printed = run(1, "benchmark.py", "--quick", "--out", tmp_path)
+    sections = re.findall(r"^(\w+): ", printed, re.M)
+    assert len(sections) == 8
+    for name in sections:
+        assert (tmp_path / f"{name}.png").exists()
+        rows = json.loads((tmp_path / f"{name}.json").read_text())
+        assert rows and {row.get("converged", "yes") for row in rows} == {"yes"}
+    race = {row["solver"]: row["error"] for row in rows}
+    assert race["P2 midpoint"] < race["scipy"] < 0.2  # MFGArchon's may be there or not
+
+
 @pytest.mark.parametrize("name", ["hall.msh", "hall.geo"])
 def test_the_hall_has_the_size_and_the_names_it_promises(name):
     pytest.importorskip("gmsh")
