@@ -1,4 +1,4 @@
-"""Bilinear forms as PETSc matrices that share one sparsity pattern."""
+"""Bilinear forms as PETSc matrices that share one sparsity pattern; expressions at points."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,18 @@ import numpy as np
 
 from dolfinx import fem
 from dolfinx.fem import petsc as fem_petsc
+from ufl.algorithms import expand_derivatives, strip_variables
 
 SHARE = PETSc.Mat.DuplicateOption.SHARE_NONZERO_PATTERN
+
+
+def pointwise(expression, points: np.ndarray) -> fem.Expression:
+    """A UFL expression compiled for these points of the reference cell.
+
+    Labels of `ufl.variable` are numbered through, and with them no compiled expression would be
+    found again.
+    """
+    return fem.Expression(strip_variables(expand_derivatives(expression)), points)
 
 
 class Assembler:

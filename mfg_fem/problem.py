@@ -14,6 +14,7 @@ from dolfinx import fem
 from ufl.algorithms import expand_derivatives, extract_coefficients, extract_type
 
 from mfg_fem._compat import evaluate
+from mfg_fem.assembly import pointwise
 from mfg_fem.boundary import Exit
 from mfg_fem.domain import Domain
 from mfg_fem.errors import MeshError, ProblemError, require, together
@@ -315,7 +316,7 @@ class _Sampler:
         flat = [c for e in terms for c in (_components(e))]
         # The coordinate is there for terms that are plain numbers: FFCx needs a mesh.
         vector = ufl.as_vector([*flat, ufl.SpatialCoordinate(self.mesh)[0]])
-        expression = fem.Expression(vector, self.points)
+        expression = pointwise(vector, self.points)
         values = evaluate(expression, self.mesh, self.cells).reshape(-1, len(vector))[:, :-1]
         ends = np.cumsum([len(_components(e)) for e in terms])
         return np.split(values, ends[:-1], axis=1)

@@ -11,6 +11,7 @@ from dolfinx import fem
 
 from mfg_fem import output
 from mfg_fem._compat import interpolation_points
+from mfg_fem.assembly import pointwise
 from mfg_fem.functional import drift
 from mfg_fem.newton import Outcome
 from mfg_fem.problem import _MeanField
@@ -124,7 +125,7 @@ class Solution:
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
         v = fem.Function(W, name="velocity")
         expression = drift(self.problem, self.value(n), self.density(n + 1))
-        v.interpolate(fem.Expression(expression, interpolation_points(W)))
+        v.interpolate(pointwise(expression, interpolation_points(W)))
         return v
 
     @property

@@ -20,7 +20,7 @@ from dolfinx import fem, la
 from ufl.algorithms import expand_derivatives
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.assembly import Assembler
+from mfg_fem.assembly import Assembler, pointwise
 from mfg_fem.domain import boundary_dofs
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import StepState, step_forms, terminal_value
@@ -59,7 +59,7 @@ class Discretisation:
         expression = expand_derivatives(expression)
         if isinstance(expression, ufl.constantvalue.ConstantValue):
             return float(expression)  # FFCx refuses an expression without a mesh
-        return fem.Expression(expression, interpolation_points(self.V))
+        return pointwise(expression, interpolation_points(self.V))
 
     def interpolate(self, expression: fem.Expression | float) -> np.ndarray:
         """Owned dof values of what _nodal made."""

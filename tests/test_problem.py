@@ -17,6 +17,7 @@ from cases import default, jittered
 from ranks import run_on, serial_only
 
 import ufl
+from dolfinx import jit
 from dolfinx import mesh as dmesh
 
 import mfg_fem as mfg
@@ -334,3 +335,11 @@ def main():
 
 if __name__ == "__main__":
     main()
+
+
+def test_a_problem_stated_again_compiles_nothing():
+    default(mfg.box((1, 1), 4))
+    cache = Path(jit.get_options()["cache_dir"])
+    before = set(cache.iterdir())
+    default(mfg.box((1, 1), 4))
+    assert set(cache.iterdir()) == before
