@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from classification import accuracies, standard_error, train_by_adam
+from classification import accuracies, on_one_rank, standard_error, train_by_adam
 from matplotlib import rc_context
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.decomposition import PCA
@@ -130,4 +130,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    on_one_rank(main)
