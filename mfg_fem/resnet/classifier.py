@@ -2,9 +2,9 @@
 
 1. The data are standardised, projected to two or three coordinates where there are more (padded
    with zeros where there are fewer), and put into the middle of a box.
-2. All classes are moved by one velocity (`SharedControl`) to where a
-   fixed linear head tells them apart: the terminal cost of class c is its logistic loss,
-   -log softmax(A x + b)_c.
+2. All classes are moved by one velocity (`SharedControl`) to where a fixed linear head tells them
+   apart: the terminal cost of class c is its logistic loss, -log softmax(A x + b)_c, taken exactly
+   where a sample ends (`head.py`).
 3. The field becomes the layers of a residual network (`fit`), one step a layer.
 4. The head is fitted anew on what the network makes of the data: logistic regression.
 """

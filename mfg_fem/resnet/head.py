@@ -15,8 +15,8 @@ class LogisticLoss:
 
         Phi_c(x) = -log softmax(A (x - middle) + b)_c + CONFINEMENT |x - middle|^2.
 
-    A sharp head and a coarse mesh make the difference: P1 interpolation of Phi_c between nodes lies
-    above it, by a third of the loss of ten classes in 3D.
+    Phi_c is convex, so its P1 interpolant lies above it, the more the sharper the head and the
+    coarser the mesh: by 44 % for ten digits in 3D on 18 cells a side.
 
     Args:
         mesh: of DOLFINx, for the constants.
