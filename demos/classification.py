@@ -1,8 +1,11 @@
 """What the demos of classification share: data sets, the same ResNet trained by Adam, pictures."""
 
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
+
+from mpi4py import MPI
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,6 +47,15 @@ DATA = {
     "circles": lambda n, seed: make_circles(n, noise=0.05, factor=0.5, random_state=seed),
     "spirals 3": lang_witbrock,
 }
+
+
+def on_one_rank(main):
+    """Run a demo whose estimators are serial: under mpirun, on rank 0 alone."""
+    comm = MPI.COMM_WORLD
+    if comm.rank == 0:
+        if comm.size > 1:
+            print(f"rank 0 alone works here, {comm.size - 1} others wait", file=sys.stderr)
+        main()
 
 
 @dataclass(frozen=True)

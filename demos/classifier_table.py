@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from classification import DATA, train_by_adam
+from classification import DATA, on_one_rank, train_by_adam
 
 from mfg_fem.resnet import MeanFieldClassifier
 
@@ -132,4 +132,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    on_one_rank(main)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from classification import spirals
+from classification import on_one_rank, spirals
 from matplotlib import colormaps, rc_context
 
 from mfg_fem.plots.style import STYLE, WIDTH
@@ -129,4 +129,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    on_one_rank(main)

@@ -28,7 +28,16 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-from classification import decision, film, grid_of_lines, head_line, panels, scatter, spirals
+from classification import (
+    decision,
+    film,
+    grid_of_lines,
+    head_line,
+    on_one_rank,
+    panels,
+    scatter,
+    spirals,
+)
 from matplotlib import rc_context
 
 from mfg_fem.plots.style import STYLE, WIDTH
@@ -132,4 +141,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    on_one_rank(main)

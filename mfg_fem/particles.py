@@ -11,7 +11,8 @@ field alone (sample average approximation). The adjoint along a trajectory is
 and dJ/dv^k gathers dt (l^{k+1} + alpha w v^k) at the corners of each particle's cell. Masses are
 positive and exact by construction. Nothing diffuses but the noise asked for: Lagrange-Galerkin
 spreads a density by about h/2 in each step, and a descent then prefers steep fields that pull
-the classes apart before they have mixed on the mesh.
+the classes apart before they have mixed on the mesh. Phi is taken exactly where a particle ends if
+it has a method `at` (see `SharedControl`), else from its P1 interpolant.
 """
 
 from mpi4py import MPI
@@ -60,10 +61,9 @@ class ParticleProblem(ReducedProblem):
             free = x + dt * speed + kick
             x = np.clip(free, *self.box)  # a particle stops at the wall
             path.append((nodes, weights, slopes, speed, x == free))
-        nodes, weights, slopes = self._place(x)
-        cost = self.costs[nodes, self.label[:, None]]
-        value += np.sum(share * weights * cost)
-        costate, gradient = share * np.einsum("ni,nid->nd", cost, slopes), np.zeros(field.shape)
+        cost, slope = self._arrival(x)
+        value += self.share @ cost
+        costate, gradient = share * slope, np.zeros(field.shape)
         for k in reversed(range(self.steps)):
             nodes, weights, slopes, speed, moving = path[k]
             costate = costate * moving
@@ -77,6 +77,20 @@ class ParticleProblem(ReducedProblem):
         total = self.comm.allreduce(float(value), MPI.SUM)
         pulled = self._pull_back(gradient[:, self.replica.owned])
         return total, pulled + problem.regularisation * dt * w
+
+    def _arrival(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Terminal cost of each particle and its gradient, shapes (n,) and (n, d)."""
+        cost, slope = np.empty(len(x)), np.empty(x.shape)
+        for c, terminal in enumerate(self.problem.terminal_costs):
+            here = self.label == c
+            if hasattr(terminal, "at"):
+                cost[here], slope[here] = terminal.at(x[here])
+                continue
+            nodes, weights, slopes = self._place(x[here])
+            corners = self.costs[nodes, c]
+            cost[here] = np.sum(weights * corners, axis=1)
+            slope[here] = np.einsum("ni,nid->nd", corners, slopes)
+        return cost, slope
 
     def _place(self, x: np.ndarray):
         """Corners of the cells the points are in, their weights and these weights' gradients."""

@@ -85,7 +85,8 @@ class ReducedProblem:
     def _nodal(self, callable_, name: str) -> np.ndarray:
         with together(self.comm, ProblemError, f"{name} could not be built"):
             x = ufl.SpatialCoordinate(self.V.mesh)
-            expression = ufl.as_ufl(callable_(x)) + 0 * x[0]
+            nothing = fem.Constant(self.V.mesh, 0.0)  # for a formula without x, which has no mesh
+            expression = ufl.as_ufl(callable_(x)) + nothing
         function = fem.Function(self.V)
         function.interpolate(fem.Expression(expression, interpolation_points(self.V)))
         values = function.x.array[: self.owned].copy()

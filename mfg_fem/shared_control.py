@@ -36,7 +36,9 @@ class SharedControl:
     Args:
         domain: a Domain, or a DOLFINx simplex mesh, with room around the data.
         densities: one per class: samples, an array (n_c, d), or a callable x -> UFL density >= 0.
-        terminal_costs: Phi_c(x), one callable x -> UFL per class.
+        terminal_costs: Phi_c(x), one callable x -> UFL per class, taken at the nodes. One that also
+            has a method `at(points)`, from (n, d) to its values (n,) and gradients (n, d) in numpy,
+            is exact on particles: worth it where it bends within a cell.
         masses: mass of each class; by default in proportion to the samples, or equal.
         horizon: final time T.
         diffusion: D >= 0, half the squared layer noise.

@@ -1,6 +1,7 @@
 """Running a script on several MPI ranks from a test."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,29 +26,38 @@ SETTINGS = {
 serial_only = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts mpirun itself")
 
 
-def run_on(ranks: int, script: str | Path, *arguments, timeout: float = 240) -> str:
-    """Output of the script on so many ranks; fails if it fails or does not end in time."""
+def launch(
+    ranks: int, script: str | Path, *arguments, timeout: float = 240
+) -> subprocess.CompletedProcess:
+    """Run a script to its end, on one rank without mpirun; fails the test if it does not end.
+
+    Nothing stays behind: the script and its ranks are in a session of their own, which a time-out
+    ends as a whole.
+    """
     environment = os.environ | SETTINGS
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = ["mpirun", "-n", ranks, sys.executable, script, *arguments]
-    process = subprocess.Popen(
-        [str(word) for word in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        process.terminate()  # mpirun takes its ranks along
+    mpirun = ["mpirun", "-n", ranks] if ranks > 1 else []
+    command = [str(word) for word in [*mpirun, sys.executable, script, *arguments]]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as process:
         try:
-            output, _ = process.communicate(timeout=20)
+            output, errors = process.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
-        pytest.fail(f"hung on {ranks} ranks for {timeout} s:\n{output[-4000:]}")
-    if process.returncode:
-        pytest.fail(f"exit code {process.returncode} on {ranks} ranks:\n{output[-4000:]}")
+            process.terminate()  # mpirun takes its ranks along
+            try:
+                output, errors = process.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                output, errors = process.communicate()
+            printed = (output + errors)[-4000:]
+            pytest.fail(f"{script} did not end on {ranks} ranks in {timeout} s:\n{printed}")
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+def run_on(ranks: int, script: str | Path, *arguments, timeout: float = 240) -> str:
+    """Output of the script on so many ranks; fails the test if it fails or does not end in time."""
+    done = launch(ranks, script, *arguments, timeout=timeout)
+    output = done.stdout + done.stderr
+    if done.returncode:
+        pytest.fail(f"exit code {done.returncode} on {ranks} ranks:\n{output[-4000:]}")
     return output

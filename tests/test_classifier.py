@@ -11,7 +11,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+import ufl
+from dolfinx import fem
+
+import mfg_fem as mfg
+from mfg_fem._compat import interpolation_points
 from mfg_fem.resnet import MeanFieldClassifier
+from mfg_fem.resnet.head import LogisticLoss
 
 SMALL = {"layers": 3, "width": 4, "cells": 12, "max_it": 15}
 MOONS = make_moons(300, noise=0.1, random_state=0)
@@ -45,6 +51,21 @@ def test_circles_are_parted_in_a_third_dimension():
     train, test = (make_circles(400, noise=0.05, factor=0.5, random_state=s) for s in (0, 1))
     net = MeanFieldClassifier(layers=6, width=12, dimension=3, cells=12, max_it=60, random_state=0)
     assert net.fit(*train).score(*test) > 0.97
+
+
+def test_the_loss_at_points_is_that_of_the_form_and_its_slope_the_derivative():
+    rng, mesh = np.random.default_rng(0), mfg.box([3.6, 3.6], 8).mesh
+    head = 9 * rng.standard_normal((4, 2)), rng.standard_normal(4)
+    V = fem.functionspace(mesh, ("Lagrange", 1))
+    x, form = V.tabulate_dof_coordinates()[:, :2], fem.Function(V)
+    for c in range(4):
+        loss = LogisticLoss(mesh, *head, np.full(2, 1.8), c)
+        form.interpolate(fem.Expression(loss(ufl.SpatialCoordinate(mesh)), interpolation_points(V)))
+        value, slope = loss.at(x)
+        np.testing.assert_allclose(form.x.array, value, rtol=1e-12)
+        ends = [[loss.at(x + h * e)[0] for h in (1e-5, -1e-5)] for e in np.eye(2)]
+        along = np.stack([(up - down) / 2e-5 for up, down in ends], axis=1)
+        np.testing.assert_allclose(slope, along, rtol=1e-6, atol=1e-6)
 
 
 def test_three_classes_with_names_in_four_features_pass_through_a_projection():

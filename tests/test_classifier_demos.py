@@ -1,32 +1,18 @@
 """The demos of classification run, small, and the numbers they print hold together."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-from mpi4py import MPI
 
 import pytest
+from ranks import ROOT, run_on, serial_only
 
 for package in ("sklearn", "matplotlib", "PIL", "gmsh"):
     pytest.importorskip(package)
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="the demos are serial")
-DEMOS = Path(__file__).parents[1] / "demos"
+pytestmark = serial_only
 
 
-def run(demo, out, *options) -> str:
-    """The standard output of a demo."""
-    done = subprocess.run(
-        [sys.executable, str(DEMOS / demo), "--out", str(out), *map(str, options)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def run(demo, out, *options, ranks=1) -> str:
+    """The output of a demo."""
+    return run_on(ranks, ROOT / "demos" / demo, "--out", out, *options)
 
 
 def test_two_spirals_are_parted_and_drawn(tmp_path):
@@ -56,3 +42,15 @@ def test_wine_is_told_apart_about_as_well_as_by_the_others(tmp_path):
     assert {"mean field", "logistic regression", "nearest neighbours"} <= set(found)
     assert found["mean field"][0] > found["logistic regression"][0] - 0.06
     assert (tmp_path / "accuracy.png").exists()
+
+
+def test_on_two_ranks_one_of_them_does_all_and_says_so(tmp_path):
+    small = ("--points", 100, "--layers", 2, "--width", 4, "--cells", 12, "--iterations", 5)
+    numbers = []
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        printed = run("two_spirals.py", out, *small, "--frames", 1, ranks=ranks)
+        assert printed.count("training accuracy") == 1
+        assert ("rank 0 alone" in printed) == (ranks == 2)
+        numbers.append(json.loads((out / "numbers.json").read_text()) | {"seconds": 0})
+    assert numbers[0] == numbers[1]

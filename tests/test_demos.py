@@ -1,34 +1,21 @@
 """The demos run, alone and on two ranks, and the numbers they print hold together."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
-
-from mpi4py import MPI
 
 import pytest
+from ranks import ROOT, launch, serial_only
 
 import mfg_fem as mfg
 
 pytest.importorskip("matplotlib")
-pytestmark = pytest.mark.skipif(MPI.COMM_WORLD.size > 1, reason="starts mpirun itself")
-ROOT = Path(__file__).parents[1]
+pytestmark = serial_only
 RANKS = pytest.mark.parametrize("ranks", [1, 2])
 
 
 def run(ranks, demo, *options, fails=False, code=None):
     """The standard output of a demo; its error output if it is meant to fail, with that code."""
-    launch = [] if ranks == 1 else ["mpirun", "-n", str(ranks)]
-    done = subprocess.run(
-        [*launch, sys.executable, str(ROOT / "demos" / demo), *map(str, options)],
-        capture_output=True,
-        text=True,
-        timeout=180,
-        env=os.environ | {"PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe"},
-    )
+    done = launch(ranks, ROOT / "demos" / demo, *options, timeout=180)
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     assert code in (None, done.returncode)
     return done.stderr if fails else done.stdout

@@ -4,6 +4,7 @@ Run as a script, this module solves some problems and prints their numbers.
 """
 
 import json
+import time
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mpi4py import MPI
 
 import pytest
 from cases import default, evacuation, jittered
-from ranks import run_on, serial_only
+from ranks import launch, run_on, serial_only
 
 import mfg_fem as mfg
 
@@ -116,6 +117,27 @@ def test_a_rank_without_cells_does_no_harm(tmp_path):
         "assert mfg.solve(game, 2).converged\n"
     )
     run_on(3, script, timeout=60)
+
+
+@serial_only
+def test_a_script_that_does_not_end_leaves_no_ranks_behind(tmp_path):
+    script, ids = tmp_path / "script.py", tmp_path / "ids"
+    ids.mkdir()
+    script.write_text(
+        "import os, pathlib, sys, time\n"
+        "pathlib.Path(sys.argv[1], str(os.getpid())).touch()\n"
+        "time.sleep(600)\n"
+    )
+    with pytest.raises(pytest.fail.Exception, match="did not end on 2 ranks"):
+        launch(2, script, ids, timeout=8)
+    started = [int(path.name) for path in ids.iterdir()]
+    assert len(started) == 2
+    for _ in range(100):  # the last of them may still be on its way out
+        left = [rank for rank in started if Path(f"/proc/{rank}").exists()]
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
 
 
 def main():

@@ -289,7 +289,7 @@ def test_what_is_not_a_network_is_refused_when_loading(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["block", "leapfrog", "affine"])
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-12), ("float32", 1e-6)])
 def test_torch_gives_the_same_outputs(form, dtype, accuracy):
     torch = pytest.importorskip("torch")
     net, x = some_net(form), square()
@@ -302,7 +302,7 @@ def test_torch_gives_the_same_outputs(form, dtype, accuracy):
 
 
 @pytest.mark.parametrize("form", ["block", "leapfrog", "affine"])
-@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-12), ("float32", 1e-5)])
+@pytest.mark.parametrize(("dtype", "accuracy"), [("float64", 1e-12), ("float32", 1e-6)])
 def test_onnx_gives_the_same_outputs(form, dtype, accuracy, tmp_path):
     pytest.importorskip("onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -313,12 +313,34 @@ def test_onnx_gives_the_same_outputs(form, dtype, accuracy, tmp_path):
     assert np.abs(out - net(x)).max() <= accuracy * np.abs(net(x)).max()
 
 
-def test_a_fitted_network_keeps_its_outputs_to_1e_6_in_float32():
+@pytest.mark.parametrize("width", [1, 2, 4, 16])
+@pytest.mark.parametrize(("form", "accuracy"), [("block", 1e-6), ("leapfrog", 2e-6)])
+def test_a_fitted_network_keeps_its_outputs_in_float32(form, accuracy, width):
+    """In a leapfrog what a layer rounds moves the points in all the layers after it."""
     torch = pytest.importorskip("torch")
-    net, x = fit(curved(), square(), layers=8, width=16), square()
+    field, x = curved() if form == "block" else potential(), square()
+    net = fit(field, x, layers=8, width=width, form=form)
     with torch.no_grad():
         out = net.to_torch("float32")(torch.tensor(x, dtype=torch.float32)).numpy()
-    assert np.abs(out - net(x)).max() < 2e-6
+    assert np.abs(out - net(x)).max() < accuracy
+
+
+@pytest.mark.parametrize("width", [1, 4, 16])
+def test_a_fitted_network_keeps_its_outputs_in_float32_in_a_file(width, tmp_path):
+    pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    net, x, path = fit(curved(), square(), layers=8, width=width), square(), tmp_path / "net.onnx"
+    net.to_onnx(path, "float32")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"x": x.astype("float32")})
+    assert np.abs(out - net(x)).max() < 1e-6
+
+
+def test_neurons_that_would_cancel_each_other_are_kept_small():
+    net, free = (fit(curved(), square(), layers=8, width=4, ridge=r) for r in (1e-8, 0.0))
+    heaviest, heavier = (np.abs(n.V).sum(axis=2).max() for n in (net, free))
+    assert heaviest < 30 < heavier  # 24 for y of unit variance
+    assert error(net, curved(), square()) < 1.5 * error(free, curved(), square())
 
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path):

@@ -118,6 +118,37 @@ def test_objective_of_the_particles_is_the_cost_along_their_noisy_paths():
     assert reduced.objective_and_gradient(w)[0] == pytest.approx(cost, rel=1e-12)
 
 
+class Well:
+    """|x - 1.6|^2, in UFL and at points."""
+
+    def __call__(self, x):
+        away = x - ufl.as_vector([1.6] * len(x))
+        return ufl.dot(away, away)
+
+    def at(self, points):
+        return np.sum((points - 1.6) ** 2, axis=1), 2 * (points - 1.6)
+
+
+def test_a_terminal_cost_that_knows_points_is_exact_on_particles():
+    problem = classification(cells=6, terminal_costs=[Well(), Well()], diffusion=0.0)
+    reduced = mfg.Particles().reduced(problem, steps=2)
+    w, direction = smooth_unknown(reduced, 0.3), smooth_unknown(reduced, 1.1)
+    x = np.concatenate(problem.densities)
+    still, _ = reduced.objective_and_gradient(np.zeros(reduced.shape))
+    assert still == pytest.approx(np.mean(np.sum((x - 1.6) ** 2, axis=1)), rel=1e-12)
+    _, gradient = reduced.objective_and_gradient(w)
+    ahead, behind = (reduced.objective_and_gradient(w + h * direction)[0] for h in (1e-6, -1e-6))
+    assert np.sum(gradient * direction) == pytest.approx((ahead - behind) / 2e-6, rel=1e-5)
+    reduced.destroy()
+
+
+def test_a_terminal_cost_may_be_a_number():
+    problem = classification(cells=6, terminal_costs=[lambda x: 0, lambda x: 2.0])
+    reduced = mfg.LagrangeGalerkin().reduced(problem, steps=2)
+    assert np.all(reduced.terminal[0] == 0) and np.all(reduced.terminal[1] == 2)
+    reduced.destroy()
+
+
 def test_scattered_mesh_keeps_masses_positive():
     domain = mfg.box([3.2, 3.2], 16)
     x, random = domain.mesh.geometry.x, np.random.default_rng(3)

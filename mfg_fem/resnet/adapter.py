@@ -78,8 +78,9 @@ def fit(
             the number of layers; or "field", so that layer k is the velocity v(., t_k) and the
             network the explicit Euler method: its neurons are then those of the field, but
             the trajectories differ from the flow by O(dt).
-        ridge: weight of |V|^2 for x and F scaled to unit variance. Less lets V grow (and with it
-            the error in float32) for little accuracy.
+        ridge: weight of |V|^2 for x and F scaled to unit variance; raised in layers whose
+            neurons would almost cancel each other, which float32 could not follow to 1e-6. With
+            0 there is no such bound.
         iterations: Levenberg-Marquardt steps for a layer.
 
     Returns:

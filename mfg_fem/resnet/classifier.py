@@ -2,9 +2,9 @@
 
 1. The data are standardised, projected to two or three coordinates where there are more (padded
    with zeros where there are fewer), and put into the middle of a box.
-2. All classes are moved by one velocity (`SharedControl`) to where a
-   fixed linear head tells them apart: the terminal cost of class c is its logistic loss,
-   -log softmax(A x + b)_c.
+2. All classes are moved by one velocity (`SharedControl`) to where a fixed linear head tells them
+   apart: the terminal cost of class c is its logistic loss, -log softmax(A x + b)_c, taken exactly
+   where a sample ends (`head.py`).
 3. The field becomes the layers of a residual network (`fit`), one step a layer.
 4. The head is fitted anew on what the network makes of the data: logistic regression.
 """
@@ -23,10 +23,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-import ufl
-from dolfinx import fem
-
 from mfg_fem.resnet.adapter import fit
+from mfg_fem.resnet.head import LogisticLoss, fixed_head
 from mfg_fem.resnet.meshing import mesh_around
 from mfg_fem.shared_control import Descent, LagrangeGalerkin, Particles, SharedControl
 from mfg_fem.solver import solve
@@ -41,8 +39,6 @@ except ImportError:
 
 HALF_WIDTH = 1.8  # of the box, for data within the unit ball
 BLURRED = {2: 2000, 3: 8000}  # points at least, by dimension, that blurred samples become
-SHARPNESS = 6.0  # of the fixed head: a point at distance 1 is in its class with odds e^6 or more
-CONFINEMENT = 0.05  # weight of |x|^2 in the terminal cost: logistic loss alone pulls to infinity
 
 
 class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
@@ -226,20 +222,12 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
 
     def _control(self, z, labels):
         domain = mesh_around(self.dimension, HALF_WIDTH, self.cells, MPI.COMM_SELF)
-        weights, biases = _head(z, labels, len(self.classes_))
-        A = [fem.Constant(domain.mesh, a) for a in weights]
-        b = [fem.Constant(domain.mesh, float(bias)) for bias in biases]
-        middle = fem.Constant(domain.mesh, np.full(self.dimension, HALF_WIDTH))
-
-        def loss(x, c):
-            away = x - middle
-            over = [ufl.exp(ufl.dot(A[k] - A[c], away) + b[k] - b[c]) for k in range(len(A))]
-            return ufl.ln(sum(over)) + CONFINEMENT * ufl.dot(away, away)
-
+        classes, middle = range(len(self.classes_)), np.full(self.dimension, HALF_WIDTH)
+        head = fixed_head(z - middle, labels, len(classes))
         problem = SharedControl(
             domain,
-            densities=[z[labels == c] for c in range(len(self.classes_))],
-            terminal_costs=[lambda x, c=c: loss(x, c) for c in range(len(self.classes_))],
+            densities=[z[labels == c] for c in classes],
+            terminal_costs=[LogisticLoss(domain.mesh, *head, middle, c) for c in classes],
             diffusion=self.noise**2 / 2,
             effort=self.effort,
             regularisation=self.regularisation,
@@ -258,23 +246,3 @@ class _PaddedPCA(PCA):
         """Fit and transform."""
         self.n_components = min(self.n_components, *X.shape)
         return super().fit_transform(X, y)
-
-
-def _head(z, labels, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (classes, d) and biases of the fixed head, on z from the middle of the box.
-
-    Two classes: opposite directions, along the line through their means. More: those of logistic
-    regression, so that at v = 0 the loss is what a linear classifier reaches, and made sharper
-    where the classes overlap so much that it can tell little.
-    """
-    z = z - HALF_WIDTH
-    if classes == 2:
-        axis = z[labels == 1].mean(axis=0) - z[labels == 0].mean(axis=0)
-        size = np.linalg.norm(axis)
-        axis = axis / size if size > 0 else np.eye(z.shape[1])[0]
-        return SHARPNESS / 2 * np.stack([-axis, axis]), np.zeros(2)
-    linear = LogisticRegression(C=100.0, max_iter=10_000).fit(z, labels)
-    size = np.linalg.norm(linear.coef_, axis=1).mean()
-    grow = max(1.0, SHARPNESS / size) if size > 0 else 1.0
-    weights = np.ascontiguousarray(grow * linear.coef_)  # DOLFINx refuses a strided row
-    return weights, grow * linear.intercept_

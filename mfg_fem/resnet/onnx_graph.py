@@ -23,9 +23,9 @@ def model(net, dtype: str = "float64"):
         nodes.append(helper.make_node(kind, inputs, [output]))
         return output
 
-    before = x = "x"
+    x, moves = "x", []
     for k in range(net.layers):
-        one, two, h = net.recurrence(k)
+        _, two, h = net.recurrence(k)
         if net.form == "affine":
             features, matrix = x, net.A[k]
         else:
@@ -33,13 +33,11 @@ def model(net, dtype: str = "float64"):
             z = node("Add", [z, constant(f"b{k}", net.b[k])], f"z{k}")
             features, matrix = node("Tanh", [z], f"tanh{k}"), net.V[k]
         F = node("MatMul", [features, constant(f"V{k}", h * matrix.T)], f"V_tanh{k}")
-        F = node("Add", [F, constant(f"c{k}", h * net.c[k])], f"hF{k}")
-        kept = x
-        if two:
-            kept = node("Mul", [x, constant(f"one{k}", np.array(one))], f"double{k}")
-            kept = node("Sub", [kept, before], f"difference{k}")
-        last = k == net.layers - 1
-        before, x = x, node("Add", [kept, F], "y" if last else f"x{k + 1}")
+        move = node("Add", [F, constant(f"c{k}", h * net.c[k])], f"hF{k}")
+        if two:  # x_k + (x_k - x_{k-1}), the bracket being the move before: see torch_module.py
+            move = node("Add", [moves[-1], move], f"move{k}")
+        moves.append(move)
+        x = node("Add", [x, move], "y" if k == net.layers - 1 else f"x{k + 1}")
 
     inputs = [helper.make_tensor_value_info("x", kind, ["n", net.dim])]
     outputs = [helper.make_tensor_value_info("y", kind, ["n", net.dim])]

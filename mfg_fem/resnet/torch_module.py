@@ -18,13 +18,17 @@ class TorchResNet(torch.nn.Module):
         self.form, self.recurrence = net.form, [net.recurrence(k) for k in range(net.layers)]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Output of the last layer, shape (n, d)."""
-        before = x
-        for k, (one, two, h) in enumerate(self.recurrence):
+        """Output of the last layer, shape (n, d).
+
+        Leapfrog's 2 x_k - x_{k-1} is x_k plus the move before: rounding then adds up layer by
+        layer, where the difference of positions would let it grow like the layers squared.
+        """
+        move = 0.0
+        for k, (_, two, h) in enumerate(self.recurrence):
             if self.form == "affine":
                 F = x @ self.A[k].T + self.c[k]
             else:
                 F = torch.tanh(x @ self.W[k].T + self.b[k]) @ self.V[k].T + self.c[k]
-            new = one * x + h * F
-            before, x = x, new - two * before if two else new
+            move = two * move + h * F
+            x = x + move
         return x
