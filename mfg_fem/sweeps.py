@@ -12,7 +12,7 @@ MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughe
 DIRECT = ("lu", "cholesky", "redundant")
 SMALL = 2000  # nodes of a level, up to which it is factored
 REDUNDANT = 10_000
-INNER_RTOL = 1e-2
+INNER_RTOL = 1e-3
 MAX_CORRECTIONS = 8  # inexact sweeps until the residual is round-off: each gains INNER_RTOL
 
 
