@@ -164,8 +164,8 @@ class SpaceTime:
 
     The blocks of step n are the PETSc matrices  A = d hjb^n / d u^n,  B = d fp^n / d m^{n+1},
     F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern, and one F where it
-    depends on nothing that changes. `diagonal_F` and
-    `diagonal_D` are the diagonals of the last two without the edge viscosity's derivative.
+    depends on nothing that changes. `diagonal_F` and `diagonal_D` are the diagonals of the last two
+    without the edge viscosity's derivative.
     """
 
     def __init__(self, discrete: Discretisation, steps: int):

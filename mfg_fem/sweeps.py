@@ -24,21 +24,19 @@ def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
     diffusion .02 to .5. ILU(2) in 2D, in 3D ILU(0): more levels fill it up.
     """
     if dim == 1 or nodes <= SMALL:
-        inner = direct(dim, nodes, ranks)
+        inner = direct(nodes, ranks)
     else:
         inner = {"ksp_type": "bcgs", "ksp_rtol": INNER_RTOL, "ksp_max_it": 100}
         inner |= incomplete(dim, ranks)
     return {f"sweep_{key}": value for key, value in inner.items()}
 
 
-def direct(dim: int, nodes: int, ranks: int) -> dict[str, object]:
-    """Options of a factorisation; empty where its fill is large: beyond 2D 300^2, 3D 14^3 nodes.
+def direct(nodes: int, ranks: int) -> dict[str, object]:
+    """Options of a factorisation.
 
     PETSc's own in serial; on several ranks MUMPS, or below REDUNDANT nodes the whole level on
     every rank, which costs no more time than in serial, while MUMPS spends it on messages.
     """
-    if nodes > {1: np.inf, 2: 1e5, 3: 3e3}[dim]:
-        return {}
     if ranks == 1:
         pc = {"pc_type": "lu"}
     elif nodes <= REDUNDANT:
