@@ -5,7 +5,7 @@
 #
 # * **Mdof**: a million unknowns, 2 x time steps x nodes of the mesh.
 # * **reference sweep**: to assemble, factor and solve one linear HJB and one linear Fokker-Planck
-#   equation over all steps, with the same scheme and solver: less than any method can do with.
+#   equation over all steps, with the same scheme.
 # * **GMRES**: iterations of one Newton step. **H-form**: of how many steps.
 #
 # The test problem: unit square or cube, no flux, T = 1, H = |p|²/2, g = 0, a Gaussian crowd and the

@@ -181,8 +181,10 @@ class HForm(_Form):
     def free(self):
         """Free PETSc's objects."""
         super().free()
-        for obj in {self.matched, self.coupling, self.start} - {self.newton.sweeps}:
-            obj.destroy()
+        self.matched.destroy()
+        if self.start is not self.newton.sweeps:
+            self.start.destroy()
+        self.coupling.destroy()
 
     def _fields(self, v):
         dm = self.coupling.density(v)

@@ -98,7 +98,7 @@ def test_estimate_is_near_what_a_solve_takes():
     assert 0.6 < float(run.stdout) < 1.7
 
 
-def test_control_group_limits_what_is_free(monkeypatch, tmp_path):
+def test_control_group_limits_what_is_free(tmp_path):
     (tmp_path / "job").mkdir()
     (tmp_path / "job" / "memory.max").write_text("5000000\n")
     (tmp_path / "job" / "memory.stat").write_text("anon 2000000\nfile 900000\n")

@@ -318,6 +318,14 @@ def test_bad_input_is_refused_alike_on_two_ranks(wrong):
     assert one == other and one.startswith(BAD[wrong][1].__name__ + ":")
 
 
+def test_a_problem_stated_again_compiles_nothing():
+    default(mfg.box((1, 1), 4))
+    cache = Path(jit.get_options()["cache_dir"])
+    before = set(cache.iterdir())
+    default(mfg.box((1, 1), 4))
+    assert set(cache.iterdir()) == before
+
+
 def main():
     found = {}
     for wrong, (attempt, error, _) in BAD.items():
@@ -335,11 +343,3 @@ def main():
 
 if __name__ == "__main__":
     main()
-
-
-def test_a_problem_stated_again_compiles_nothing():
-    default(mfg.box((1, 1), 4))
-    cache = Path(jit.get_options()["cache_dir"])
-    before = set(cache.iterdir())
-    default(mfg.box((1, 1), 4))
-    assert set(cache.iterdir()) == before
