@@ -1,9 +1,11 @@
 """Running a script on several MPI ranks from a test."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from mpi4py import MPI
@@ -61,3 +63,14 @@ def run_on(ranks: int, script: str | Path, *arguments, timeout: float = 240) -> 
     if done.returncode:
         pytest.fail(f"exit code {done.returncode} on {ranks} ranks:\n{output[-4000:]}")
     return output
+
+
+def numbers_on(ranks: int, script: str | Path, *arguments, timeout: float = 240):
+    """What rank 0 of the script wrote as JSON to the file that its first argument names.
+
+    Not by its output: mpirun passes on the parts of a long line in any order.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "numbers.json")
+        run_on(ranks, script, path, *arguments, timeout=timeout)
+        return json.loads(path.read_text())
