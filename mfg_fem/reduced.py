@@ -22,6 +22,7 @@ from dolfinx import fem, la
 from dolfinx.fem import petsc as fem_petsc
 
 from mfg_fem._compat import interpolation_points
+from mfg_fem.assembly import pointwise
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.points import Replica, clip
 
@@ -88,7 +89,7 @@ class ReducedProblem:
             nothing = fem.Constant(self.V.mesh, 0.0)  # for a formula without x, which has no mesh
             expression = ufl.as_ufl(callable_(x)) + nothing
         function = fem.Function(self.V)
-        function.interpolate(fem.Expression(expression, interpolation_points(self.V)))
+        function.interpolate(pointwise(expression, interpolation_points(self.V)))
         values = function.x.array[: self.owned].copy()
         require(self.comm, np.isfinite(values).all(), f"{name} is not finite on the mesh.")
         return values

@@ -14,6 +14,7 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem._compat import evaluate
+from mfg_fem.assembly import pointwise
 from mfg_fem.errors import ProblemError
 
 log = logging.getLogger(__name__)
@@ -139,7 +140,7 @@ def edge_diffusion(problem) -> fem.Function:
     volume = abs(ufl.JacobianDeterminant(mesh)) / math.factorial(tdim)
     terms = [-ufl.dot(g[i], D * g[j]) for i, j in edges]
     centroid = np.full((1, tdim), 1 / (tdim + 1))
-    expression = fem.Expression(ufl.as_vector([*terms, volume]), centroid)
+    expression = pointwise(ufl.as_vector([*terms, volume]), centroid)
     values = evaluate(expression, mesh, cells)[:, 0]
     values, volumes = values[:, :-1], values[:, -1:]
     around = mesh.topology.connectivity(tdim, 1).array.reshape(len(cells), len(edges))

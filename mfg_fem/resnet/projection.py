@@ -8,6 +8,7 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem._compat import interpolation_points
+from mfg_fem.assembly import pointwise
 from mfg_fem.functional import drift
 from mfg_fem.points import Replica
 from mfg_fem.shared_control import SharedSolution
@@ -39,7 +40,7 @@ def of_solution(solution: Solution, current: bool) -> dict:
     v = drift(problem, u, m)
     if current:
         v -= ufl.dot(problem.D(problem.x), ufl.grad(log_m))
-    expression = fem.Expression(v, interpolation_points(W))
+    expression = pointwise(v, interpolation_points(W))
     nodal = np.zeros((solution.steps, len(replica.x), d))
     for k in range(solution.steps):
         value = solution.value(k), solution.value(k + 1)
