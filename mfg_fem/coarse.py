@@ -6,7 +6,9 @@ mirrored at its faces so that their normal derivative vanishes there, restricted
 the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
 
 The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by block
-elimination on every rank. With the Euler pair, W = w / dt and step n counting from 0,
+elimination on every rank. It is made at SAMPLES levels and taken as linear between them: with half
+as many there were at most one or two iterations more. With the Euler pair, W = w / dt and step n
+counting from 0,
 
     (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
 
@@ -22,6 +24,9 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem.spacetime import SpaceTime
+
+SAMPLES = 16
+REGULARISATION = 1e-12  # of the diagonal: splines cut off by the domain may be dependent
 
 
 class CoarseSpace:
@@ -41,9 +46,11 @@ class CoarseSpace:
         used = comm.allreduce(np.pad(whole, (0, length - len(whole))), MPI.SUM) > 0
         self.size = int(used.sum())
         columns = np.maximum(np.cumsum(used) - 1, 0)[columns]  # holes: a function without nodes
-        self.local = np.zeros((system.owned, self.size))
-        np.add.at(self.local, (np.arange(system.owned)[:, None], columns), values)
-        self.Z = self._matrix()
+        csr = self._csr(columns, values)
+        self.local = PETSc.Mat().createAIJ((system.owned, self.size), csr=csr, comm=MPI.COMM_SELF)
+        size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
+        self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
+        self.products = {}  # made again in place: the patterns are the same at all levels
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
@@ -72,73 +79,96 @@ class CoarseSpace:
         values[d.held] = 0.0
         return columns, values
 
-    def _matrix(self) -> PETSc.Mat:
-        """Z as a parallel sparse matrix."""
-        comm, owned = self.system.comm, self.system.owned
-        rows, columns = np.nonzero(self.local)
-        start = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=owned))])
-        csr = (
-            start.astype(PETSc.IntType),
-            columns.astype(PETSc.IntType),
-            self.local[rows, columns],
-        )
-        size = ((owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
-        return PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
+    def _csr(self, columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Rows of the owned dofs, where mirrored splines meet themselves summed."""
+        rows = np.arange(len(columns))[:, None]
+        entries, where = np.unique(rows * self.size + columns, return_inverse=True)
+        values = np.bincount(where.ravel(), values.ravel(), len(entries))
+        entries, values = entries[values != 0], values[values != 0]
+        starts = np.searchsorted(entries, np.arange(len(columns) + 1) * self.size)
+        return starts.astype(PETSc.IntType), (entries % self.size).astype(PETSc.IntType), values
 
     def destroy(self):
-        """Free Z."""
-        self.Z.destroy()
+        """Free the matrices."""
+        for M in (self.Z, self.local, *self.products.values()):
+            M.destroy()
 
     def refresh(self, coupling):
         """Project and factor H at the coefficients of `coupling`. Collective."""
-        system, Z = self.system, self.Z
-        s, N = system.half, system.steps
-        inverse = Z.createVecLeft()
-        WZ = system.discrete.free_mass.matMult(Z)
-        WZ.scale(1 / system.dt)
-        diagonal, lower, upper = np.zeros((3, N, self.size, self.size))
-        for n in range(N):
-            inverse.array[:] = 1 / coupling.F0[n]
-            AZ, BtZ = system.A[n].matMult(Z), system.B[n].transposeMatMult(Z)
-            for M in (AZ, BtZ) if s else ():  # 2 (W / 2 + K / 2) - W
-                M.scale(2)
-                M.axpy(-1.0, WZ)
-            DZ, gA, gW = system.D[n].matMult(Z), AZ.copy(), WZ.copy()
-            for M in (gA, gW):
-                M.diagonalScale(inverse, None)
-            diagonal[n] += self._product(BtZ, gA) + self._product(Z, DZ)
-            upper[n] = -self._product(BtZ, gW)
-            if n + 1 < N:
-                diagonal[n + 1] = self._product(WZ, gW)
-                lower[n + 1] = -self._product(WZ, gA)
-            for M in (AZ, BtZ, DZ, gA, gW):
-                M.destroy()
-        WZ.destroy()
-        diagonal, lower, upper = (
-            system.comm.allreduce(M, MPI.SUM) for M in (diagonal, lower, upper)
+        N = self.system.steps
+        # The terminal cost makes the last level different from the others.
+        samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES)))
+        samples = np.unique([*samples, max(N - 2, 0)]).astype(int)
+        blocks = self.system.comm.allreduce(
+            np.stack([self._blocks(coupling, n) for n in samples]), MPI.SUM
         )
-        self.inverse = np.empty_like(diagonal)
+        left = np.searchsorted(samples, np.arange(N), side="right") - 1
+        right = np.minimum(left + 1, len(samples) - 1)
+        weight = (np.arange(N) - samples[left]) / np.maximum(samples[right] - samples[left], 1)
+        self.inverse, self.lower, self.upper = np.empty((3, N, self.size, self.size))
+        after = coupled = 0.0  # what level n - 1 leaves on the diagonal of level n
         for n in range(N):
-            coupled = lower[n] @ self.inverse[n - 1] @ upper[n - 1] if n else 0.0
-            # Splines cut off by the domain may be dependent at the nodes.
-            self.inverse[n] = np.linalg.pinv(diagonal[n] - coupled, rcond=1e-12)
-        self.lower, self.upper = lower, upper
+            here, there = blocks[left[n]], blocks[right[n]]
+            own, self.upper[n], lower, following = here + weight[n] * (there - here)
+            diagonal = own + after - coupled
+            diagonal[np.diag_indices(self.size)] *= 1 + REGULARISATION
+            self.inverse[n] = np.linalg.inv(diagonal)
+            after = following
+            if n + 1 < N:
+                self.lower[n + 1] = lower
+                coupled = lower @ self.inverse[n] @ self.upper[n]
 
-    def _product(self, left: PETSc.Mat, right: PETSc.Mat) -> np.ndarray:
-        """left^T right, small and dense; on each rank the rows that PETSc gives it."""
+    def _blocks(self, coupling, n: int) -> np.ndarray:
+        """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1)."""
+        system, Z = self.system, self.Z
+        inverse = Z.createVecLeft()
+        inverse.array[:] = 1 / coupling.F0[n]
+        AZ = self._times("AZ", system.A[n].matMult, Z)
+        BtZ = self._times("BtZ", system.B[n].transposeMatMult, Z)
+        DZ = self._times("DZ", system.D[n].matMult, Z)
+        WZ = self._times("WZ", system.discrete.free_mass.matMult, Z)
+        WZ.scale(1 / system.dt)
+        for M in (AZ, BtZ) if system.half else ():  # 2 (W / 2 + K / 2) - W
+            M.scale(2)
+            M.axpy(-1.0, WZ)
+        gA, gW = AZ.copy(), WZ.copy()
+        for M in (gA, gW):
+            M.diagonalScale(inverse, None)
+        own = self._dense("ZtDZ", Z, DZ) + self._dense("BtZ gA", BtZ, gA)
+        upper, lower = -self._dense("BtZ gW", BtZ, gW), -self._dense("WZ gA", WZ, gA)
+        after = self._dense("WZ gW", WZ, gW)
+        gA.destroy()
+        gW.destroy()
+        return np.stack([own, upper, lower, after])
+
+    def _times(self, name: str, multiply, right: PETSc.Mat) -> PETSc.Mat:
+        self.products[name] = multiply(right, self.products.get(name))
+        return self.products[name]
+
+    def _dense(self, name: str, left: PETSc.Mat, right: PETSc.Mat) -> np.ndarray:
+        """left^T right, small; on each rank the rows that PETSc gives it."""
         result = np.zeros((self.size, self.size))
-        product = left.transposeMatMult(right)
+        product = self._times(name, left.transposeMatMult, right)
         dense = product.convert("dense")
         result[slice(*product.getOwnershipRange())] = dense.getDenseArray()
-        product.destroy()
         dense.destroy()
         return result
 
     def solve(self, r: np.ndarray) -> np.ndarray:
         """Z (Z^T H Z)^-1 Z^T r. One reduction."""
-        y = self.system.comm.allreduce(r @ self.local, MPI.SUM)
+        y, v = np.empty((len(r), self.size)), np.empty_like(r)
+        fine, small = self.local.createVecLeft(), self.local.createVecRight()
+        for n in range(len(r)):
+            fine.array[:] = r[n]
+            self.local.multTranspose(fine, small)
+            y[n] = small.array_r
+        y = self.system.comm.allreduce(y, MPI.SUM)
         for n in range(len(y)):
             y[n] = self.inverse[n] @ (y[n] - self.lower[n] @ y[n - 1] if n else y[n])
         for n in reversed(range(len(y) - 1)):
             y[n] -= self.inverse[n] @ (self.upper[n] @ y[n + 1])
-        return y @ self.local.T
+        for n in range(len(y)):
+            small.array[:] = y[n]
+            self.local.mult(small, fine)
+            v[n] = fine.array_r
+        return v

@@ -49,7 +49,7 @@ FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the c
 ROUND_OFF = 1e-10
 WITH_EXITS = 10_000
 DIFFUSIVE = 40.0
-COARSE_SIZE = {1: 8, 2: 5, 3: 4}  # by dimension, in the longest direction
+COARSE_SIZE = {1: 8, 2: 5, 3: 4}  # by dimension, in the longest direction, at least
 
 
 class Coupling:
@@ -188,8 +188,11 @@ class MatchedSweeps:
         self.blocks = {"A": create(), "B": create()}
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         options, dim = PETSc.Options(petsc.PREFIX), self.system.discrete.problem.domain.dim
-        size = options.getInt("coarse_size", COARSE_SIZE[dim])
-        size = min(size, round(coupling.diameter / coupling.mesh_size / 2))  # two nodes a function
+        across = coupling.diameter / coupling.mesh_size
+        # With the mesh, so that r grows with its fifth root only and counts hardly grow at all.
+        size = max(COARSE_SIZE[dim], round(0.7 * across**0.6))
+        size = options.getInt("coarse_size", size)
+        size = min(size, round(across / 2))  # two nodes a function
         self.coarse = CoarseSpace(self.system, size) if size else None
         self.given_wave_number = options.getReal("wave_number", 0.0)
         self._scratch = [self.system.A[0].duplicate() for _ in range(2)]
