@@ -130,7 +130,7 @@ class CoarseSpace:
         WZ.scale(1 / system.dt)
         for M in (AZ, BtZ) if system.half else ():  # 2 (W / 2 + K / 2) - W
             M.scale(2)
-            M.axpy(-1.0, WZ)
+            M.axpy(-1.0, WZ, PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN)
         gA, gW = AZ.copy(), WZ.copy()
         for M in (gA, gW):
             M.diagonalScale(inverse, None)

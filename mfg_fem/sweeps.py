@@ -141,9 +141,11 @@ class Sweeps:
         self.system.linearise_fp(X)
         self.refresh("B")
         residual, last = self.system.fp_residual(X), np.inf
-        for _ in range(1 if self.exact else MAX_CORRECTIONS):
+        for _ in range(MAX_CORRECTIONS):
             change = self.forward(residual)
             X[1] -= change
+            if self.exact:
+                break
             residual = residual - self.system.mult_B(change)
             size = self.system.comm.allreduce(np.abs(residual).max(initial=0.0), MPI.MAX)
             if size > last / 2:
