@@ -6,9 +6,8 @@ mirrored at its faces so that their normal derivative vanishes there, restricted
 the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
 
 The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by block
-elimination on every rank. It is made at SAMPLES levels and taken as linear between them: with half
-as many there were at most one or two iterations more. With the Euler pair, W = w / dt and step n
-counting from 0,
+elimination on every rank. It is made at SAMPLES levels and taken as linear between them: that adds
+one iteration or none to a Newton step. With the Euler pair, W = w / dt and step n counting from 0,
 
     (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
 
@@ -25,7 +24,7 @@ import numpy as np
 
 from mfg_fem.spacetime import SpaceTime
 
-SAMPLES = 16
+SAMPLES = {1: 16, 2: 16, 3: 8}  # by dimension; in 3D their products are dear
 REGULARISATION = 1e-12  # of the diagonal: splines cut off by the domain may be dependent
 
 
@@ -95,9 +94,9 @@ class CoarseSpace:
 
     def refresh(self, coupling):
         """Project and factor H at the coefficients of `coupling`. Collective."""
-        N = self.system.steps
+        N, dim = self.system.steps, self.system.discrete.problem.domain.dim
         # The terminal cost makes the last level different from the others.
-        samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES)))
+        samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim])))
         samples = np.unique([*samples, max(N - 2, 0)]).astype(int)
         blocks = self.system.comm.allreduce(
             np.stack([self._blocks(coupling, n) for n in samples]), MPI.SUM
