@@ -49,6 +49,8 @@ class CoarseSpace:
         self.local = PETSc.Mat().createAIJ((system.owned, self.size), csr=csr, comm=MPI.COMM_SELF)
         size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
+        self.WZ = system.discrete.free_mass.matMult(self.Z)
+        self.WZ.scale(1 / system.dt)
         self.products = {}  # made again in place: the patterns are the same at all levels
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +91,7 @@ class CoarseSpace:
 
     def destroy(self):
         """Free the matrices."""
-        for M in (self.Z, self.local, *self.products.values()):
+        for M in (self.Z, self.WZ, self.local, *self.products.values()):
             M.destroy()
 
     def refresh(self, coupling):
@@ -119,14 +121,12 @@ class CoarseSpace:
 
     def _blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1)."""
-        system, Z = self.system, self.Z
+        system, Z, WZ = self.system, self.Z, self.WZ
         inverse = Z.createVecLeft()
         inverse.array[:] = 1 / coupling.F0[n]
         AZ = self._times("AZ", system.A[n].matMult, Z)
         BtZ = self._times("BtZ", system.B[n].transposeMatMult, Z)
         DZ = self._times("DZ", system.D[n].matMult, Z)
-        WZ = self._times("WZ", system.discrete.free_mass.matMult, Z)
-        WZ.scale(1 / system.dt)
         for M in (AZ, BtZ) if system.half else ():  # 2 (W / 2 + K / 2) - W
             M.scale(2)
             M.axpy(-1.0, WZ, PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN)
