@@ -1,16 +1,11 @@
 """The H-form: its preconditioner's bounds, its agreement with the other forms, its counts."""
 
-import json
-import sys
 from functools import cache
-from pathlib import Path
-
-from mpi4py import MPI
 
 import numpy as np
 import pytest
 from cases import default, difference, evacuation
-from ranks import numbers_on, serial_only
+from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
 from mfg_fem import petsc
@@ -176,6 +171,4 @@ def test_counts_do_not_depend_on_the_ranks_with_direct_blocks():
 
 
 if __name__ == "__main__":
-    counts = krylov(strong())
-    if MPI.COMM_WORLD.rank == 0:
-        Path(sys.argv[1]).write_text(json.dumps(counts))
+    leave_numbers(krylov(strong()))

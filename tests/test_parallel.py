@@ -1,19 +1,15 @@
 """The same numbers on 1, 2 and 3 ranks, and no hang.
 
-Run as a script, this module solves some problems and prints their numbers.
+Run as a script, this module solves some problems and leaves their numbers.
 """
 
-import json
-import sys
 import time
 from functools import cache
 from pathlib import Path
 
-from mpi4py import MPI
-
 import pytest
 from cases import default, evacuation, jittered
-from ranks import launch, numbers_on, run_on, serial_only
+from ranks import launch, leave_numbers, numbers_on, run_on, serial_only
 
 import mfg_fem as mfg
 
@@ -141,9 +137,7 @@ def test_a_script_that_does_not_end_leaves_no_ranks_behind(tmp_path):
 
 
 def main():
-    found = {case: numbers(solve()) for case, solve in CASES.items()}
-    if MPI.COMM_WORLD.rank == 0:
-        Path(sys.argv[1]).write_text(json.dumps(found))
+    leave_numbers({case: numbers(solve()) for case, solve in CASES.items()})
 
 
 if __name__ == "__main__":

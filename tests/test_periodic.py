@@ -3,7 +3,6 @@
 Run as a script, this module solves some problems and prints their numbers.
 """
 
-import json
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 from cases import default, evacuation
 from exact import Heat, errors, game, rates
-from ranks import numbers_on, serial_only
+from ranks import leave_numbers, numbers_on, serial_only
 from test_parallel import numbers
 
 import ufl
@@ -376,6 +375,4 @@ def test_a_torus_saved_on_many_ranks_is_read_on_one(ranks, on):
 if __name__ == "__main__":
     solutions = {name: solve() for name, solve in CASES.items()}
     solutions["torus"].save(sys.argv[2])
-    found = {name: numbers(solution) for name, solution in solutions.items()}
-    if COMM.rank == 0:
-        Path(sys.argv[1]).write_text(json.dumps(found))
+    leave_numbers({name: numbers(solution) for name, solution in solutions.items()})
