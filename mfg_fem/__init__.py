@@ -35,6 +35,7 @@ from mfg_fem.errors import (
 )
 from mfg_fem.newton import Newton
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame
+from mfg_fem.samples import Samples
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.shared_control import (
     Descent,
@@ -67,6 +68,7 @@ __all__ = [
     "OutOfTime",
     "Particles",
     "ProblemError",
+    "Samples",
     "SharedControl",
     "SharedSolution",
     "Solution",

@@ -1,12 +1,13 @@
 """The reduced problem of a shared control on particles: the samples themselves, moved by the field.
 
     X^{k+1} = X^k + dt v^k(X^k) + sqrt(2 D dt) xi^k,      v^k in P1,
-    J = sum_p w_p [ Phi_{c(p)}(X_p^K) + sum_k dt (alpha/2) |v^k(X_p^k)|^2 ]  + regularisation,
+    J = sum_p [ sum_c w_pc Phi_c(X_p^K) + w_p sum_k dt (alpha/2) |v^k(X_p^k)|^2 ]  + regularisation,
 
-w_p the mass of the class shared among its samples, xi drawn once, so that J is a function of the
-field alone (sample average approximation). The adjoint along a trajectory is
+w_pc the mass that particle p carries of class c (of one class, or of several: `Samples`), w_p their
+sum, xi drawn once, so that J is a function of the field alone (sample average approximation). The
+adjoint along a trajectory is
 
-    l^k = l^{k+1} + dt (Dv^k)^T (l^{k+1} + alpha w v^k),      l^K = w grad Phi,
+    l^k = l^{k+1} + dt (Dv^k)^T (l^{k+1} + alpha w v^k),      l^K = sum_c w_c grad Phi_c,
 
 and dJ/dv^k gathers dt (l^{k+1} + alpha w v^k) at the corners of each particle's cell. Masses are
 positive and exact by construction. Nothing diffuses but the noise asked for: Lagrange-Galerkin
@@ -22,52 +23,53 @@ import numpy as np
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import clip
 from mfg_fem.reduced import ReducedProblem
+from mfg_fem.samples import Samples
 
 
 class ParticleProblem(ReducedProblem):
     """J and its exact gradient; each rank carries its part of the particles."""
 
     def __init__(self, problem, steps: int, seed: int):
-        if any(callable(density) for density in problem.densities):
+        if not problem.of_samples:
             raise ProblemError(
                 "Particles() moves samples: give densities as arrays (n_c, d), or solve with "
                 "LagrangeGalerkin()."
             )
         super().__init__(problem, steps)
-        counts = [len(samples) for samples in problem.densities]
+        samples = Samples.of(problem.densities)
         mine = slice(self.comm.rank, None, self.comm.size)
-        self.start = np.concatenate(problem.densities).astype(float)[mine]
-        self.label = np.repeat(np.arange(len(counts)), counts)[mine]
-        self.share = np.repeat(self.masses / counts, counts)[mine]
+        self.start = samples.points[mine]
+        self.shares = (samples.shares * (self.masses / samples.shares.sum(axis=0)))[mine]
+        self.weight = self.shares.sum(axis=1)
         self.costs = self.replica.gather(np.ascontiguousarray(self.terminal.T))
         self.kicks = np.zeros((steps, 1, 1))
         if problem.diffusion > 0:
             # Drawn for all particles, so that each has the same noise on any number of ranks.
             xi = np.random.default_rng(seed).standard_normal(
-                (steps, sum(counts), problem.domain.dim)
+                (steps, len(samples.points), problem.domain.dim)
             )
             self.kicks = np.sqrt(2 * problem.diffusion * self.dt) * xi[:, mine]
 
     def objective_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
         """J(w) and dJ/dw. Collective."""
-        problem, dt, share = self.problem, self.dt, self.share[:, None]
+        problem, dt, weight = self.problem, self.dt, self.weight[:, None]
         field = self.replica.gather(self.velocity(w).swapaxes(0, 1).copy()).swapaxes(0, 1)
         value = problem.regularisation * dt / 2 * np.sum(w * w)
         x, path = self.start, []
         for v, kick in zip(field, self.kicks, strict=True):
             nodes, weights, slopes = self._place(x)
             speed = np.einsum("ni,nid->nd", weights, v[nodes])
-            value += dt * problem.effort / 2 * np.sum(share * speed**2)
+            value += dt * problem.effort / 2 * np.sum(weight * speed**2)
             free = x + dt * speed + kick
             x = np.clip(free, *self.box)  # a particle stops at the wall
             path.append((nodes, weights, slopes, speed, x == free))
         cost, slope = self._arrival(x)
-        value += self.share @ cost
-        costate, gradient = share * slope, np.zeros(field.shape)
+        value += cost
+        costate, gradient = slope, np.zeros(field.shape)
         for k in reversed(range(self.steps)):
             nodes, weights, slopes, speed, moving = path[k]
             costate = costate * moving
-            push = dt * (costate + problem.effort * share * speed)
+            push = dt * (costate + problem.effort * weight * speed)
             for d in range(push.shape[1]):
                 parts = weights * push[:, d : d + 1]
                 gradient[k, :, d] = np.bincount(nodes.ravel(), parts.ravel(), field.shape[1])
@@ -78,19 +80,22 @@ class ParticleProblem(ReducedProblem):
         pulled = self._pull_back(gradient[:, self.replica.owned])
         return total, pulled + problem.regularisation * dt * w
 
-    def _arrival(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Terminal cost of each particle and its gradient, shapes (n,) and (n, d)."""
-        cost, slope = np.empty(len(x)), np.empty(x.shape)
+    def _arrival(self, x: np.ndarray) -> tuple[float, np.ndarray]:
+        """Terminal cost of all particles and its gradient at each, shape (n, d)."""
+        total, gradient = 0.0, np.zeros(x.shape)
         for c, terminal in enumerate(self.problem.terminal_costs):
-            here = self.label == c
+            here = self.shares[:, c] > 0
+            share, there = self.shares[here, c], x[here]
             if hasattr(terminal, "at"):
-                cost[here], slope[here] = terminal.at(x[here])
-                continue
-            nodes, weights, slopes = self._place(x[here])
-            corners = self.costs[nodes, c]
-            cost[here] = np.sum(weights * corners, axis=1)
-            slope[here] = np.einsum("ni,nid->nd", corners, slopes)
-        return cost, slope
+                cost, slope = terminal.at(there)
+            else:
+                nodes, weights, slopes = self._place(there)
+                corners = self.costs[nodes, c]
+                cost = np.sum(weights * corners, axis=1)
+                slope = np.einsum("ni,nid->nd", corners, slopes)
+            total += share @ cost
+            gradient[here] += share[:, None] * slope
+        return total, gradient
 
     def _place(self, x: np.ndarray):
         """Corners of the cells the points are in, their weights and these weights' gradients."""

@@ -25,6 +25,7 @@ from mfg_fem._compat import interpolation_points
 from mfg_fem.assembly import pointwise
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.points import Replica, clip
+from mfg_fem.samples import Samples
 
 SMOOTHNESS = 2  # the power of (1 - l^2 lap): H^4, enough for a Lipschitz field up to 3D
 
@@ -67,13 +68,14 @@ class ReducedProblem:
             low = self.comm.allreduce(masses.min(initial=0.0), MPI.MIN)
             require(self.comm, low >= 0, f"densities[{c}] is negative somewhere.")
         else:
-            cell, weights, inside = self.replica.locate(np.asarray(density, dtype=float))
+            samples = density if isinstance(density, Samples) else Samples.of([density])
+            cell, weights, inside = self.replica.locate(samples.points)
             require(
                 self.comm,
                 inside.all(),
                 f"{np.sum(~inside)} samples of densities[{c}] lie outside the mesh.",
             )
-            nodes = self.replica.cells[cell]
+            nodes, weights = self.replica.cells[cell], samples.shares * weights
             masses = np.bincount(nodes.ravel(), weights.ravel(), len(self.replica.x))
             masses = np.maximum(masses, 0.0)[self.replica.owned]
         total = self.comm.allreduce(masses.sum(), MPI.SUM)

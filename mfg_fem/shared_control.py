@@ -27,6 +27,7 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.particles import ParticleProblem
 from mfg_fem.points import Replica
 from mfg_fem.reduced import ReducedProblem, lumped_mass
+from mfg_fem.samples import Samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class SharedControl:
     Args:
         domain: a Domain, or a DOLFINx simplex mesh, with room around the data.
         densities: one per class: samples, an array (n_c, d), or a callable x -> UFL density >= 0.
+            Or `Samples` that belong to the classes in parts.
         terminal_costs: Phi_c(x), one callable x -> UFL per class, taken at the nodes. One that also
             has a method `at(points)`, from (n, d) to its values (n,) and gradients (n, d) in numpy,
             is exact on particles: worth it where it bends within a cell.
@@ -51,7 +53,7 @@ class SharedControl:
     """
 
     domain: Domain = field(kw_only=False)
-    densities: Sequence
+    densities: Sequence | Samples
     terminal_costs: Sequence[Callable]
     masses: Sequence[float] | None = None
     horizon: float = 1.0
@@ -80,34 +82,40 @@ class SharedControl:
                 f"{len(self.densities)} densities and {len(self.terminal_costs)} terminal_costs: "
                 "give one of each per class."
             )
-        for c, density in enumerate(self.densities):
-            self._check_density(c, density)
+        if isinstance(self.densities, Samples):
+            self._check_samples(self.densities.points, "points of Samples")
+        else:
+            for c, density in enumerate(self.densities):
+                if not callable(density):
+                    self._check_samples(np.asarray(density), f"densities[{c}]")
         if self.masses is not None and not (
             len(self.masses) == len(self.densities) and np.all(np.asarray(self.masses) > 0)
         ):
             raise ProblemError(f"masses must be one positive number per class, not {self.masses}.")
 
-    def _check_density(self, c: int, density):
-        if callable(density):
-            return
-        samples = np.asarray(density)
+    def _check_samples(self, samples: np.ndarray, name: str):
         if samples.ndim != 2 or samples.shape[1] != self.domain.dim or not len(samples):
             raise ProblemError(
-                f"densities[{c}] has the shape {samples.shape}; samples are an array "
+                f"{name} has the shape {samples.shape}; samples are an array "
                 f"(n, {self.domain.dim}), n > 0. A callable x -> UFL will do too."
             )
         if not np.isfinite(samples).all():
-            raise ProblemError(f"densities[{c}] contains NaN or infinite samples.")
+            raise ProblemError(f"{name} contains NaN or infinite samples.")
+
+    @property
+    def of_samples(self) -> bool:
+        """Whether the classes are all made of samples."""
+        return not any(callable(density) for density in self.densities)
 
     @property
     def class_masses(self) -> np.ndarray:
         """Mass of each class, summing to one."""
         if self.masses is not None:
             masses = np.asarray(self.masses, dtype=float)
-        elif any(callable(density) for density in self.densities):
-            masses = np.ones(len(self.densities))
+        elif self.of_samples:
+            masses = Samples.of(self.densities).shares.sum(axis=0)
         else:
-            masses = np.array([len(samples) for samples in self.densities], dtype=float)
+            masses = np.ones(len(self.densities))
         return masses / masses.sum()
 
 

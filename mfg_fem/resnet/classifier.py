@@ -14,9 +14,10 @@ from numbers import Integral, Real
 from mpi4py import MPI
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin, clone
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import check_random_state
@@ -24,8 +25,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from mfg_fem.resnet.adapter import fit
-from mfg_fem.resnet.head import LogisticLoss, fixed_head
+from mfg_fem.resnet.head import LogisticLoss, fixed_head, logistic_regression
 from mfg_fem.resnet.meshing import mesh_around
+from mfg_fem.samples import Samples
 from mfg_fem.shared_control import Descent, LagrangeGalerkin, Particles, SharedControl
 from mfg_fem.solver import solve
 
@@ -38,6 +40,7 @@ except ImportError:
 
 
 HALF_WIDTH = 1.8  # of the box, for data within the unit ball
+NEGLIGIBLE = 1e-3  # a smaller share of another class is left out
 BLURRED = {2: 2000, 3: 8000}  # points at least, by dimension, that blurred samples become
 
 
@@ -124,13 +127,13 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             raise ValueError("All samples are the same point; there is nothing to tell apart.")
         self.radius_ = radius
         rng = check_random_state(self.random_state)
-        z, labels = self._blurred(self._place(z), labels, rng)
+        samples = self._blurred(self._place(z), labels, rng)
         seed = rng.randint(2**31 - 1)
-        solution = self._control(z, labels)
+        solution = self._control(samples)
         self.report_, self.n_iter_ = solution.report, len(solution.history) - 1
         net = fit(
             solution,
-            z,
+            samples.points,
             layers=self.layers,
             width=self.width,
             polish=self.polish,
@@ -138,7 +141,7 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
             seed=seed,
         )
         self.resnet_ = net
-        self.head_ = LogisticRegression(C=100.0, tol=1e-8, max_iter=10_000).fit(net(z), labels)
+        self.head_ = logistic_regression(net(samples.points), samples.shares, tol=1e-8)
         return self
 
     def transform(self, X):
@@ -211,23 +214,40 @@ class MeanFieldClassifier(ClassifierMixin, TransformerMixin, BaseEstimator):
         """Into the box: the training data fill a ball of radius 1 in its middle."""
         return (z - self.center_) / self.radius_ + HALF_WIDTH
 
-    def _blurred(self, z, labels, rng):
-        """Several copies of each sample around it; a coordinate that is empty stays so."""
-        if not self.blur:
-            return z, labels
-        copies = -(-BLURRED[self.dimension] // len(z))
-        z, labels = np.repeat(z, copies, axis=0), np.repeat(labels, copies)
-        offset = z + self.blur * rng.standard_normal(z.shape) * (np.ptp(z, axis=0) > 0)
-        return np.clip(offset, 0.0, 2 * HALF_WIDTH), labels
+    def _blurred(self, z, labels, rng) -> Samples:
+        """The samples or, with blur, points drawn from the density that they are blurred to.
 
-    def _control(self, z, labels):
+        A point drawn around a sample has of each class what Bayes' rule gives it there, not all of
+        the sample's own: where classes overlap, a fine field would follow the noise of drawn
+        labels.
+        """
+        classes = np.eye(len(self.classes_))
+        if not self.blur:
+            return Samples(z, classes[labels])
+        copies = -(-BLURRED[self.dimension] // len(z))
+        offset = self.blur * rng.standard_normal((copies * len(z), self.dimension))
+        points = np.repeat(z, copies, axis=0) + offset * (np.ptp(z, axis=0) > 0)
+        points = np.clip(points, 0.0, 2 * HALF_WIDTH)  # a coordinate that is empty stays so
+        logs = np.empty((len(points), len(classes)))
+        for c in range(len(classes)):
+            own = z[labels == c]
+            density = KernelDensity(bandwidth=self.blur, rtol=1e-4).fit(own)
+            logs[:, c] = np.log(len(own)) + density.score_samples(points)
+        posterior = softmax(logs, axis=1)
+        others = np.repeat(classes[labels], copies, axis=0) == 0
+        posterior[others & (posterior < NEGLIGIBLE)] = 0.0
+        return Samples(points, posterior / posterior.sum(axis=1, keepdims=True))
+
+    def _control(self, samples: Samples):
         domain = mesh_around(self.dimension, HALF_WIDTH, self.cells, MPI.COMM_SELF)
-        classes, middle = range(len(self.classes_)), np.full(self.dimension, HALF_WIDTH)
-        head = fixed_head(z - middle, labels, len(classes))
+        middle = np.full(self.dimension, HALF_WIDTH)
+        head = fixed_head(samples.points - middle, samples.shares)
         problem = SharedControl(
             domain,
-            densities=[z[labels == c] for c in classes],
-            terminal_costs=[LogisticLoss(domain.mesh, *head, middle, c) for c in classes],
+            densities=samples,
+            terminal_costs=[
+                LogisticLoss(domain.mesh, *head, middle, c) for c in range(len(samples))
+            ],
             diffusion=self.noise**2 / 2,
             effort=self.effort,
             regularisation=self.regularisation,

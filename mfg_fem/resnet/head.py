@@ -51,19 +51,27 @@ class LogisticLoss:
         return value, slope + 2 * CONFINEMENT * away
 
 
-def fixed_head(z: np.ndarray, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def logistic_regression(z: np.ndarray, shares: np.ndarray, **options) -> LogisticRegression:
+    """Fitted to points z, (n, d), that belong to the classes in parts, shares (n, classes)."""
+    rows, labels = np.nonzero(shares)
+    model = LogisticRegression(C=100.0, max_iter=10_000, **options)
+    return model.fit(z[rows], labels, sample_weight=shares[rows, labels])
+
+
+def fixed_head(z: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weights (classes, d) and biases (classes,) of the fixed head, on z from the middle.
 
     Two classes: opposite directions, along the line through their means. More: those of logistic
     regression, so that at v = 0 the loss is what a linear classifier reaches, and made sharper
     where the classes overlap so much that it can tell little.
     """
-    if classes == 2:
-        axis = z[labels == 1].mean(axis=0) - z[labels == 0].mean(axis=0)
+    if shares.shape[1] == 2:
+        means = shares.T @ z / shares.sum(axis=0)[:, None]
+        axis = means[1] - means[0]
         size = np.linalg.norm(axis)
         axis = axis / size if size > 0 else np.eye(z.shape[1])[0]
         return SHARPNESS / 2 * np.stack([-axis, axis]), np.zeros(2)
-    linear = LogisticRegression(C=100.0, max_iter=10_000).fit(z, labels)
+    linear = logistic_regression(z, shares)
     size = np.linalg.norm(linear.coef_, axis=1).mean()
     grow = max(1.0, SHARPNESS / size) if size > 0 else 1.0
     return grow * linear.coef_, grow * linear.intercept_
