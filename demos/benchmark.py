@@ -114,7 +114,6 @@ def reference_sweep(solution):
         right[0, n] = system.linearise_hjb(X, n, levels.u[n + 1])
     system.linearise_fp(X)
     right[1, 0] = system.mult(solution.discrete.mass, levels.m[0]) / system.dt
-    newton.sweeps.refresh()
     newton.sweeps.backward(right[0])
     newton.sweeps.forward(right[1])
     cpu = time.process_time() - cpu

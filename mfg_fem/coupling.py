@@ -42,7 +42,7 @@ from dolfinx import fem
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete
+from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
@@ -156,20 +156,19 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
     SMALL nodes, and with exits up to WITH_EXITS nodes: on graded meshes ILU took 31 iterations a
     Newton step there, direct blocks 12. Beyond, one application of ILU(2), which costs a tenth of a
     factorisation and leaves the number of iterations as it is until diffusion couples more than
-    DIFFUSIVE nodes in a time step. Then, and on several ranks, where the count would depend on
-    their number, BiCGStab with it: as good as a factorisation at two thirds of time and memory.
+    DIFFUSIVE nodes in a time step. Then BiCGStab with it: as good as a factorisation at two thirds
+    of time and memory.
     """
     d, ranks = coupling.system.discrete, coupling.system.comm.size
     dim, nodes = d.problem.domain.dim, d.V.dofmap.index_map.size_global
     number = coupling.system.dt * coupling.diffusion / coupling.mesh_size**2
-    factors = incomplete(dim, ranks)
     if dim == 1 or nodes <= (WITH_EXITS if d.bcs else SMALL):
         matched = direct(nodes, ranks)
-    elif ranks == 1 and number <= DIFFUSIVE:
-        matched = {"ksp_type": "preonly"} | factors
+    elif number <= DIFFUSIVE:
+        matched = {"ksp_type": "preonly"} | incomplete(dim, ranks)
     else:
-        matched = {"ksp_type": "bcgs", "ksp_rtol": 1e-2} | factors
-    start = {"ksp_type": "bcgs", "ksp_rtol": 1e-6} | factors
+        matched = iterative(dim, ranks, 1e-2)
+    start = iterative(dim, ranks, 1e-6)
     return {f"matched_{k}": v for k, v in matched.items()} | {
         f"start_{k}": v for k, v in start.items()
     }
@@ -209,10 +208,8 @@ class MatchedSweeps:
 
     def __str__(self):
         """What was chosen, for the report."""
-        ksp = self.sweeps.solvers["A"][0]
         coarse = f"{self.coarse.size} coarse functions" if self.coarse else "no coarse space"
-        kind = "/".join((ksp.getType(), ksp.getPC().getType()))
-        return f"wave number {self.wave_number:.3g}, {coarse}, {kind} on each level"
+        return f"wave number {self.wave_number:.3g}, {coarse}, {self.sweeps} on each level"
 
     def refresh(self):
         """Take over the last linearisation. Collective."""
@@ -223,7 +220,6 @@ class MatchedSweeps:
             for name, blocks in (("A", system.A), ("B", system.B)):
                 blocks[n].copy(self.blocks[name][n], SAME)
                 self.blocks[name][n].axpy(1 - system.half, X, SAME)
-        self.sweeps.refresh()
         if self.coarse:
             self.coarse.refresh(coupling)
 

@@ -61,7 +61,6 @@ class _Form:
 
     def refresh(self):
         """The system has been linearised anew. Collective."""
-        self.newton.sweeps.refresh()
 
     def free(self):  # PETSc calls a context's destroy(obj) itself: another name
         """Free PETSc's objects."""
@@ -162,7 +161,7 @@ class HForm(_Form):
             self.matched = MatchedSweeps(self.coupling)
             self.start = newton.sweeps
             if not newton.sweeps.exact:
-                self.start = Sweeps(newton.system, prefix="start_", shared=True)
+                self.start = Sweeps(newton.system, None, "start_", newton.sweeps.factors)
 
     def __str__(self):
         """What the history calls it."""
@@ -175,7 +174,6 @@ class HForm(_Form):
 
     def match(self):
         """Take over the coupling, which is up to date. Collective."""
-        super().refresh()
         self.matched.refresh()
 
     def free(self):

@@ -48,6 +48,9 @@ def _factor(discrete: Discretisation) -> float:
     pc = _preconditioner(matrix, "sweep_")
     if pc.getType() == "bjacobi":
         pc = _preconditioner(matrix.getDiagonalBlock(), "sweep_sub_")
+    elif pc.getType() == "python":
+        pc.setUp()
+        pc = pc.getPythonContext().local
     entries = 0.0
     if pc.getType() in ("lu", "cholesky", "ilu", "icc"):
         pc.setUp()

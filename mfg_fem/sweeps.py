@@ -1,11 +1,14 @@
 """Linear sweeps through time: backward for the HJB block, forward for the Fokker-Planck block."""
 
+from collections.abc import Sequence
+
 from mpi4py import MPI
 from petsc4py import PETSc
 
 import numpy as np
 
 from mfg_fem import petsc
+from mfg_fem.schwarz import OptimisedSchwarz, Part
 from mfg_fem.spacetime import SpaceTime
 
 MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
@@ -26,8 +29,7 @@ def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
     if dim == 1 or nodes <= SMALL:
         inner = direct(nodes, ranks)
     else:
-        inner = {"ksp_type": "bcgs", "ksp_rtol": INNER_RTOL, "ksp_max_it": 100}
-        inner |= incomplete(dim, ranks)
+        inner = iterative(dim, ranks, INNER_RTOL)
     return {f"sweep_{key}": value for key, value in inner.items()}
 
 
@@ -46,48 +48,64 @@ def direct(nodes: int, ranks: int) -> dict[str, object]:
     return {"ksp_type": "preonly"} | pc
 
 
+def iterative(dim: int, ranks: int, rtol: float) -> dict[str, object]:
+    """Options of BiCGStab with incomplete factors.
+
+    From the right, so that it stops by the residual itself: from the left, on ranks, it stopped too
+    early for the outer iterations, whose number grew by half.
+    """
+    bicgstab = {"ksp_type": "bcgs", "ksp_pc_side": "right", "ksp_rtol": rtol, "ksp_max_it": 100}
+    return bicgstab | incomplete(dim, ranks)
+
+
 def incomplete(dim: int, ranks: int) -> dict[str, object]:
     """Options of incomplete factors."""
+    levels = 0 if dim == 3 else 2
     if ranks == 1:
-        return {"pc_type": "ilu", "pc_factor_levels": 0 if dim == 3 else 2}
-    return {"pc_type": "bjacobi", "sub_pc_factor_levels": 0 if dim == 3 else 2}
+        return {"pc_type": "ilu", "pc_factor_levels": levels}
+    name = f"{OptimisedSchwarz.__module__}.{OptimisedSchwarz.__name__}"
+    return {"pc_type": "python", "pc_python_type": name, "sub_pc_factor_levels": levels}
 
 
 class Sweeps:
-    """A^-1 (backward in time) and B^-1 (forward), with one Krylov solver for each level.
+    """A^-1 (backward in time) and B^-1 (forward).
 
-    `blocks` may stand in for those of the system, with the same coupling in time. With `shared`
-    one solver goes from level to level and keeps nothing. The options (with this prefix) are read
-    when this is made: make it inside `petsc.options`.
+    One Krylov solver goes from level to level; each level has factors of its own, made anew at the
+    first solve after its block has changed. `blocks` may stand in for those of the system, with the
+    same coupling in time, and `factors` of other sweeps with the same blocks may be shared. The
+    options (with this prefix) are read when this is made: make it inside `petsc.options`.
     """
 
-    def __init__(self, system: SpaceTime, blocks=None, prefix: str = "sweep_", shared=False):
-        self.system, self.shared = system, shared
+    def __init__(self, system: SpaceTime, blocks=None, prefix: str = "sweep_", factors=None):
+        self.system, self.prefix, self.part = system, petsc.PREFIX + prefix, None
         self.blocks = blocks or {"A": system.A, "B": system.B}
-        self.solvers = {}
-        for name, levels in self.blocks.items():
-            made = [self._solver(prefix, block) for block in levels[: 1 if shared else None]]
-            self.solvers[name] = made * len(levels) if shared else made
+        self.ksp = PETSc.KSP().create(system.comm)
+        self.ksp.setOptionsPrefix(self.prefix)
+        self.ksp.setFromOptions()
+        self.borrowed = factors is not None
+        self.factors = factors or {
+            name: [self._factors(block) for block in levels] for name, levels in self.blocks.items()
+        }
         self.rhs, self.x = system.discrete.mass.createVecs()
 
-    def _solver(self, prefix: str, block: PETSc.Mat) -> PETSc.KSP:
-        ksp = PETSc.KSP().create(self.system.comm)
-        ksp.setOptionsPrefix(petsc.PREFIX + prefix)
-        ksp.setOperators(block)
-        ksp.setFromOptions()
-        return ksp
+    def _factors(self, block: PETSc.Mat) -> PETSc.PC:
+        pc = PETSc.PC().create(self.system.comm)
+        pc.setOptionsPrefix(self.prefix)
+        pc.setOperators(block)
+        pc.setFromOptions()
+        if pc.getType() == "python":
+            self.part = self.part or Part(block)
+            pc.getPythonContext().part = self.part
+        return pc
+
+    def __str__(self):
+        """Solver and preconditioner of a level."""
+        return f"{self.ksp.getType()}/{self.factors['A'][0].getType()}"
 
     @property
     def exact(self) -> bool:
         """Whether a sweep solves to round-off."""
-        ksp = self.solvers["A"][0]
-        return ksp.getType() == "preonly" and ksp.getPC().getType() in DIRECT
-
-    def refresh(self, names: str = "AB"):
-        """The blocks of these names have changed: factor them anew at their next solve."""
-        for name in names:
-            for ksp, block in zip(self.solvers[name], self.blocks[name], strict=True):
-                ksp.setOperators(block)
+        return self.ksp.getType() == "preonly" and self.factors["A"][0].getType() in DIRECT
 
     def backward(self, r: np.ndarray) -> np.ndarray:
         """Solve A du = r for all levels, the last one first."""
@@ -126,7 +144,6 @@ class Sweeps:
                 first = first or norm
                 if norm <= 1e-2 * first:
                     break
-                self.solvers["A"][n].setOperators(system.A[n])
                 X[0, n] -= self._solve("A", n, residual)
             u_next = X[0, n]
         return X
@@ -139,7 +156,6 @@ class Sweeps:
         """
         X = X.copy()
         self.system.linearise_fp(X)
-        self.refresh("B")
         residual, last = self.system.fp_residual(X), np.inf
         for _ in range(MAX_CORRECTIONS):
             change = self.forward(residual)
@@ -159,17 +175,27 @@ class Sweeps:
         Iterations start where these lead: a third less of them in serial, two fifths on two ranks.
         """
         self.rhs.array[:] = rhs
-        ksp = self.solvers[name][n]
-        if ksp.getType() != "preonly":
-            ksp.setInitialGuessNonzero(len(before) > 0)
-            if len(before):
-                self.x.array[:] = 2 * before[0] - before[1] if len(before) > 1 else before[0]
-        if self.shared:
-            ksp.setOperators(self.blocks[name][n])
-        ksp.solve(self.rhs, self.x)
+        self.ksp.setPC(self.factors[name][n])
+        self.ksp.setOperators(self.blocks[name][n])
+        if self.ksp.getType() != "preonly":
+            # Told that there is no guess, BiCGStab from the right would add that of the last solve.
+            self.ksp.setInitialGuessNonzero(True)
+            self.x.array[:] = _led_to(before)
+        self.ksp.solve(self.rhs, self.x)
         return self.x.array_r.copy()
 
     def destroy(self):
-        """Free the solvers."""
-        for ksp in (*self.solvers["A"], *self.solvers["B"]):
-            ksp.destroy()
+        """Free the solver and its own factors."""
+        self.ksp.destroy()
+        if self.borrowed:
+            return
+        for pc in (*self.factors["A"], *self.factors["B"]):
+            pc.destroy()
+        if self.part:
+            self.part.destroy()
+
+
+def _led_to(before: Sequence[np.ndarray]) -> np.ndarray | float:
+    if len(before) > 1:
+        return 2 * before[0] - before[1]
+    return before[0] if len(before) else 0.0

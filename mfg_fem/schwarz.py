@@ -1,0 +1,81 @@
+"""The preconditioner of one time level on several ranks: optimised restricted additive Schwarz.
+
+Each rank factors the rows of its own nodes and of OVERLAP layers of its neighbours', and keeps the
+solution at its own. Rows at the edge of that part lose entries, which alone would hold the
+solution at zero just outside and let the ranks hear of each other slowly. With TRANSMISSION of
+their sum put on the diagonal the edge is open: a Robin condition, near to the exact one for what
+decays over several cells. BiCGStab then takes about as many iterations on ranks as in serial, where
+block Jacobi takes two to three times as many. St-Cyr, Gander, Thomas 2007.
+"""
+
+from petsc4py import PETSc
+
+import numpy as np
+
+TRANSMISSION = 0.8  # counts hardly change from .7 to .95; 1 would be no flux through the edge
+OVERLAP = 2  # layers of nodes; 1 takes a tenth more iterations, 3 no fewer
+
+
+class Part:
+    """This rank's rows of a matrix and some of its neighbours': of any matrix of one pattern."""
+
+    def __init__(self, A: PETSc.Mat):
+        first, last = A.getOwnershipRange()
+        self.rows = PETSc.IS().createStride(last - first, first, 1, comm=PETSc.COMM_SELF)
+        A.increaseOverlap(self.rows, OVERLAP)
+        self.rows.sort()
+        self.own = slice(*np.searchsorted(self.rows.getIndices(), (first, last)))
+        self.matrices = A.createSubMatrices(self.rows)
+        self.sums = A.createVecLeft()
+        self.x, self.y = self.matrices[0].createVecs()
+        self.scatter = PETSc.Scatter().create(self.sums, self.rows, self.x, None)
+
+    def of(self, A: PETSc.Mat) -> PETSc.Mat:
+        """The part of A with an open edge, valid until the next call. Collective."""
+        A.createSubMatrices(self.rows, submats=self.matrices)
+        part = self.matrices[0]
+        A.getRowSum(self.sums)
+        self.scatter.scatter(self.sums, self.x)
+        part.getRowSum(self.y)
+        diagonal = part.getDiagonal()
+        diagonal.axpy(TRANSMISSION, self.x - self.y)
+        part.setDiagonal(diagonal)
+        return part
+
+    def destroy(self):
+        """Free PETSc's objects."""
+        for obj in (self.rows, *self.matrices, self.sums, self.x, self.y, self.scatter):
+            obj.destroy()
+
+
+class OptimisedSchwarz:
+    """A PETSc PC of type python; the factors of each part take options with `sub_` in front.
+
+    Attributes:
+        part: shared by all levels, as factors are all that a level must keep; made if not given.
+        local: the PC that factors the part.
+    """
+
+    part: Part | None = None
+
+    def setFromOptions(self, pc: PETSc.PC):  # noqa: D102
+        self.local = PETSc.PC().create(PETSc.COMM_SELF)
+        self.local.setOptionsPrefix((pc.getOptionsPrefix() or "") + "sub_")
+        self.local.setType("ilu")
+        self.local.setFromOptions()
+
+    def setUp(self, pc: PETSc.PC):
+        """Factor this rank's part. Collective."""
+        _, A = pc.getOperators()
+        self.part = self.part or Part(A)
+        self.local.setReusePreconditioner(False)
+        self.local.setOperators(self.part.of(A))
+        self.local.setUp()
+        self.local.setReusePreconditioner(True)  # other levels will write into the part
+
+    def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
+        """Solve for the part and keep this rank's own. Collective."""
+        part = self.part
+        part.scatter.scatter(x, part.x)
+        self.local.apply(part.x, part.y)
+        y.array[:] = part.y.array_r[part.own]

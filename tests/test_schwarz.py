@@ -1,0 +1,77 @@
+"""The preconditioner of a level on several ranks: nearly as good as in serial.
+
+Run as a script, this module counts iterations.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from cases import default
+from ranks import leave_numbers, numbers_on, serial_only
+
+import mfg_fem as mfg
+from mfg_fem import petsc
+from mfg_fem.spacetime import Discretisation, SpaceTime
+from mfg_fem.sweeps import Sweeps, iterative
+
+DIFFUSIONS = (0.5, 0.1, 0.005)
+
+
+def iterations(ranks: int, diffusion: float, **changes) -> list[float]:
+    """BiCGStab's on two levels, going back and forth, and the largest relative residual."""
+    problem = default(mfg.box((1, 1), 48), diffusion=diffusion)
+    system = SpaceTime(Discretisation(problem, mfg.Monotone()), steps=16)
+    x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
+    X = system.even_crowd()
+    X[0] += np.linspace(0.1, 1, 16)[:, None] * np.cos(3 * x[:, 0]) * np.sin(4 * x[:, 1])
+    system.linearise(X)
+    options = iterative(2, ranks, 1e-8) | changes
+    with petsc.options({}, {f"sweep_{k}": v for k, v in options.items()}):
+        sweeps = Sweeps(system)
+    rhs, counts, worst = np.sin(19 * x[:, 0]) * system.discrete.weights, [], 0.0
+    norm = lambda y: np.sqrt(system.comm.allreduce(y @ y))  # noqa: E731
+    for n in (2, 13, 2, 13):
+        y = sweeps._solve("A", n, rhs)
+        counts.append(sweeps.ksp.getIterationNumber())
+        worst = max(worst, norm(system.mult(system.A[n], y) - rhs) / norm(rhs))
+    sweeps.destroy()
+    system.destroy()
+    return [*counts, worst]
+
+
+@cache
+def on(ranks: int) -> dict:
+    return numbers_on(ranks, __file__, ranks)
+
+
+@serial_only
+@pytest.mark.parametrize("ranks", (2, 3))
+@pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
+def test_ranks_hardly_add_iterations_where_block_jacobi_does(diffusion, ranks):
+    serial, parallel = (sum(on(r)["default"][diffusion][:4]) / 4 for r in (1, ranks))
+    jacobi = sum(on(ranks)["block Jacobi"][diffusion][:4]) / 4
+    assert parallel <= 1.5 * serial + 1
+    assert parallel <= 0.7 * jacobi
+
+
+@serial_only
+@pytest.mark.parametrize("ranks", (1, 2, 3))
+@pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
+def test_levels_share_the_part_but_not_the_factors(diffusion, ranks):
+    first, second, again, once_more, residual = on(ranks)["default"][diffusion]
+    assert (first, second) == (again, once_more)
+    assert residual <= 2e-8
+
+
+if __name__ == "__main__":
+    import sys
+
+    ranks = int(sys.argv[2])
+    jacobi = {"pc_type": "bjacobi"}  # with ILU(2) too
+    leave_numbers(
+        {
+            "default": {D: iterations(ranks, D) for D in DIFFUSIONS},
+            "block Jacobi": {D: iterations(ranks, D, **jacobi) for D in DIFFUSIONS},
+        }
+    )
