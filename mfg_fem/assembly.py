@@ -7,7 +7,6 @@ from petsc4py import PETSc
 import numpy as np
 
 from dolfinx import fem
-from dolfinx.fem import petsc as fem_petsc
 from ufl.algorithms import expand_derivatives, strip_variables
 
 SHARE = PETSc.Mat.DuplicateOption.SHARE_NONZERO_PATTERN
@@ -25,40 +24,43 @@ def pointwise(expression, points: np.ndarray) -> fem.Expression:
 class Assembler:
     """Sums of forms on V x V; what `assemble` leaves in `matrix` is to be copied.
 
-    In serial DOLFINx's own matrix is assembled, in half the time that PETSc's insertion takes, and
-    shares its arrays with PETSc's.
+    DOLFINx's own matrix is assembled, in half the time that PETSc's insertion takes. In serial it
+    shares its arrays with PETSc's; on several ranks whole rows are handed over.
     """
 
     def __init__(self, form: fem.Form):
-        self.csr = None
-        if form.mesh.comm.size > 1:
-            self.matrix = fem_petsc.create_matrix(form)
-            self.assemble([form])  # PETSc knows the pattern from then on
-            return
-        self.csr = fem.create_matrix(form)
-        arrays = (np.asarray(a, dtype=PETSc.IntType) for a in (self.csr.indptr, self.csr.indices))
-        size = len(self.csr.indptr) - 1
-        self.matrix = PETSc.Mat().createAIJWithArrays(
-            (size, size), (*arrays, self.csr.data), comm=form.mesh.comm
-        )
+        self.csr, self.serial = fem.create_matrix(form), form.mesh.comm.size == 1
+        owned = self.csr.index_map(0).size_local
+        indptr = self.csr.indptr[: owned + 1].astype(PETSc.IntType)
+        columns = self.csr.index_map(1).local_to_global(self.csr.indices[: indptr[-1]])
+        self.pattern = indptr, columns.astype(PETSc.IntType)
+        self.values = self.csr.data[: indptr[-1]]
+        arrays = (*self.pattern, self.values)
+        create = PETSc.Mat().createAIJWithArrays if self.serial else PETSc.Mat().createAIJ
+        size = (owned, self.csr.index_map(0).size_global)
+        self.matrix = create((size, size), csr=arrays, comm=form.mesh.comm)
 
     def create(self) -> PETSc.Mat:
         """A matrix with the pattern, which in serial it shares, and no entries."""
-        return self.matrix.duplicate(SHARE if self.csr is not None else False)
+        return self.matrix.duplicate(SHARE if self.serial else False)
 
     def assemble(self, forms: list[fem.Form], bcs: Sequence[fem.DirichletBC] = ()) -> np.ndarray:
         """Sum the forms, rows and columns of the bcs held. Collective.
 
         Returns the owned part of the diagonal of the first form.
         """
-        self.matrix.zeroEntries()
+        self.csr.data[:] = 0.0
         diagonals = [np.zeros(self.matrix.getLocalSize()[0])]
         for form in forms:
-            if self.csr is None:
-                fem_petsc.assemble_matrix(self.matrix, form, bcs=bcs)
-            else:
-                fem.assemble_matrix(self.csr, form, bcs)
-                self.matrix.stateIncrease()
-            self.matrix.assemble()  # in PETSc the second of two forms may else be dropped
+            fem.assemble_matrix(self.csr, form, bcs)
+            self._hand_over()
             diagonals.append(self.matrix.getDiagonal().array_r.copy())
         return diagonals[:2][-1]
+
+    def _hand_over(self):
+        if self.serial:
+            self.matrix.stateIncrease()
+        else:
+            self.csr.scatter_reverse()  # leaves nothing in the rows of others
+            self.matrix.setValuesCSR(*self.pattern, self.values)
+        self.matrix.assemble()

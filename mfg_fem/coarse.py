@@ -49,9 +49,9 @@ class CoarseSpace:
         self.local = PETSc.Mat().createAIJ((system.owned, self.size), csr=csr, comm=MPI.COMM_SELF)
         size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
-        self.WZ = system.discrete.free_mass.matMult(self.Z)
+        self.products, self.rows = {}, {}  # made again in place: all levels have the same patterns
+        self.WZ = self._own_rows("WZ", system.discrete.free_mass.matMult, self.Z).copy()
         self.WZ.scale(1 / system.dt)
-        self.products = {}  # made again in place: the patterns are the same at all levels
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
@@ -91,7 +91,8 @@ class CoarseSpace:
 
     def destroy(self):
         """Free the matrices."""
-        for M in (self.Z, self.WZ, self.local, *self.products.values()):
+        rows = (M for own in self.rows.values() for M in own)
+        for M in (self.Z, self.WZ, self.local, *self.products.values(), *rows):
             M.destroy()
 
     def refresh(self, coupling):
@@ -121,12 +122,12 @@ class CoarseSpace:
 
     def _blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1)."""
-        system, Z, WZ = self.system, self.Z, self.WZ
+        system, Z, WZ = self.system, self.local, self.WZ
         inverse = Z.createVecLeft()
         inverse.array[:] = 1 / coupling.F0[n]
-        AZ = self._times("AZ", system.A[n].matMult, Z)
-        BtZ = self._times("BtZ", system.B[n].transposeMatMult, Z)
-        DZ = self._times("DZ", system.D[n].matMult, Z)
+        AZ = self._own_rows("AZ", system.A[n].matMult, self.Z)
+        BtZ = self._own_rows("BtZ", system.B[n].transposeMatMult, self.Z)
+        DZ = self._own_rows("DZ", system.D[n].matMult, self.Z)
         for M in (AZ, BtZ) if system.half else ():  # 2 (W / 2 + K / 2) - W
             M.scale(2)
             M.axpy(-1.0, WZ, PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN)
@@ -144,12 +145,21 @@ class CoarseSpace:
         self.products[name] = multiply(right, self.products.get(name))
         return self.products[name]
 
+    def _own_rows(self, name: str, multiply, right: PETSc.Mat) -> PETSc.Mat:
+        """This rank's rows of a product, a sequential matrix. Collective."""
+        product = self._times(name, multiply, right)
+        if self.system.comm.size == 1:
+            return product
+        first, last = product.getOwnershipRange()
+        rows = PETSc.IS().createStride(last - first, first, 1, comm=MPI.COMM_SELF)
+        columns = PETSc.IS().createStride(self.size, 0, 1, comm=MPI.COMM_SELF)
+        self.rows[name] = product.createSubMatrices(rows, columns, self.rows.get(name))
+        return self.rows[name][0]
+
     def _dense(self, name: str, left: PETSc.Mat, right: PETSc.Mat) -> np.ndarray:
-        """left^T right, small; on each rank the rows that PETSc gives it."""
-        result = np.zeros((self.size, self.size))
-        product = self._times(name, left.transposeMatMult, right)
-        dense = product.convert("dense")
-        result[slice(*product.getOwnershipRange())] = dense.getDenseArray()
+        """left^T right of this rank's rows, small."""
+        dense = self._times(name, left.transposeMatMult, right).convert("dense")
+        result = dense.getDenseArray().copy()
         dense.destroy()
         return result
 
