@@ -47,6 +47,20 @@ def test_the_network_behind_the_labels_is_the_one_that_can_be_exported(moons):
     assert np.array_equal(moons.classes_[by_hand], moons.predict(MOONS[0]))
 
 
+def test_blurred_points_have_of_each_class_what_bayes_rule_gives_them():
+    rng, blur = np.random.default_rng(0), 0.1
+    z, labels = 1.8 + 0.2 * rng.standard_normal((40, 2)), np.arange(40) % 3
+    net = MeanFieldClassifier(blur=blur)
+    net.classes_ = np.arange(3)
+    samples = net._blurred(z, labels, np.random.RandomState(1))
+    squares = np.sum((samples.points[:, None] - z) ** 2, axis=2)
+    likely = np.exp(-squares / (2 * blur**2)) @ np.eye(3)[labels]
+    np.testing.assert_allclose(
+        samples.shares, likely / likely.sum(axis=1, keepdims=True), rtol=0, atol=2e-3
+    )
+    np.testing.assert_allclose(samples.shares.sum(axis=1), 1.0)
+
+
 def test_circles_are_parted_in_a_third_dimension():
     train, test = (make_circles(400, noise=0.05, factor=0.5, random_state=s) for s in (0, 1))
     net = MeanFieldClassifier(layers=6, width=12, dimension=3, cells=12, max_it=60, random_state=0)

@@ -142,6 +142,48 @@ def test_a_terminal_cost_that_knows_points_is_exact_on_particles():
     reduced.destroy()
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_samples_shared_by_classes_are_samples_that_are_in_each(scheme):
+    points = spiral(50, seed=0)[0] + 1.6
+    twice = classification(densities=[points, points], masses=[0.25, 0.75], diffusion=0.0)
+    shares = np.tile([0.1, 0.3], (50, 1))
+    shared = classification(densities=mfg.Samples(points, shares), diffusion=0.0)
+    np.testing.assert_allclose(shared.class_masses, [0.25, 0.75])
+    found = []
+    for problem in (twice, shared):
+        reduced = scheme.reduced(problem, steps=3)
+        found.append(reduced.objective_and_gradient(smooth_unknown(reduced, 0.3)))
+        reduced.destroy()
+    (one, slope), (other, other_slope) = found
+    assert one == pytest.approx(other, rel=1e-12)
+    np.testing.assert_allclose(slope, other_slope, rtol=0, atol=1e-12 * np.abs(slope).max())
+
+
+def test_gradient_with_shared_samples_is_that_of_finite_differences():
+    random, points = np.random.default_rng(4), spiral(60, seed=0)[0] + 1.6
+    samples = mfg.Samples(points, random.random((60, 2)) * (random.random((60, 2)) > 0.3))
+    reduced = mfg.Particles(seed=2).reduced(classification(densities=samples), steps=4)
+    w, direction = smooth_unknown(reduced, 0.3), smooth_unknown(reduced, 1.1)
+    _, gradient = reduced.objective_and_gradient(w)
+    ahead, behind = (reduced.objective_and_gradient(w + h * direction)[0] for h in (1e-6, -1e-6))
+    assert (ahead - behind) / 2e-6 == pytest.approx(np.sum(gradient * direction), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("points", "shares", "word"),
+    [
+        (np.ones((3, 2)), np.ones((2, 2)), "shapes"),
+        (np.ones(3), np.ones((3, 2)), "shapes"),
+        (np.full((3, 2), np.nan), np.ones((3, 2)), "NaN"),
+        (np.ones((3, 2)), [[1, 0], [-1, 1], [1, 1]], ">= 0"),
+        (np.ones((3, 2)), [[1, 0], [1, 0], [1, 0]], "every class"),
+    ],
+)
+def test_bad_shares_are_refused(points, shares, word):
+    with pytest.raises(mfg.ProblemError, match=word):
+        mfg.Samples(points, shares)
+
+
 def test_a_terminal_cost_may_be_a_number():
     problem = classification(cells=6, terminal_costs=[lambda x: 0, lambda x: 2.0])
     reduced = mfg.LagrangeGalerkin().reduced(problem, steps=2)
@@ -176,6 +218,8 @@ def test_scattered_mesh_keeps_masses_positive():
         ({"densities": [np.full((3, 2), np.nan), np.ones((3, 2))]}, "NaN"),
         ({"densities": [np.zeros((0, 2)), np.ones((3, 2))]}, r"densities\[0\]"),
         ({"masses": [1.0, 0.0]}, "masses"),
+        ({"densities": mfg.Samples(np.ones((3, 3)), np.ones((3, 2)))}, "points of Samples"),
+        ({"densities": mfg.Samples(np.ones((3, 2)), np.ones((3, 3)))}, "terminal_costs"),
     ],
 )
 def test_bad_data_are_refused_when_the_problem_is_built(changes, word):
