@@ -22,7 +22,7 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem.spacetime import SpaceTime
+from mfg_fem.spacetime import Discretisation, SpaceTime
 
 SAMPLES = {1: 16, 2: 16, 3: 8}  # by dimension; in 3D their products are dear
 REGULARISATION = 1e-12  # of the diagonal: splines cut off by the domain may be dependent
@@ -57,8 +57,7 @@ class CoarseSpace:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
         d = self.system.discrete
         x = d.V.tabulate_dof_coordinates()[: d.owned, : d.problem.domain.dim]
-        low = np.array([d.comm.allreduce(y.min(initial=np.inf), MPI.MIN) for y in x.T])
-        high = np.array([d.comm.allreduce(y.max(initial=-np.inf), MPI.MAX) for y in x.T])
+        low, high = bounding_box(d)
         sides = high - low
         counts = np.maximum(1, np.rint(sides / sides.max() * cells)).astype(int)
         self.spacing = float(np.max(sides / counts))
@@ -181,3 +180,12 @@ class CoarseSpace:
             self.local.mult(small, fine)
             v[n] = fine.array_r
         return v
+
+
+def bounding_box(discrete: Discretisation) -> tuple[np.ndarray, np.ndarray]:
+    """Its lowest and highest corner, of all dofs. Collective."""
+    comm, dim = discrete.comm, discrete.problem.domain.dim
+    x = discrete.V.tabulate_dof_coordinates()[: discrete.owned, :dim]
+    low = [comm.allreduce(y.min(initial=np.inf), MPI.MIN) for y in x.T]
+    high = [comm.allreduce(y.max(initial=-np.inf), MPI.MAX) for y in x.T]
+    return np.array(low), np.array(high)

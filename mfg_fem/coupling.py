@@ -40,7 +40,7 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem import petsc
-from mfg_fem.coarse import CoarseSpace
+from mfg_fem.coarse import CoarseSpace, bounding_box
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative
 
@@ -77,6 +77,8 @@ class Coupling:
         D = fem.assemble_scalar(fem.form(ufl.tr(problem.D(problem.x)) / problem.domain.dim * dx))
         self.mean_diffusion = comm.allreduce(D, MPI.SUM) / volume
         self.diameter = volume ** (1 / problem.domain.dim)
+        low, high = bounding_box(d)
+        self.longest = (high - low).max()
         self.mesh_size = self.diameter / d.V.dofmap.index_map.size_global ** (
             1 / problem.domain.dim
         )
@@ -174,6 +176,17 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
     }
 
 
+def coarse_size(coupling: Coupling) -> int:
+    """Coarse functions in the longest direction: the option `coarse_size` or, growing with the mesh
+    so that r grows with its fifth root only and counts hardly grow at all, ours.
+    """  # noqa: D205
+    across = coupling.longest / coupling.mesh_size
+    dim = coupling.system.discrete.problem.domain.dim
+    size = max(COARSE_SIZE[dim], round(0.7 * across**0.6))
+    size = PETSc.Options(petsc.PREFIX).getInt("coarse_size", size)
+    return min(size, round(across / 2))  # two nodes a function
+
+
 class MatchedSweeps:
     """P^-1 after the coarse space.
 
@@ -183,17 +196,12 @@ class MatchedSweeps:
 
     def __init__(self, coupling: Coupling):
         self.coupling, self.system = coupling, coupling.system
-        create = lambda: [M.duplicate() for M in self.system.A]  # noqa: E731
+        create = lambda: [self.system.discrete.assembler.create() for _ in self.system.A]  # noqa: E731
         self.blocks = {"A": create(), "B": create()}
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
-        options, dim = PETSc.Options(petsc.PREFIX), self.system.discrete.problem.domain.dim
-        across = coupling.diameter / coupling.mesh_size
-        # With the mesh, so that r grows with its fifth root only and counts hardly grow at all.
-        size = max(COARSE_SIZE[dim], round(0.7 * across**0.6))
-        size = options.getInt("coarse_size", size)
-        size = min(size, round(across / 2))  # two nodes a function
+        size = coarse_size(coupling)
         self.coarse = CoarseSpace(self.system, size) if size else None
-        self.given_wave_number = options.getReal("wave_number", 0.0)
+        self.given_wave_number = PETSc.Options(petsc.PREFIX).getReal("wave_number", 0.0)
         self._scratch = [self.system.A[0].duplicate() for _ in range(2)]
         self._free = np.ones(self.system.owned)
         self._free[self.system.discrete.held] = 0.0

@@ -9,8 +9,11 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
+from mfg_fem.coupling import Coupling, coarse_size, default_solvers
 from mfg_fem.errors import OutOfMemory
-from mfg_fem.spacetime import Discretisation
+from mfg_fem.krylov import STRONG
+from mfg_fem.newton import Newton, options
+from mfg_fem.spacetime import Discretisation, SpaceTime
 
 log = logging.getLogger(__name__)
 
@@ -20,34 +23,58 @@ FIELDS = 34  # arrays of one number for each unknown: iterates, residuals, chang
 VECTORS = 20  # of a Krylov solver
 
 
-def estimate(discrete: Discretisation, steps: int, options) -> float:
-    """Bytes that the Schur or two-field form takes on this rank. Collective.
+def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
+    """Bytes that a solve takes on this rank. Collective.
 
     The blocks of the Jacobian of all steps, their factors as one that is made for trial has them,
-    the vectors of the Krylov solver. The H-form takes the factors and two blocks once more.
+    the vectors of the Krylov solver; and what the H-form adds, where it may be taken.
 
     Args:
         discrete: the problem on its mesh.
         steps: time steps.
-        options: the context in which PETSc's options are those of the solve.
+        method: Newton's settings.
     """
     entries = discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
-    blocks = 3 if discrete.steady_um else 4
-    one_step = VALUE * blocks * entries
-    if discrete.comm.size > 1:  # each matrix has a pattern of its own
-        one_step = ENTRY * blocks * entries
-    with options():
-        one_step += 2 * _factor(discrete)
+    # On several ranks each matrix has a pattern of its own.
+    block = (VALUE if discrete.comm.size == 1 else ENTRY) * entries
+    one_step = (3 if discrete.steady_um else 4) * block
+    with options(discrete, method)():
+        one_step += 2 * _factor(discrete, "sweep_")
+        if method.krylov in ("auto", "h-form"):
+            one_step += _h_form(discrete, block, method.krylov == "auto")
     return steps * (one_step + 2 * VALUE * (FIELDS + VECTORS) * discrete.owned)
 
 
-def _factor(discrete: Discretisation) -> float:
+def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
+    """Bytes a step that the H-form adds: two blocks and their factors, the coarse operator.
+
+    Strength is that of the even crowd, as if all places had the largest density of the start.
+    """
+    system = SpaceTime(discrete, 1)
+    coupling = Coupling(system)
+    try:
+        X = system.even_crowd()
+        system.linearise(X)
+        coupling.refresh()
+        peak = discrete.comm.allreduce(discrete.m0.max(initial=0.0), MPI.MAX)
+        if if_strong and coupling.strength * peak / discrete.state.crowd.value <= STRONG:
+            return 0.0
+        with petsc.options(default_solvers(coupling), {}):
+            factor = _factor(discrete, "matched_")
+        functions = coarse_size(coupling) ** discrete.problem.domain.dim
+        return 2 * (block + factor) + 3 * VALUE * functions**2
+    finally:
+        coupling.destroy()
+        system.destroy()
+
+
+def _factor(discrete: Discretisation, prefix: str) -> float:
     """Bytes of the factor of one block, found by factoring a matrix of its pattern."""
     matrix = discrete.mass.copy()
     matrix.shift(1.0)
-    pc = _preconditioner(matrix, "sweep_")
+    pc = _preconditioner(matrix, prefix)
     if pc.getType() == "bjacobi":
-        pc = _preconditioner(matrix.getDiagonalBlock(), "sweep_sub_")
+        pc = _preconditioner(matrix.getDiagonalBlock(), prefix + "sub_")
     elif pc.getType() == "python":
         pc.setUp()
         pc = pc.getPythonContext().local
@@ -72,10 +99,10 @@ def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:
     return pc
 
 
-def check(discrete: Discretisation, steps: int, options):
+def check(discrete: Discretisation, steps: int, method: Newton):
     """Raise OutOfMemory unless every machine has room for its ranks' part. Collective."""
     comm = discrete.comm
-    mine = estimate(discrete, steps, options)
+    mine = estimate(discrete, steps, method)
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     needed, free = machine.allreduce(mine), machine.allreduce(available(), MPI.MIN)
     machine.Free()

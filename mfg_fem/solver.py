@@ -12,7 +12,7 @@ from mfg_fem import memory
 from mfg_fem.checkpoint import Checkpoint, Keeper
 from mfg_fem.continuation import State, solve_stages
 from mfg_fem.errors import NotConverged, ProblemError, require
-from mfg_fem.newton import Newton, options
+from mfg_fem.newton import Newton
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.shared_control import (
@@ -85,7 +85,7 @@ def solve(
         history = keeper.history
         resume = (keeper.state, keeper.rows) if keeper.state else None
     if method.check_memory:
-        memory.check(discrete, steps, options(discrete, method))
+        memory.check(discrete, steps, method)
     table = _Table(live=comm.rank == 0 and sys.stderr.isatty())
 
     def record(row: dict, state: State):

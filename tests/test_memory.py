@@ -10,7 +10,7 @@ from cases import default
 from ranks import run_on, serial_only
 
 import mfg_fem as mfg
-from mfg_fem import memory, newton
+from mfg_fem import memory
 from mfg_fem.spacetime import Discretisation
 
 SMALL = 1e6  # bytes
@@ -55,11 +55,21 @@ def test_all_ranks_refuse_alike(tmp_path):
 def needed(n: int, steps: int, **options) -> float:
     discrete = Discretisation(problem(n), mfg.Monotone())
     method = mfg.Newton(petsc_options=options)
-    return memory.estimate(discrete, steps, newton.options(discrete, method))
+    return memory.estimate(discrete, steps, method)
 
 
 def test_estimate_is_proportional_to_the_steps():
     assert needed(8, 20) == pytest.approx(5 * needed(8, 4))
+
+
+def test_the_h_form_is_counted_where_the_coupling_may_be_strong():
+    def needed(form, weight):
+        game = default(mfg.box((1, 1), 16), coupling=weight)
+        discrete = Discretisation(game, mfg.Monotone())
+        return memory.estimate(discrete, 4, mfg.Newton(krylov=form))
+
+    assert needed("auto", 0.1) == needed("schur", 0.1)
+    assert needed("auto", 100.0) == needed("h-form", 100.0) > 1.1 * needed("schur", 100.0)
 
 
 def test_a_factorisation_needs_more_than_incomplete_factors():
@@ -67,29 +77,32 @@ def test_a_factorisation_needs_more_than_incomplete_factors():
 
 
 MEASURE = """
+import sys
 from pathlib import Path
 import mfg_fem as mfg
 from cases import default
-from mfg_fem import memory, newton
+from mfg_fem import memory
 from mfg_fem.spacetime import Discretisation
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
-problem, method = default(mfg.box((1, 1), 64)), mfg.Newton(krylov="two-field")
+method = mfg.Newton(krylov=sys.argv[1])
+problem = default(mfg.box((1, 1), 64), coupling=float(sys.argv[2]))
 mfg.solve(problem, 1, method=method)  # what does not depend on the steps
 before = peak()
 mfg.solve(problem, 24, method=method)
 discrete = Discretisation(problem, mfg.Monotone())
-print(memory.estimate(discrete, 24, newton.options(discrete, method)) / (peak() - before))
+print(memory.estimate(discrete, 24, method) / (peak() - before))
 """
 
 
 @serial_only
-def test_estimate_is_near_what_a_solve_takes():
+@pytest.mark.parametrize(("form", "coupling"), [("two-field", 1.0), ("auto", 50.0)])
+def test_estimate_is_near_what_a_solve_takes(form, coupling):
     run = subprocess.run(
-        [sys.executable, "-c", MEASURE],
+        [sys.executable, "-c", MEASURE, form, str(coupling)],
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
