@@ -20,7 +20,7 @@ from dolfinx import fem, la
 from ufl.algorithms import expand_derivatives
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.assembly import Assembler, pointwise
+from mfg_fem.assembly import Assembler, compiled, pointwise
 from mfg_fem.domain import boundary_dofs
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import StepState, step_forms, terminal_value
@@ -39,8 +39,8 @@ class Discretisation:
         self.owned = self.V.dofmap.index_map.size_local
         self.state = StepState.on(self.V, crowd=problem.population / domain.volume())
         forms = step_forms(problem, scheme, self.state)
-        self.hjb, self.fp = fem.form(forms.hjb), fem.form(forms.fp)
-        self.blocks = {name: fem.form(getattr(forms, name)) for name in ("uu", "um", "mu", "mm")}
+        self.hjb, self.fp = compiled(forms.hjb), compiled(forms.fp)
+        self.blocks = {name: compiled(getattr(forms, name)) for name in ("uu", "um", "mu", "mm")}
         # With costs that are linear in m, dHJB/dm is the same at all states.
         self.steady_um = not any(
             y in (*form.coefficients(), *form.constants())
