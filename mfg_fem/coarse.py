@@ -24,7 +24,7 @@ import numpy as np
 
 from mfg_fem.spacetime import Discretisation, SpaceTime
 
-SAMPLES = {1: 16, 2: 16, 3: 8}  # by dimension; in 3D their products are dear
+SAMPLES = {1: 16, 2: 16, 3: 5}  # by dimension; in 3D their products are dear
 REGULARISATION = 1e-12  # of the diagonal: splines cut off by the domain may be dependent
 
 
