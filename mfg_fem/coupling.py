@@ -177,9 +177,8 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
 
 
 def coarse_size(coupling: Coupling) -> int:
-    """Coarse functions in the longest direction: the option `coarse_size` or, growing with the mesh
-    so that r grows with its fifth root only and counts hardly grow at all, ours.
-    """  # noqa: D205
+    """Coarse functions in the longest direction, unless the option `coarse_size` says otherwise."""
+    # Growing with the mesh, so that r grows with its fifth root only and counts hardly at all.
     across = coupling.longest / coupling.mesh_size
     dim = coupling.system.discrete.problem.domain.dim
     size = max(COARSE_SIZE[dim], round(0.7 * across**0.6))
@@ -196,8 +195,8 @@ class MatchedSweeps:
 
     def __init__(self, coupling: Coupling):
         self.coupling, self.system = coupling, coupling.system
-        create = lambda: [self.system.discrete.assembler.create() for _ in self.system.A]  # noqa: E731
-        self.blocks = {"A": create(), "B": create()}
+        create, levels = self.system.discrete.assembler.create, range(self.system.steps)
+        self.blocks = {name: [create() for _ in levels] for name in "AB"}
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
         self.coarse = CoarseSpace(self.system, size) if size else None

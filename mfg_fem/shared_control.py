@@ -105,7 +105,7 @@ class SharedControl:
     @property
     def of_samples(self) -> bool:
         """Whether the classes are all made of samples."""
-        return not any(callable(density) for density in self.densities)
+        return isinstance(self.densities, Samples) or not any(map(callable, self.densities))
 
     @property
     def class_masses(self) -> np.ndarray:
