@@ -66,6 +66,7 @@ class Assembler:
         Returns the owned part of the diagonal of the first form.
         """
         self.csr.data[:] = 0.0
+        self.matrix.zeroEntries()  # there may be no forms
         diagonals = [np.zeros(self.matrix.getLocalSize()[0])]
         for form in forms:
             fem.assemble_matrix(self.csr, form, bcs)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from cases import default, evacuation, jittered
+from cases import default, evacuation, jittered, landscape
 from ranks import launch, leave_numbers, numbers_on, run_on, serial_only
 
 import mfg_fem as mfg
@@ -23,6 +23,9 @@ CASES = {
     "box": lambda: mfg.solve(default(mfg.box((1, 1, 1), 4)), 4),
     "midpoint": lambda: mfg.solve(
         default(mfg.box((1, 1), 8)), 8, mfg.Galerkin(degree=2, time="midpoint")
+    ),
+    "alone": lambda: mfg.solve(
+        default(mfg.box((1, 1), 12), running_cost=lambda x, t, m: landscape(x)), 8
     ),
     "line": lambda: mfg.solve(default(mfg.box(1, 40)), 8),
 }
