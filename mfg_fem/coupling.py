@@ -179,7 +179,9 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
 def coarse_size(coupling: Coupling) -> int:
     """Coarse functions in the longest direction, unless the option `coarse_size` says otherwise."""
     # Growing with the mesh, so that r grows with its fifth root only and counts hardly at all.
-    across = coupling.longest / coupling.mesh_size
+    across = round(
+        coupling.longest / coupling.mesh_size, 6
+    )  # sums on ranks differ in the last digit
     dim = coupling.system.discrete.problem.domain.dim
     size = max(COARSE_SIZE[dim], round(0.7 * across**0.6))
     size = PETSc.Options(petsc.PREFIX).getInt("coarse_size", size)
