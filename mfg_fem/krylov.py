@@ -170,10 +170,6 @@ class HForm(_Form):
     def refresh(self):
         """The system has been linearised anew. Collective."""
         self.coupling.refresh()
-        self.match()
-
-    def match(self):
-        """Take over the coupling, which is up to date. Collective."""
         self.matched.refresh()
 
     def free(self):
@@ -238,10 +234,9 @@ class AutoForm:
         self.coupling.refresh()
         if self.coupling.strength > STRONG and not self.failed:
             self.form = self.strong = self.strong or self._strong()
-            self.strong.match()
+            self.strong.matched.refresh()
         else:
             self.form = self.weak
-            self.weak.refresh()
 
     def _strong(self) -> HForm:
         with self.newton.options():
@@ -252,7 +247,6 @@ class AutoForm:
         self.form.solve(ksp, b, x)
         if self.form is self.strong and ksp.getConvergedReason() < 0:
             self.form, self.failed = self.weak, True
-            self.form.refresh()
             self.form.solve(ksp, b, x)
 
     def free(self):

@@ -13,6 +13,7 @@ from mfg_fem.coupling import Coupling, coarse_size, default_solvers
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.krylov import STRONG
 from mfg_fem.newton import Newton, options
+from mfg_fem.schwarz import is_schwarz
 from mfg_fem.spacetime import Discretisation, SpaceTime
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def _factor(discrete: Discretisation, prefix: str) -> float:
     pc = _preconditioner(matrix, prefix)
     if pc.getType() == "bjacobi":
         pc = _preconditioner(matrix.getDiagonalBlock(), prefix + "sub_")
-    elif pc.getType() == "python":
+    elif is_schwarz(pc):
         pc.setUp()
         pc = pc.getPythonContext().local
     entries = 0.0

@@ -79,3 +79,8 @@ class OptimisedSchwarz:
         part.scatter.scatter(x, part.x)
         self.local.apply(part.x, part.y)
         y.array[:] = part.y.array_r[part.own]
+
+
+def is_schwarz(pc: PETSc.PC) -> bool:
+    """Whether it is this one, and not a PC of type python that the user has named."""
+    return pc.getType() == "python" and isinstance(pc.getPythonContext(), OptimisedSchwarz)

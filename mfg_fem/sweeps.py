@@ -8,7 +8,7 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.schwarz import OptimisedSchwarz, Part
+from mfg_fem.schwarz import OptimisedSchwarz, Part, is_schwarz
 from mfg_fem.spacetime import SpaceTime
 
 MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
@@ -93,7 +93,7 @@ class Sweeps:
         pc.setOptionsPrefix(self.prefix)
         pc.setOperators(block)
         pc.setFromOptions()
-        if pc.getType() == "python":
+        if is_schwarz(pc):
             self.part = self.part or Part(block)
             pc.getPythonContext().part = self.part
         return pc
