@@ -82,17 +82,18 @@ class ParticleProblem(ReducedProblem):
 
     def _arrival(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         """Terminal cost of all particles and its gradient at each, shape (n, d)."""
-        total, gradient = 0.0, np.zeros(x.shape)
+        total, gradient, placed = 0.0, np.zeros(x.shape), None
         for c, terminal in enumerate(self.problem.terminal_costs):
             here = self.shares[:, c] > 0
-            share, there = self.shares[here, c], x[here]
             if hasattr(terminal, "at"):
-                cost, slope = terminal.at(there)
+                cost, slope = terminal.at(x[here])
             else:
-                nodes, weights, slopes = self._place(there)
+                placed = placed or self._place(x)  # once, for all classes
+                nodes, weights, slopes = (part[here] for part in placed)
                 corners = self.costs[nodes, c]
                 cost = np.sum(weights * corners, axis=1)
                 slope = np.einsum("ni,nid->nd", corners, slopes)
+            share = self.shares[here, c]
             total += share @ cost
             gradient[here] += share[:, None] * slope
         return total, gradient

@@ -1,6 +1,6 @@
 """Periodic domains: who leaves on one side enters on the other.
 
-Run as a script, this module solves some problems and prints their numbers.
+Run as a script, this module solves some problems and leaves their numbers.
 """
 
 import sys
