@@ -9,7 +9,7 @@ time of MINPACK's (scipy.optimize.least_squares), and came lower. It starts from
 taken from the data (Bolager et al. 2023): neurons that turn between two points where y differs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -18,6 +18,16 @@ from scipy.linalg import solve_triangular
 # cancelling each other: at width 4 the sums reached 240 for a misfit one tenth smaller. In float32
 # the rounding of the features (6e-8) comes out times V: eight layers were wrong by 2e-6.
 HEAVIEST = 24.0
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be fitted: data of unit variance, and how far neurons may go."""
+
+    z: np.ndarray  # points and a column of ones, (n, d + 1)
+    y: np.ndarray  # values, (n, d)
+    ridge: float
+    steepest: float = np.inf
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,8 @@ def fit_neurons(
     guess: Neurons | None = None,
     ridge: float = 1e-8,
     iterations: int = 30,
+    heaviest: float = HEAVIEST,
+    steepest: float = np.inf,
 ) -> Neurons:
     """Fit y ~ V tanh(W x + b) + c.
 
@@ -62,8 +74,10 @@ def fit_neurons(
         rng: draws the random features.
         guess: neurons to try beside the random ones, for instance those of the layer before.
         ridge: weight of |V|^2, for x and y scaled to unit variance. Unless it is 0 it is raised
-            until no row of V has a sum of |V| above HEAVIEST.
+            until no row of V has a sum of |V| above `heaviest`.
         iterations: Levenberg-Marquardt steps of the final fit.
+        heaviest: see ridge.
+        steepest: largest length of a row of W, for x of unit variance.
 
     Returns:
         The best fit found. Widths up to 4 start from several places, so that they find the
@@ -77,24 +91,22 @@ def fit_neurons(
         return Neurons(np.zeros((d, width)), theta[:, :d], theta[:, d], middle, 0.0)
     z = np.column_stack([(x - centre) / x_size, np.ones(n)])
     target = (y - middle) / y_size
-
-    def start(theta):
-        return _project(z, target, theta, ridge)
+    task = _Task(z, target, ridge, steepest)
 
     wide = width > 4
     draws = [_random_features(z[:, :d], target, width, rng) for _ in range(8 if wide else 24)]
-    starts = sorted((start(theta) for theta in draws), key=lambda p: p.cost)
+    starts = sorted((_project(task, theta) for theta in draws), key=lambda p: p.cost)
     starts = starts[: 1 if wide else 6]
     if guess is not None:
         theta = np.column_stack([guess.W * x_size, guess.b + guess.W @ centre])
-        starts.append(start(theta))
+        starts.append(_project(task, theta))
     short, tolerance = max(iterations // 3, 1), 1e-3 if wide else 1e-5
-    tried = [_levenberg_marquardt(z, target, p, ridge, short, tolerance) for p in starts]
+    tried = [_levenberg_marquardt(task, p, short, tolerance) for p in starts]
     best = min(tried, key=lambda p: p.cost)
-    best = _levenberg_marquardt(z, target, best, ridge, iterations - short, tolerance)
-    while ridge and np.abs(best.coefficients[:-1]).sum(axis=0).max() > HEAVIEST:
-        ridge *= 4
-        best = _levenberg_marquardt(z, target, start(best.theta), ridge, iterations, tolerance)
+    best = _levenberg_marquardt(task, best, iterations - short, tolerance)
+    while ridge and np.abs(best.coefficients[:-1]).sum(axis=0).max() > heaviest:
+        task = replace(task, ridge=4 * task.ridge)
+        best = _levenberg_marquardt(task, _project(task, best.theta), iterations, tolerance)
 
     W = best.theta[:, :d] / x_size
     b = best.theta[:, d] - W @ centre
@@ -102,9 +114,12 @@ def fit_neurons(
     return Neurons(V, W, b, c, _rms(best.r) * y_size)
 
 
-def _project(z, y, theta, ridge) -> _Point:
+def _project(task: _Task, theta) -> _Point:
     """Solve the linear problem for V and c: QR of the features above the ridge rows."""
+    z, y, ridge = task.z, task.y, task.ridge
     (n, _), m = z.shape, len(theta)
+    length = np.linalg.norm(theta[:, :-1], axis=1, keepdims=True)
+    theta = theta * np.minimum(1, task.steepest / (length + 1e-300))  # turns where it did
     phi = np.tanh(z @ theta.T)
     A = np.zeros((n + m, m + 1))
     A[:n, :m], A[:n, m] = phi, 1.0
@@ -121,7 +136,7 @@ def _project(z, y, theta, ridge) -> _Point:
     return _Point(theta, phi, Q[:n], coefficients, r, float(cost))
 
 
-def _normal_equations(z, p: _Point) -> tuple[np.ndarray, np.ndarray]:
+def _normal_equations(z: np.ndarray, p: _Point) -> tuple[np.ndarray, np.ndarray]:
     """J^T J and the gradient of the cost in theta, J the Kaufman Jacobian: P times d(phi) V."""
     n = len(p.phi)
     slope = 1 - p.phi**2
@@ -134,16 +149,16 @@ def _normal_equations(z, p: _Point) -> tuple[np.ndarray, np.ndarray]:
     return gram * (V @ V.T) / n, gradient / n
 
 
-def _levenberg_marquardt(z, y, p: _Point, ridge, iterations, tolerance) -> _Point:
+def _levenberg_marquardt(task: _Task, p: _Point, iterations, tolerance) -> _Point:
     """Go down until the cost falls by less than the tolerance, relatively, in a step."""
     damping, shape = 1e-3, p.theta.shape
     for _ in range(iterations):
-        H, g = _normal_equations(z, p)
+        H, g = _normal_equations(task.z, p)
         scale = np.maximum(np.diagonal(H), 1e-12 * max(H.max(), 1e-300))
         before = p
         for _ in range(8):
             step = np.linalg.solve(H + np.diag(damping * scale), -g)
-            trial = _project(z, y, p.theta + step.reshape(shape), ridge)
+            trial = _project(task, p.theta + step.reshape(shape))
             if trial.cost < p.cost:
                 damping = max(damping / 5, 1e-12)
                 p = trial
