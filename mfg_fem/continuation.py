@@ -145,29 +145,28 @@ class _Path:
         state = self.system.discrete.state
         state.share.value, state.stretch.value = share, stretch
 
-    def respond(self, X: np.ndarray) -> np.ndarray:
-        """X with the best response to its crowd for u; X itself if that sweep has failed.
+    def respond(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X with the best response to its crowd for u, and the norms of the residual there.
 
-        Only the monotone scheme promises that it does not.
+        X itself if that sweep has failed. Only the monotone scheme promises that it does not.
         """
-        norms, response = self.newton.norms, self.newton.sweeps.best_response(X)
-        return response if norms(response)[0] <= norms(X)[0] else X
+        before, response = self.newton.norms(X), self.newton.sweeps.best_response(X)
+        norms = self.newton.norms(response)
+        return (response, norms) if norms[0] <= before[0] else (X, before)
 
     def first(self, guess: Levels | None, nested: Levels | None) -> State:
         """The problem that was asked, from the guess, a coarser grid's solution, or cold."""
         steps = self.system.steps
         self.set(1.0, 1.0)
-        X, name = self.respond(self.system.even_crowd()), "cold"
+        (X, norms), name = self.respond(self.system.even_crowd()), "cold"
         # Residuals are measured by that of this start, which no guess makes small; but it may be
         # huge because of a step at an exit, or zero where the even crowd is the solution.
-        norm = np.linalg.norm(self.newton.norms(X))
         natural = self.newton.natural_norm(X)
-        atol = self.method.rtol * np.clip(norm, natural / 100, 10 * natural)
+        atol = self.method.rtol * np.clip(np.linalg.norm(norms), natural / 100, 10 * natural)
         if guess is not None:
-            X, name = refine_in_time(guess, steps), "guess"
+            X, name = self.system.hold(refine_in_time(guess, steps)), "guess"
         elif nested is not None:
-            X, name = self.respond(refine_in_time(nested, steps)), "nested"
-        X = self.system.hold(X)
+            (X, _), name = self.respond(self.system.hold(refine_in_time(nested, steps))), "nested"
         return State(Stage(steps, name), float(atol), X, X)
 
     def walk(self, state: State, rows: list[dict]) -> Outcome:
@@ -218,7 +217,7 @@ class _Path:
             return None
         stretch = STRETCHES[which]
         self.set(0.0, stretch)
-        X = self.newton.sweeps.transport(self.respond(self.system.even_crowd()))
+        X = self.newton.sweeps.transport(self.respond(self.system.even_crowd())[0])
         stage = replace(stage, theta=0.0, stretch=stretch, reached=0.0, step=0.5)
         return replace(state, stage=stage, start=X, X=X)
 

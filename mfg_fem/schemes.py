@@ -33,6 +33,7 @@ class Monotone:
 
     degree: ClassVar[int] = 1
     midpoint: ClassVar[bool] = False
+    lumped: ClassVar[bool] = True
 
     def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
         """Quadrature of products of gradients (centroid) and of point values (vertices)."""
@@ -93,6 +94,7 @@ class Galerkin:
 
     degree: int = 1
     time: str = "euler"
+    lumped: ClassVar[bool] = False
 
     def __post_init__(self):
         """Refuse what is not implemented."""

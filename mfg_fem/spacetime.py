@@ -79,7 +79,8 @@ class Discretisation:
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
         self.mass.mult(ones, sums)
-        self.weights = sums.array_r.copy()
+        self.weights, self.free_weights = sums.array_r.copy(), sums.array_r.copy()
+        self.free_weights[self.held] = 0.0
         # The norm of a residual divides by the diagonal: row sums may vanish for P2.
         self.norm_weights = self.mass.getDiagonal().array_r.copy()
         self.free_mass = self.mass.copy()
@@ -237,11 +238,11 @@ class SpaceTime:
 
     def _hjb_row(self, u, n: int) -> np.ndarray:
         d = self.discrete
-        return d.assemble_vector(d.hjb) + self.mult(d.mass, u[n] - u[n + 1]) / self.dt
+        return d.assemble_vector(d.hjb) + self.mult_mass(u[n] - u[n + 1]) / self.dt
 
     def _fp_row(self, m, n: int) -> np.ndarray:
         d = self.discrete
-        return d.assemble_vector(d.fp) + self.mult(d.mass, m[n + 1] - m[n]) / self.dt
+        return d.assemble_vector(d.fp) + self.mult_mass(m[n + 1] - m[n]) / self.dt
 
     def linearise(self, X: np.ndarray):
         """Assemble the blocks at X."""
@@ -262,7 +263,7 @@ class SpaceTime:
         d, m_before = self.discrete, X[1, n - 1] if n else self.discrete.m0
         self._see((X[0, n], u_next), (m_before, X[1, n]), n)
         self._assemble_diagonal("uu", self.A[n])
-        row = d.assemble_vector(d.hjb) + self.mult(d.mass, X[0, n] - u_next) / self.dt
+        row = d.assemble_vector(d.hjb) + self.mult_mass(X[0, n] - u_next) / self.dt
         row[d.held] = 0.0
         return row
 
@@ -294,12 +295,18 @@ class SpaceTime:
         mat.mult(self._x, self._y)
         return self._y.array_r.copy()
 
+    def mult_mass(self, x: np.ndarray) -> np.ndarray:
+        """Owned values of the mass matrix times x. Collective."""
+        d = self.discrete
+        return d.weights * x if d.scheme.lumped else self.mult(d.mass, x)
+
     def other_level(self, block: list[PETSc.Mat], n: int, x: np.ndarray) -> np.ndarray:
         """Minus the block of step n on the level that is not its own: Mass/dt - s K."""
-        y = self.mult(self.discrete.free_mass, x) / self.dt
+        d = self.discrete
+        y = (d.free_weights * x if d.scheme.lumped else self.mult(d.free_mass, x)) / self.dt
         if self.half:  # A = Mass/dt + K/2, so Mass/dt - K/2 = 2 Mass/dt - A
             y = 2 * y - self.mult(block[n], x)
-            y[self.discrete.held] = 0.0
+            y[d.held] = 0.0
         return y
 
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
