@@ -24,7 +24,7 @@ import numpy as np
 
 from mfg_fem.spacetime import Discretisation, SpaceTime
 
-SAMPLES = {1: 16, 2: 16, 3: 5}  # by dimension; in 3D their products are dear
+SAMPLES = {1: 16, 2: 8, 3: 5}  # by dimension: their products are dear
 REGULARISATION = 1e-12  # of the diagonal: splines cut off by the domain may be dependent
 
 
@@ -103,21 +103,17 @@ class CoarseSpace:
         blocks = self.system.comm.allreduce(
             np.stack([self._blocks(coupling, n) for n in samples]), MPI.SUM
         )
-        left = np.searchsorted(samples, np.arange(N), side="right") - 1
-        right = np.minimum(left + 1, len(samples) - 1)
-        weight = (np.arange(N) - samples[left]) / np.maximum(samples[right] - samples[left], 1)
-        self.inverse, self.lower, self.upper = np.empty((3, N, self.size, self.size))
-        after = coupled = 0.0  # what level n - 1 leaves on the diagonal of level n
+        self.lower, self.upper = _Sampled(samples, blocks[:, 2]), _Sampled(samples, blocks[:, 1])
+        diagonals = _Sampled(samples, blocks[:, 0]), _Sampled(samples, blocks[:, 3])
+        self.inverse = np.empty((N, self.size, self.size))
+        before = 0.0  # what level n - 1 leaves on the diagonal of level n
         for n in range(N):
-            here, there = blocks[left[n]], blocks[right[n]]
-            own, self.upper[n], lower, following = here + weight[n] * (there - here)
-            diagonal = own + after - coupled
+            own, after = (sampled.at(n) for sampled in diagonals)
+            diagonal = own + before
             diagonal[np.diag_indices(self.size)] *= 1 + REGULARISATION
             self.inverse[n] = np.linalg.inv(diagonal)
-            after = following
             if n + 1 < N:
-                self.lower[n + 1] = lower
-                coupled = lower @ self.inverse[n] @ self.upper[n]
+                before = after - self.lower.at(n) @ self.inverse[n] @ self.upper.at(n)
 
     def _blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1)."""
@@ -172,14 +168,42 @@ class CoarseSpace:
             y[n] = small.array_r
         y = self.system.comm.allreduce(y, MPI.SUM)
         for n in range(len(y)):
-            y[n] = self.inverse[n] @ (y[n] - self.lower[n] @ y[n - 1] if n else y[n])
+            y[n] = self.inverse[n] @ (y[n] - self.lower.times(n - 1, y[n - 1]) if n else y[n])
         for n in reversed(range(len(y) - 1)):
-            y[n] -= self.inverse[n] @ (self.upper[n] @ y[n + 1])
+            y[n] -= self.inverse[n] @ self.upper.times(n, y[n + 1])
         for n in range(len(y)):
             small.array[:] = y[n]
             self.local.mult(small, fine)
             v[n] = fine.array_r
         return v
+
+
+class _Sampled:
+    """A matrix of each level, known at some of them, the first and the last too."""
+
+    def __init__(self, samples: np.ndarray, matrices: np.ndarray):
+        self.samples, self.matrices = samples, matrices
+
+    def _between(self, n: int) -> tuple[int, float]:
+        """The sample at or before level n, and how far level n is on the way to the next."""
+        left = int(np.searchsorted(self.samples, n, side="right")) - 1
+        span = self.samples[left : left + 2]
+        return left, (n - span[0]) / max(span[-1] - span[0], 1)
+
+    def at(self, n: int) -> np.ndarray:
+        """The matrix of level n."""
+        left, weight = self._between(n)
+        if not weight:
+            return self.matrices[left]
+        return (1 - weight) * self.matrices[left] + weight * self.matrices[left + 1]
+
+    def times(self, n: int, y: np.ndarray) -> np.ndarray:
+        """The matrix of level n times y."""
+        left, weight = self._between(n)
+        product = self.matrices[left] @ y
+        if weight:
+            product += weight * (self.matrices[left + 1] @ y - product)
+        return product
 
 
 def bounding_box(discrete: Discretisation) -> tuple[np.ndarray, np.ndarray]:

@@ -178,12 +178,11 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
 
 def coarse_size(coupling: Coupling) -> int:
     """Coarse functions in the longest direction, unless the option `coarse_size` says otherwise."""
-    # Growing with the mesh, so that r grows with its fifth root only and counts hardly at all.
-    across = round(
-        coupling.longest / coupling.mesh_size, 6
-    )  # sums on ranks differ in the last digit
+    # Growing with the mesh, so that r grows as its power .17 only and counts hardly at all.
+    # Rounded, as sums on ranks differ in the last digit.
+    across = round(coupling.longest / coupling.mesh_size, 6)
     dim = coupling.system.discrete.problem.domain.dim
-    size = max(COARSE_SIZE[dim], round(0.7 * across**0.6))
+    size = max(COARSE_SIZE[dim], round(0.64 * across**0.66))
     size = PETSc.Options(petsc.PREFIX).getInt("coarse_size", size)
     return min(size, round(across / 2))  # two nodes a function
 
