@@ -17,12 +17,12 @@ import numpy as np
 
 from mfg_fem import archive, output
 from mfg_fem.continuation import Stage, State
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import FileError, OutOfTime, ProblemError
 from mfg_fem.files import beside, make_folder, on_root
 from mfg_fem.frames import Nodes
 from mfg_fem.newton import Newton
 from mfg_fem.solution import Solution
-from mfg_fem.spacetime import Discretisation
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem.spacetime import Discretisation, SpaceTime
+from mfg_fem.discretisation import Discretisation
+from mfg_fem.spacetime import SpaceTime
 
 SAMPLES = {1: 16, 2: 8, 3: 5}  # by dimension: their products are dear
 REGULARISATION = 1e-12  # of the diagonal: splines cut off by the domain may be dependent

@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.newton import Newton, NewtonSolver, Outcome
-from mfg_fem.spacetime import Discretisation, Levels, SpaceTime
+from mfg_fem.spacetime import Levels, SpaceTime
 
 log = logging.getLogger(__name__)
 

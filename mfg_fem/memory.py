@@ -10,11 +10,12 @@ import numpy as np
 
 from mfg_fem import petsc
 from mfg_fem.coupling import Coupling, coarse_size, default_solvers
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.krylov import STRONG
 from mfg_fem.newton import Newton, options
 from mfg_fem.schwarz import is_schwarz
-from mfg_fem.spacetime import Discretisation, SpaceTime
+from mfg_fem.spacetime import SpaceTime
 
 log = logging.getLogger(__name__)
 

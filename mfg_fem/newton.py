@@ -13,9 +13,10 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import MFGError, ProblemError
 from mfg_fem.krylov import FORMS
-from mfg_fem.spacetime import Discretisation, SpaceTime
+from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps, default_inner
 
 # Why: Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in
@@ -111,7 +112,7 @@ class NewtonSolver:
         self.unknowns = nodes * system.steps  # of each field
         self.options = options(discrete, method)
         rows = np.array([1.0, 1 / discrete.state.crowd.value])  # people to fractions
-        self.scale = rows[:, None, None] * system.norm_scale() * np.ones(system.shape)
+        self.scale = np.broadcast_to(rows[:, None, None] * system.norm_scale(), system.shape)
 
         self.vector = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=comm)
         size = self.vector.getSizes()
@@ -137,9 +138,15 @@ class NewtonSolver:
 
     def norms(self, X: np.ndarray) -> np.ndarray:
         """Norms of the scaled residual at X, of the hjb and the fp rows. Collective."""
-        R = self.scale * self.system.residual(X)
+        R = self._scaled_residual(X)
         self.measured = X, R
-        return np.sqrt(self.system.comm.allreduce(np.sum(R * R, axis=(1, 2)), MPI.SUM))
+        squares = np.array([np.sum(row * row) for row in R])
+        return np.sqrt(self.system.comm.allreduce(squares, MPI.SUM))
+
+    def _scaled_residual(self, X: np.ndarray) -> np.ndarray:
+        R = self.system.residual(X)
+        R *= self.scale
+        return R
 
     def natural_norm(self, X: np.ndarray) -> float:
         """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
@@ -193,7 +200,7 @@ class NewtonSolver:
     def _residual(self, snes, x, f):
         (_, R), self.measured = self.measured, (None, None)
         if R is None:
-            R = self.scale * self.system.residual(x.array_r.reshape(self.system.shape))
+            R = self._scaled_residual(x.array_r.reshape(self.system.shape))
         f.array[:] = R.ravel()
 
     def _linearise(self, snes, x, J, P):

@@ -12,11 +12,12 @@ import dolfinx
 from dolfinx.io import XDMFFile
 
 from mfg_fem import archive
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import FileError
 from mfg_fem.files import make_folder, on_root
 from mfg_fem.frames import Frames, Nodes
 from mfg_fem.schemes import Galerkin, Monotone
-from mfg_fem.spacetime import Discretisation, Levels
+from mfg_fem.spacetime import Levels
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,12 @@ from dolfinx import fem
 from mfg_fem import output
 from mfg_fem._compat import interpolation_points
 from mfg_fem.assembly import pointwise
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.functional import drift
 from mfg_fem.newton import Outcome
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
-from mfg_fem.spacetime import Discretisation, Levels, SpaceTime
+from mfg_fem.spacetime import Levels, SpaceTime
 
 
 @dataclass(frozen=True)

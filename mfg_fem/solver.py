@@ -11,6 +11,7 @@ import numpy as np
 from mfg_fem import memory
 from mfg_fem.checkpoint import Checkpoint, Keeper
 from mfg_fem.continuation import State, solve_stages
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import NotConverged, ProblemError, require
 from mfg_fem.newton import Newton
 from mfg_fem.problem import _MeanField
@@ -24,7 +25,6 @@ from mfg_fem.shared_control import (
     solve_shared,
 )
 from mfg_fem.solution import Solution
-from mfg_fem.spacetime import Discretisation
 
 
 def solve(

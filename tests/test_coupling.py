@@ -10,8 +10,9 @@ from ranks import leave_numbers, numbers_on, serial_only
 import mfg_fem as mfg
 from mfg_fem import petsc
 from mfg_fem.coupling import Coupling, MatchedSweeps
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.newton import NewtonSolver
-from mfg_fem.spacetime import Discretisation, SpaceTime
+from mfg_fem.spacetime import SpaceTime
 
 FORMS = ("schur", "two-field", "h-form")
 

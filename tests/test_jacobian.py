@@ -10,7 +10,8 @@ from cases import default, gaussian
 import ufl
 
 import mfg_fem as mfg
-from mfg_fem.spacetime import Discretisation, SpaceTime
+from mfg_fem.discretisation import Discretisation
+from mfg_fem.spacetime import SpaceTime
 
 GAME, CONTROL = mfg.MeanFieldGame, mfg.MeanFieldControl
 MONOTONE, P1, P2 = mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(degree=2)

@@ -11,7 +11,7 @@ from ranks import run_on, serial_only
 
 import mfg_fem as mfg
 from mfg_fem import memory
-from mfg_fem.spacetime import Discretisation
+from mfg_fem.discretisation import Discretisation
 
 SMALL = 1e6  # bytes
 
@@ -82,7 +82,7 @@ from pathlib import Path
 import mfg_fem as mfg
 from cases import default
 from mfg_fem import memory
-from mfg_fem.spacetime import Discretisation
+from mfg_fem.discretisation import Discretisation
 
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()

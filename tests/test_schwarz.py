@@ -12,7 +12,8 @@ from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
 from mfg_fem import petsc
-from mfg_fem.spacetime import Discretisation, SpaceTime
+from mfg_fem.discretisation import Discretisation
+from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps, iterative
 
 DIFFUSIONS = (0.5, 0.1, 0.005)

@@ -11,8 +11,8 @@ from dolfinx import fem
 from dolfinx.fem import petsc as fem_petsc
 
 import mfg_fem as mfg
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.functional import functional, step_forms
-from mfg_fem.spacetime import Discretisation
 
 SMALL = 1e-3  # diffusion at which plain Galerkin makes negative densities
 CELLS = {2: 16, 3: 6}
