@@ -17,7 +17,6 @@ FAST = [
     "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
     "-fassociative-math", "-freciprocal-math",
 ]  # fmt: skip
-SHARE = PETSc.Mat.DuplicateOption.SHARE_NONZERO_PATTERN
 
 
 def compiled(form):
@@ -45,20 +44,29 @@ class Assembler:
     """
 
     def __init__(self, form: fem.Form):
-        self.csr, self.serial = fem.create_matrix(form), form.mesh.comm.size == 1
+        self.csr, self.comm = fem.create_matrix(form), form.mesh.comm
+        self.serial = self.comm.size == 1
         owned = self.csr.index_map(0).size_local
         indptr = self.csr.indptr[: owned + 1].astype(PETSc.IntType)
         columns = self.csr.index_map(1).local_to_global(self.csr.indices[: indptr[-1]])
         self.pattern = indptr, columns.astype(PETSc.IntType)
         self.values = self.csr.data[: indptr[-1]]
-        arrays = (*self.pattern, self.values)
+        self.matrix = self._matrix(self.values)
+
+    def _matrix(self, values: np.ndarray) -> PETSc.Mat:
         create = PETSc.Mat().createAIJWithArrays if self.serial else PETSc.Mat().createAIJ
-        size = (owned, self.csr.index_map(0).size_global)
-        self.matrix = create((size, size), csr=arrays, comm=form.mesh.comm)
+        size = (len(self.pattern[0]) - 1, self.csr.index_map(0).size_global)
+        return create((size, size), csr=(*self.pattern, values), comm=self.comm)
 
     def create(self) -> PETSc.Mat:
-        """A matrix with the pattern, which in serial it shares, and no entries."""
-        return self.matrix.duplicate(SHARE if self.serial else False)
+        """A matrix with the pattern and no entries.
+
+        In serial all such matrices have the pattern's own arrays in common, a third of their
+        memory. (PETSc's duplicate copies them, though told to share.)
+        """
+        if self.serial:
+            return self._matrix(np.zeros_like(self.values))
+        return self.matrix.duplicate()
 
     def assemble(self, forms: list[fem.Form], bcs: Sequence[fem.DirichletBC] = ()) -> np.ndarray:
         """Sum the forms, rows and columns of the bcs held. Collective.
