@@ -184,6 +184,7 @@ class _Path:
                 STAGE_MAX_IT if short else self.method.max_it,
                 str(stage),
                 rows,
+                until_stuck=short,
             )
             following, rows = self._after(self.state, outcome), []
         self.set(1.0, 1.0)

@@ -37,6 +37,10 @@ DEFAULTS = {
     "hform_ksp_gmres_restart": 200,
 }
 
+# Newton is stuck when this many steps in a row are cut to a tenth or less: in a hall with little
+# diffusion three such steps more took a third of a stage's iterations and brought nothing.
+STUCK, SHORT_STEP = 3, 0.11
+
 
 @dataclass(frozen=True)
 class Newton:
@@ -156,21 +160,28 @@ class NewtonSolver:
         return float(np.sqrt(problem.domain.volume() * T) * np.hypot(u, 1.0) / T)
 
     def solve(
-        self, X: np.ndarray, atol: float, max_it: int, stage: str, rows: Sequence[dict] = ()
+        self,
+        X: np.ndarray,
+        atol: float,
+        max_it: int,
+        stage: str,
+        rows: Sequence[dict] = (),
+        until_stuck: bool = False,
     ) -> Outcome:
         """Newton from X until the scaled residual norm is below atol. Collective.
 
         The rows are those of the steps that led to X, if an earlier solve began the stage; the
-        last of them is recorded again.
+        last of them is recorded again. `until_stuck`: stop as well where steps stay short.
         """
         self.stage, self.last = stage, X
         if X is not self.measured[0]:
             self.measured = None, None
         self.done = rows[-1]["step"] if rows else 0
+        self.lengths = [row["step_length"] for row in rows if row["step"]]
+        self.until_stuck = until_stuck
+        steps = 0 if self._stuck() else max(max_it - self.done, 0)
         with self.options():
-            self.snes.setTolerances(
-                rtol=1e-14, atol=atol, stol=0.0, max_it=max(max_it - self.done, 0)
-            )
+            self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=steps)
             self.snes.setFromOptions()  # after our tolerances, so that the user's win
             if self.done:
                 self.snes.setParamsEW(rtol_0=self._forcing(*rows[-2:]))
@@ -187,6 +198,10 @@ class NewtonSolver:
         code = self.snes.getConvergedReason()
         steps = self.done + self.snes.getIterationNumber()
         return Outcome(X, code > 0, petsc.reason(self.snes), steps)
+
+    def _stuck(self) -> bool:
+        last = self.lengths[-STUCK:]
+        return self.until_stuck and len(last) == STUCK and max(last) <= SHORT_STEP
 
     def _forcing(self, before: dict, now: dict) -> float:
         """Eisenstat-Walker's tolerance (version 2) after these rows, which PETSc has not seen."""
@@ -216,6 +231,11 @@ class NewtonSolver:
         values = comm.allreduce(np.array([*sums, X[1, -1] @ system.discrete.weights]), MPI.SUM)
         sums, mass = values[:4], values[4]
         direction = snes.getSolutionUpdate().norm() if it else 0.0
+        length = float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0
+        if it:
+            self.lengths.append(length)
+            if self._stuck() and not snes.reason:
+                snes.setConvergedReason(PETSc.SNES.ConvergedReason.DIVERGED_LINE_SEARCH)
         self.record(
             {
                 "stage": self.stage,
@@ -229,7 +249,7 @@ class NewtonSolver:
                 "dm": float(np.sqrt(sums[3] / self.unknowns)),
                 "mass": float(mass),
                 "min_density": comm.allreduce(X[1].min(initial=np.inf), MPI.MIN),
-                "step_length": float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0,
+                "step_length": length,
             },
             X,
         )

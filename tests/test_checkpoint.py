@@ -50,8 +50,11 @@ def begun(path):
         mfg.solve(easy(), 4, checkpoint=mfg.Checkpoint(path, budget=0.0))
 
 
-def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch):
-    monkeypatch.setattr("mfg_fem.continuation.STAGE_MAX_IT", 3)  # to be on the path soon
+@pytest.mark.parametrize(
+    "setting", [("mfg_fem.continuation.STAGE_MAX_IT", 3), ("mfg_fem.newton.SHORT_STEP", 1.5)]
+)
+def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch, setting):
+    monkeypatch.setattr(*setting)  # to be on the path soon: stages end after three steps
     runs, whole = 0, mfg.solve(hard(), STEPS)
     while True:
         runs += 1
@@ -74,11 +77,11 @@ def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch
 @pytest.mark.parametrize("killed, resumed", [(1, (2,)), (2, (1, 3))])
 def test_killed_in_the_middle_of_a_step_it_ends_the_same_on_any_ranks(path, killed, resumed):
     with pytest.raises(pytest.fail.Exception, match="exit code"):
-        run_on(killed, __file__, path, 18)
+        run_on(killed, __file__, path, 11)
     for ranks in resumed:
         copy = path.with_name(f"{ranks}.npz")
         shutil.copy(path, copy)
-        assert "going on after 17 Newton steps" in run_on(ranks, __file__, copy, 0)
+        assert "going on after 10 Newton steps" in run_on(ranks, __file__, copy, 0)
         solution = mfg.Solution.load(copy, hard())
         assert len(solution.history) == len(uninterrupted().history)
         assert np.allclose(solution.levels.u, uninterrupted().levels.u, rtol=0, atol=1e-10)
