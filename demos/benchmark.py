@@ -113,7 +113,7 @@ def reference_sweep(solution):
     for n in reversed(range(system.steps)):
         right[0, n] = system.linearise_hjb(X, n, levels.u[n + 1])
     system.linearise_fp(X)
-    right[1, 0] = system.mult(solution.discrete.mass, levels.m[0]) / system.dt
+    right[1, 0] = system.mult_mass(levels.m[0]) / system.dt
     newton.sweeps.backward(right[0])
     newton.sweeps.forward(right[1])
     cpu = time.process_time() - cpu

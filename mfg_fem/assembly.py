@@ -74,12 +74,13 @@ class Assembler:
         Returns the owned part of the diagonal of the first form.
         """
         self.csr.data[:] = 0.0
-        self.matrix.zeroEntries()  # there may be no forms
         diagonals = [np.zeros(self.matrix.getLocalSize()[0])]
         for form in forms:
             fem.assemble_matrix(self.csr, form, bcs)
             self._hand_over()
             diagonals.append(self.matrix.getDiagonal().array_r.copy())
+        if not forms:
+            self._hand_over()  # zeros
         return diagonals[:2][-1]
 
     def _hand_over(self):

@@ -104,17 +104,15 @@ class CoarseSpace:
         blocks = self.system.comm.allreduce(
             np.stack([self._blocks(coupling, n) for n in samples]), MPI.SUM
         )
-        self.lower, self.upper = _Sampled(samples, blocks[:, 2]), _Sampled(samples, blocks[:, 1])
-        diagonals = _Sampled(samples, blocks[:, 0]), _Sampled(samples, blocks[:, 3])
+        own, self.upper, self.lower, after = (_Sampled(samples, b) for b in blocks.swapaxes(0, 1))
         self.inverse = np.empty((N, self.size, self.size))
         before = 0.0  # what level n - 1 leaves on the diagonal of level n
         for n in range(N):
-            own, after = (sampled.at(n) for sampled in diagonals)
-            diagonal = own + before
+            diagonal = own.at(n) + before
             diagonal[np.diag_indices(self.size)] *= 1 + REGULARISATION
             self.inverse[n] = np.linalg.inv(diagonal)
             if n + 1 < N:
-                before = after - self.lower.at(n) @ self.inverse[n] @ self.upper.at(n)
+                before = after.at(n) - self.lower.at(n) @ self.inverse[n] @ self.upper.at(n)
 
     def _blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1)."""

@@ -64,7 +64,8 @@ def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
         with petsc.options(default_solvers(coupling), {}):
             factor = _factor(discrete, "matched_")
         functions = coarse_size(coupling) ** discrete.problem.domain.dim
-        return 2 * (block + factor) + 3 * VALUE * functions**2
+        coarse = 3 * VALUE * functions**2  # its inverse, and samples while they are made
+        return 2 * (block + factor) + coarse
     finally:
         coupling.destroy()
         system.destroy()

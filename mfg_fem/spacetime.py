@@ -167,23 +167,21 @@ class SpaceTime:
         """Owned values of the product of each level's matrix and x there. Collective."""
         y = np.empty_like(x)
         for n, mat in enumerate(mats):
-            self._x.array[:] = x[n]
-            mat.mult(self._x, self._y)
-            y[n] = self._y.array_r
+            y[n] = self.mult(mat, x[n])
         return y
 
-    def mult_mass(self, x: np.ndarray) -> np.ndarray:
-        """Owned values of the mass matrix times x. Collective."""
+    def mult_mass(self, x: np.ndarray, free: bool = False) -> np.ndarray:
+        """Owned values of the mass matrix times x, or of its part without exits. Collective."""
         d = self.discrete
-        return d.weights * x if d.scheme.lumped else self.mult(d.mass, x)
+        weights, matrix = (d.free_weights, d.free_mass) if free else (d.weights, d.mass)
+        return weights * x if d.scheme.lumped else self.mult(matrix, x)
 
     def other_level(self, block: list[PETSc.Mat], n: int, x: np.ndarray) -> np.ndarray:
         """Minus the block of step n on the level that is not its own: Mass/dt - s K."""
-        d = self.discrete
-        y = (d.free_weights * x if d.scheme.lumped else self.mult(d.free_mass, x)) / self.dt
+        y = self.mult_mass(x, free=True) / self.dt
         if self.half:  # A = Mass/dt + K/2, so Mass/dt - K/2 = 2 Mass/dt - A
             y = 2 * y - self.mult(block[n], x)
-            y[d.held] = 0.0
+            y[self.discrete.held] = 0.0
         return y
 
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
@@ -224,10 +222,9 @@ class SpaceTime:
     def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
         """The whole Jacobian."""
         du, dm = dX
-        y = np.empty(self.shape)
-        np.subtract(self.mult_A(du), self.mult_F(dm), out=y[0])
-        np.add(self.mult_B(dm), self.mult_D(du, dm[-1]), out=y[1])
-        return y
+        return np.stack(
+            [self.mult_A(du) - self.mult_F(dm), self.mult_B(dm) + self.mult_D(du, dm[-1])]
+        )
 
     def norm_scale(self) -> np.ndarray:
         """sqrt(dt / w): makes the Euclidean norm of a residual its L2 norm in space-time."""

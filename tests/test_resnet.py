@@ -315,14 +315,18 @@ def test_onnx_gives_the_same_outputs(form, dtype, accuracy, tmp_path):
 
 
 @pytest.mark.parametrize("width", [1, 2, 4, 16])
-@pytest.mark.parametrize("form", ["block", "leapfrog"])
-def test_a_fitted_network_keeps_its_outputs_in_float32(form, width):
+@pytest.mark.parametrize(("form", "accuracy"), [("block", 1e-6), ("leapfrog", 1.3e-6)])
+def test_a_fitted_network_keeps_its_outputs_in_float32(form, accuracy, width):
+    """Of a leapfrog relative to its outputs, which reach 1.3 and more.
+
+    What a layer rounds moves the points in all the layers after it.
+    """
     torch = pytest.importorskip("torch")
     field, x = curved() if form == "block" else potential(), square()
     net = fit(field, x, layers=8, width=width, form=form)
     with torch.no_grad():
         out = net.to_torch("float32")(torch.tensor(x, dtype=torch.float32)).numpy()
-    assert np.abs(out - net(x)).max() < 1e-6 * np.abs(net(x)).max()
+    assert np.abs(out - net(x)).max() < accuracy
 
 
 @pytest.mark.parametrize("width", [1, 4, 16])
@@ -333,7 +337,7 @@ def test_a_fitted_network_keeps_its_outputs_in_float32_in_a_file(width, tmp_path
     net.to_onnx(path, "float32")
     session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (out,) = session.run(None, {"x": x.astype("float32")})
-    assert np.abs(out - net(x)).max() < 1e-6 * np.abs(net(x)).max()
+    assert np.abs(out - net(x)).max() < 1e-6
 
 
 def test_neurons_that_would_cancel_each_other_are_kept_small():

@@ -143,7 +143,8 @@ def _in_sequence(
     else:
         exact = field.flow(samples, layers) if euler else field.reference(samples, layers)
     path, fitted, neurons = [samples], [], None
-    bounds = GENTLE if form == "leapfrog" else {}
+    options = dict(ridge=ridge, iterations=iterations)
+    options |= GENTLE if form == "leapfrog" else {}
     for k in range(layers):
         x = path[-1]
         if noise and euler:
@@ -162,8 +163,7 @@ def _in_sequence(
             F = x @ layer["A"].T + layer["c"]
         else:
             before = None if form == "leapfrog" and k == 1 else neurons  # was a velocity
-            options = dict(guess=before, ridge=ridge, iterations=iterations)
-            neurons = fit_neurons(x, target, width, rng, **options, **bounds)
+            neurons = fit_neurons(x, target, width, rng, guess=before, **options)
             layer = {name: getattr(neurons, name) for name in "VWbc"}
             F = _apply(neurons, x)
         fitted.append(layer)
