@@ -68,8 +68,7 @@ class Coupling:
         u, v = ufl.TrialFunction(d.V), ufl.TestFunction(d.V)
         dx, _ = d.scheme.measures(d.V.mesh)
         stiffness = fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * dx)
-        self.stiffness_diagonal = d.assembler.assemble([stiffness])
-        self.stiffness = d.assembler.matrix.copy()
+        self.stiffness = d.pattern.create(d.assembler.assemble([stiffness]).ravel())
         # P2's row sums of the mass vanish at vertices: its diagonal, scaled to the whole volume.
         sums = np.array([d.weights.sum(), d.norm_weights.sum()])
         volume, trace = comm.allreduce(sums, MPI.SUM)
@@ -95,9 +94,8 @@ class Coupling:
     def refresh(self):
         """The system has been linearised anew. Collective."""
         system, d = self.system, self.system.discrete
-        f = system.diagonal_F / d.norm_weights
+        f, a = system.f.copy(), system.a.copy()
         f[-1] += system.terminal_slope / system.dt  # u^N = u_T(m^N) is eliminated
-        a = system.diagonal_D / self.stiffness_diagonal
         f[:, d.held] = a[:, d.held] = 0.0
         top = d.comm.allreduce(np.abs(f).max(initial=0.0), MPI.MAX) or 1.0
         self.q = np.sqrt(np.maximum(f, 0.0) * np.maximum(a, 0.0))
@@ -164,7 +162,7 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
     d, ranks = coupling.system.discrete, coupling.system.comm.size
     dim, nodes = d.problem.domain.dim, d.V.dofmap.index_map.size_global
     number = coupling.system.dt * coupling.diffusion / coupling.mesh_size**2
-    if dim == 1 or nodes <= (WITH_EXITS if d.bcs else SMALL):
+    if dim == 1 or nodes <= (WITH_EXITS if d.exits else SMALL):
         matched = direct(nodes, ranks)
     elif number <= DIFFUSIVE:
         matched = {"ksp_type": "preonly"} | incomplete(dim, ranks)
@@ -196,7 +194,7 @@ class MatchedSweeps:
 
     def __init__(self, coupling: Coupling):
         self.coupling, self.system = coupling, coupling.system
-        create, levels = self.system.discrete.assembler.create, range(self.system.steps)
+        create, levels = self.system.discrete.pattern.create, range(self.system.steps)
         self.blocks = {name: [create() for _ in levels] for name in "AB"}
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
@@ -255,7 +253,7 @@ class MatchedSweeps:
         diagonal.array[:] += 2 * kappa**2 * q * self.coupling.weights - self.system.mult(K, q)
         X.setDiagonal(diagonal)
         X.scale(1 / (4 * kappa))
-        if self.system.discrete.bcs:
+        if self.system.discrete.exits:
             scaling.array[:] = self._free
             X.diagonalScale(scaling, scaling)
         return X

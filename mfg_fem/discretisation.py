@@ -1,7 +1,6 @@
 """The problem on a mesh: the forms of a step, compiled; mass, exits, initial density."""
 
 from mpi4py import MPI
-from petsc4py import PETSc
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from dolfinx import fem, la
 from ufl.algorithms import expand_derivatives
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.assembly import Assembler, compiled, pointwise
+from mfg_fem.assembly import Assembler, Pattern, compiled, pointwise
 from mfg_fem.domain import boundary_dofs
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import StepState, step_forms, terminal_value
@@ -29,8 +28,10 @@ class Discretisation:
         self.owned = self.V.dofmap.index_map.size_local
         self.state = StepState.on(self.V, crowd=problem.population / domain.volume())
         forms = step_forms(problem, scheme, self.state)
-        self.hjb, self.fp = compiled(forms.hjb), compiled(forms.fp)
-        self.blocks = {name: compiled(getattr(forms, name)) for name in ("uu", "um", "mu", "mm")}
+        rows = ("residual", "hjb", "fp", "coupling")
+        self.rows = {name: compiled(getattr(forms, name)) for name in rows}
+        self._at_vertices = fem.Function(forms.coupling[0].arguments()[0].ufl_function_space())
+        self.blocks = {name: compiled(getattr(forms, name)) for name in ("jacobian", "uu", "mm")}
         # With costs that are linear in m, dHJB/dm is the same at all states.
         self.steady_um = not any(
             y in (*form.coefficients(), *form.constants())
@@ -63,9 +64,10 @@ class Discretisation:
         u, v = ufl.TrialFunction(self.V), ufl.TestFunction(self.V)
         _, values = self.scheme.measures(self.V.mesh)
         mass = fem.form(u * v * values)
-        self.assembler = Assembler(mass)
-        self.assembler.assemble([mass])
-        self.mass = self.assembler.matrix.copy()
+        self.assembler, self.pair_assembler = Assembler(mass), Assembler(self.blocks["jacobian"][0])
+        self.pattern = Pattern(self.assembler.csr)
+        self.mass_entries = self.assembler.assemble([mass]).ravel().copy()
+        self.mass = self.pattern.create(self.mass_entries)
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
         self.mass.mult(ones, sums)
@@ -73,16 +75,30 @@ class Discretisation:
         self.free_weights[self.held] = 0.0
         # The norm of a residual divides by the diagonal: row sums may vanish for P2.
         self.norm_weights = self.mass.getDiagonal().array_r.copy()
-        self.free_mass = self.mass.copy()
-        self.free_mass.setOption(PETSc.Mat.Option.KEEP_NONZERO_PATTERN, True)
-        first = self.V.dofmap.index_map.local_range[0]
-        self.free_mass.zeroRowsColumns(self.held.astype(PETSc.IntType) + first, diag=0.0)
+        vertices = self._at_vertices.function_space
+        self.rows["volumes"] = [fem.form(ufl.TestFunction(vertices)[0] * values)]
+        self.vertex_weights, _ = self.assemble_rows("volumes")
+        self._hold()
+
+    def _hold(self):
+        """What keeps exits at their values: rows and columns are zero but for the mass of one."""
+        rows, columns = self.pattern.rows, self.pattern.columns
+        held = la.vector(self.assembler.csr.index_map(1))  # it may have more ghosts than V
+        held.array[self.held] = 1.0
+        held.scatter_forward()
+        held = held.array > 0
+        self.held_entries = np.flatnonzero(held[rows] | held[columns])
+        diagonal = np.flatnonzero(held[rows] & (rows == columns))
+        self.step_entries = self.mass_entries.copy()
+        self.step_entries[self.held_entries] = 0.0
+        self.free_mass = self.pattern.create(self.step_entries)
+        self.step_entries[diagonal] = self.mass_entries[diagonal]
 
     def _find_exits(self):
         """Dofs of each exit (owned), their cost, and the conditions that hold them."""
         self.exits: dict[str, np.ndarray] = {}
         self.exit_cost = np.zeros(self.owned)
-        held = np.zeros(len(fem.Function(self.V).x.array), dtype=bool)
+        held = np.zeros(len(self.state.u.x.array), dtype=bool)
         for name, condition in self.problem.boundary.items():
             dofs = boundary_dofs(self.problem.domain, self.V, name)
             dofs = dofs[~held[dofs]]  # a corner shared by two exits belongs to the first
@@ -91,8 +107,6 @@ class Discretisation:
             cost = self.interpolate(self._nodal(self.problem.exit_cost(condition, self.problem.x)))
             self.exit_cost[self.exits[name]] = cost[self.exits[name]]
         self.held = np.flatnonzero(held[: self.owned])
-        all_held = np.flatnonzero(held).astype(np.int32)
-        self.bcs = [fem.dirichletbc(0.0, all_held, self.V)] if self.problem.boundary else []
 
     def _scale_initial_density(self):
         m0 = self.interpolate(self._nodal(self.problem.m0(self.problem.x)))
@@ -112,9 +126,10 @@ class Discretisation:
     def set_state(self, u: np.ndarray, m: np.ndarray, t: float):
         """Give the forms the pair a step sees."""
         state = self.state
-        for function, values in ((state.u, u), (state.m, m)):
+        for i, (function, values) in enumerate(((state.u, u), (state.m, m))):
             function.x.array[: self.owned] = values
             function.x.scatter_forward()
+            state.pair.x.array[i::2] = function.x.array
         state.t.value = t
 
     def terminal_values(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,19 +139,35 @@ class Discretisation:
         u_T[self.held], slope[self.held] = self.exit_cost[self.held], 0.0
         return u_T, slope
 
-    def assemble_vector(self, forms: list[fem.Form]) -> np.ndarray:
-        """Owned entries of the sum of linear forms. Collective."""
-        total = fem.Function(self.V).x
-        for form in forms:
+    def assemble_rows(self, name: str) -> np.ndarray:
+        """Owned entries of these rows, shape (owned,), or (2, owned) on the pair. Collective."""
+        dofmap = self.rows[name][0].function_spaces[0].dofmap
+        total = la.vector(dofmap.index_map, dofmap.index_map_bs)
+        for form in self.rows[name]:
             fem.assemble_vector(total.array, form)
         total.scatter_reverse(la.InsertMode.add)
-        return total.array[: self.owned]
+        owned = total.array[: dofmap.index_map.size_local * dofmap.index_map_bs]
+        return owned if dofmap.index_map_bs == 1 else owned.reshape(-1, 2).T
 
-    def assemble_block(self, name: str, A: PETSc.Mat) -> np.ndarray:
-        """Assemble a block of the Jacobian into A, exits held; the diagonal of its first form.
+    def assemble_block(self, name: str) -> np.ndarray:
+        """Entries of a block of the Jacobian on the `pattern`, exits held. Collective."""
+        entries = self.assembler.assemble(self.blocks[name]).ravel()
+        entries[self.held_entries] = 0.0
+        return entries
 
-        Collective.
-        """
-        diagonal = self.assembler.assemble(self.blocks[name], self.bcs)
-        self.assembler.matrix.copy(A, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
-        return diagonal
+    def assemble_jacobian(self) -> np.ndarray:
+        """Entries of all four, shape (entries, 2, 2), first the HJB row and u. Collective."""
+        entries = self.pair_assembler.assemble(self.blocks["jacobian"])
+        entries[self.held_entries] = 0.0
+        return entries
+
+    def coupling(self) -> np.ndarray:
+        """The f and a of `coupling.py` at the dofs, means around each vertex. Collective."""
+        means = self.assemble_rows("coupling") / self.vertex_weights
+        if self.scheme.degree == 1:
+            return means
+        at_vertices, at_dofs = self._at_vertices, fem.Function(self.state.pair.function_space)
+        at_vertices.x.array[: means.size] = means.T.ravel()
+        at_vertices.x.scatter_forward()
+        at_dofs.interpolate(at_vertices)
+        return at_dofs.x.array.reshape(-1, 2)[: self.owned].T

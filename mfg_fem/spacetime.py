@@ -33,8 +33,7 @@ class SpaceTime:
 
     The blocks of step n are the PETSc matrices  A = d hjb^n / d u^n,  B = d fp^n / d m^{n+1},
     F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern, and one F where it
-    depends on nothing that changes. `diagonal_F` and `diagonal_D` are the diagonals of the last two
-    without the edge viscosity's derivative.
+    depends on nothing that changes. `f` and `a` are the coefficients of the last two at the dofs.
     """
 
     def __init__(self, discrete: Discretisation, steps: int):
@@ -42,10 +41,10 @@ class SpaceTime:
         self.comm, self.owned = discrete.comm, discrete.owned
         self.dt = discrete.problem.horizon / steps
         self.half = 0.5 if discrete.scheme.midpoint else 0.0  # weight of the other level
-        create = discrete.assembler.create
+        create = discrete.pattern.create
         self.A, self.B, self.D = ([create() for _ in range(steps)] for _ in range(3))
         self.F = [create()] * steps if discrete.steady_um else [create() for _ in range(steps)]
-        self.diagonal_F, self.diagonal_D = np.zeros((2, steps, self.owned))
+        self.f, self.a = np.zeros((2, steps, self.owned))
         self.terminal_slope = np.zeros(self.owned)
         self._x, self._y = discrete.mass.createVecs()
 
@@ -92,58 +91,54 @@ class SpaceTime:
         """The hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""
         levels, R = self.levels(X), np.empty(self.shape)
         for n in self._visit(levels):
-            R[:, n] = self._hjb_row(levels.u, n), self._fp_row(levels.m, n)
+            R[:, n] = self.discrete.assemble_rows("residual")
+            R[0, n] += self._rate(levels.u[n] - levels.u[n + 1])
+            R[1, n] += self._rate(levels.m[n + 1] - levels.m[n])
         if held:
             R[:, :, self.discrete.held] = 0.0
         return R
 
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The fp rows of `residual`."""
-        levels = self.levels(X)
-        R = np.array([self._fp_row(levels.m, n) for n in self._visit(levels)])
+        levels, R = self.levels(X), np.empty(self.shape[1:])
+        for n in self._visit(levels):
+            R[n] = self.discrete.assemble_rows("fp") + self._rate(levels.m[n + 1] - levels.m[n])
         R[:, self.discrete.held] = 0.0
         return R
 
-    def _hjb_row(self, u, n: int) -> np.ndarray:
-        d = self.discrete
-        return d.assemble_vector(d.hjb) + self.mult_mass(u[n] - u[n + 1]) / self.dt
-
-    def _fp_row(self, m, n: int) -> np.ndarray:
-        d = self.discrete
-        return d.assemble_vector(d.fp) + self.mult_mass(m[n + 1] - m[n]) / self.dt
+    def _rate(self, change: np.ndarray) -> np.ndarray:
+        return self.mult_mass(change) / self.dt
 
     def linearise(self, X: np.ndarray):
         """Assemble the blocks at X."""
         d, levels = self.discrete, self.levels(X)
         _, self.terminal_slope = d.terminal_values(X[1, -1])
         for n in self._visit(levels):
-            self._assemble_diagonal("uu", self.A[n])
-            self._assemble_diagonal("mm", self.B[n])
-            self.diagonal_D[n] = d.assemble_block("mu", self.D[n])
-            if n and d.steady_um:
-                self.diagonal_F[n] = self.diagonal_F[0]
-            else:
-                self.diagonal_F[n] = -d.assemble_block("um", self.F[n])
-                self.F[n].scale(-1)
+            (uu, um), (mu, mm) = d.assemble_jacobian().transpose(1, 2, 0)
+            self._fill_diagonal(self.A[n], uu)
+            self._fill_diagonal(self.B[n], mm)
+            d.pattern.fill(self.D[n], mu)
+            if not (n and d.steady_um):
+                d.pattern.fill(self.F[n], -um)
+            self.f[n], self.a[n] = d.coupling()
 
     def linearise_hjb(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
         """Assemble A at step n of X, given u^{n+1}; return the hjb row there."""
         d, m_before = self.discrete, X[1, n - 1] if n else self.discrete.m0
         self._see((X[0, n], u_next), (m_before, X[1, n]), n)
-        self._assemble_diagonal("uu", self.A[n])
-        row = d.assemble_vector(d.hjb) + self.mult_mass(X[0, n] - u_next) / self.dt
+        self._fill_diagonal(self.A[n], d.assemble_block("uu"))
+        row = d.assemble_rows("hjb") + self._rate(X[0, n] - u_next)
         row[d.held] = 0.0
         return row
 
     def linearise_fp(self, X: np.ndarray):
         """Assemble B alone at X."""
         for n in self._visit(self.levels(X)):
-            self._assemble_diagonal("mm", self.B[n])
+            self._fill_diagonal(self.B[n], self.discrete.assemble_block("mm"))
 
-    def _assemble_diagonal(self, name: str, block: PETSc.Mat):
-        self.discrete.assemble_block(name, block)
-        block.scale(1 - self.half)
-        block.axpy(1 / self.dt, self.discrete.free_mass, PETSc.Mat.Structure.SAME_NONZERO_PATTERN)
+    def _fill_diagonal(self, block: PETSc.Mat, entries: np.ndarray):
+        d = self.discrete
+        d.pattern.fill(block, (1 - self.half) * entries + d.step_entries / self.dt)
 
     def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, float]:
         """Running cost and people entering in each step, shape (N,), and the terminal cost."""
