@@ -195,7 +195,7 @@ class MatchedSweeps:
     def __init__(self, coupling: Coupling):
         self.coupling, self.system = coupling, coupling.system
         create, levels = self.system.discrete.pattern.create, range(self.system.steps)
-        self.blocks = {name: [create() for _ in levels] for name in "AB"}
+        self.blocks = [create() for _ in levels]
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
         self.coarse = CoarseSpace(self.system, size) if size else None
@@ -209,7 +209,7 @@ class MatchedSweeps:
         self.sweeps.destroy()
         if self.coarse:
             self.coarse.destroy()
-        for M in (*self.blocks["A"], *self.blocks["B"], *self._scratch):
+        for M in (*self.blocks, *self._scratch):
             M.destroy()
 
     def __str__(self):
@@ -222,10 +222,8 @@ class MatchedSweeps:
         system, coupling = self.system, self.coupling
         self.wave_number = self.given_wave_number or self._matched_wave_number()
         for n in range(system.steps):
-            X = self._X(coupling.q[n])
-            for name, blocks in (("A", system.A), ("B", system.B)):
-                blocks[n].copy(self.blocks[name][n], SAME)
-                self.blocks[name][n].axpy(1 - system.half, X, SAME)
+            system.B[n].copy(self.blocks[n], SAME)
+            self.blocks[n].axpy(1 - system.half, self._X(coupling.q[n]), SAME)
         if self.coarse:
             self.coarse.refresh(coupling)
 

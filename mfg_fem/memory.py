@@ -16,6 +16,7 @@ from mfg_fem.krylov import STRONG
 from mfg_fem.newton import Newton, options
 from mfg_fem.schwarz import is_schwarz
 from mfg_fem.spacetime import SpaceTime
+from mfg_fem.sweeps import Sweeps
 
 log = logging.getLogger(__name__)
 
@@ -41,14 +42,14 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
     block = (VALUE if discrete.comm.size == 1 else ENTRY) * entries
     one_step = (3 if discrete.steady_um else 4) * block
     with options(discrete, method)():
-        one_step += 2 * _factor(discrete, "sweep_")
+        one_step += _factor_sets(discrete) * _factor(discrete, "sweep_")
         if method.krylov in ("auto", "h-form"):
             one_step += _h_form(discrete, block, method.krylov == "auto")
     return steps * (one_step + 2 * VALUE * (FIELDS + VECTORS) * discrete.owned)
 
 
 def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
-    """Bytes a step that the H-form adds: two blocks and their factors, the coarse operator.
+    """Bytes a step that the H-form adds: a block and its factors, the coarse operator.
 
     Strength is that of the even crowd, as if all places had the largest density of the start.
     """
@@ -65,10 +66,20 @@ def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
             factor = _factor(discrete, "matched_")
         functions = coarse_size(coupling) ** discrete.problem.domain.dim
         coarse = 3 * VALUE * functions**2  # its inverse, and samples while they are made
-        return 2 * (block + factor) + coarse
+        return block + factor + coarse
     finally:
         coupling.destroy()
         system.destroy()
+
+
+def _factor_sets(discrete: Discretisation) -> int:
+    """2 where A and B have factors of their own, 1 where they share them."""
+    system = SpaceTime(discrete, 1)
+    sweeps = Sweeps(system)
+    sets = 1 if sweeps.shared else 2
+    sweeps.destroy()
+    system.destroy()
+    return sets
 
 
 def _factor(discrete: Discretisation, prefix: str) -> float:

@@ -80,6 +80,16 @@ class OptimisedSchwarz:
         self.local.apply(part.x, part.y)
         y.array[:] = part.y.array_r[part.own]
 
+    def applyTranspose(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
+        """Solve for this rank's own and add up what the parts make of it. Collective."""
+        part = self.part
+        part.x.set(0.0)
+        part.x.array[part.own] = x.array_r
+        self.local.applyTranspose(part.x, part.y)
+        y.set(0.0)
+        reverse = PETSc.ScatterMode.REVERSE
+        part.scatter.scatter(part.y, y, addv=PETSc.InsertMode.ADD_VALUES, mode=reverse)
+
 
 def is_schwarz(pc: PETSc.PC) -> bool:
     """Whether it is this one, and not a PC of type python that the user has named."""

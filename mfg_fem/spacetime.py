@@ -122,14 +122,17 @@ class SpaceTime:
                 d.pattern.fill(self.F[n], -um)
             self.f[n], self.a[n] = d.coupling()
 
-    def linearise_hjb(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
-        """Assemble A at step n of X, given u^{n+1}; return the hjb row there."""
+    def hjb_row(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
+        """The hjb row of step n of X, given u^{n+1}."""
         d, m_before = self.discrete, X[1, n - 1] if n else self.discrete.m0
         self._see((X[0, n], u_next), (m_before, X[1, n]), n)
-        self._fill_diagonal(self.A[n], d.assemble_block("uu"))
         row = d.assemble_rows("hjb") + self._rate(X[0, n] - u_next)
         row[d.held] = 0.0
         return row
+
+    def fill_hjb(self, A: PETSc.Mat):
+        """Assemble A where the last `hjb_row` was."""
+        self._fill_diagonal(A, self.discrete.assemble_block("uu"))
 
     def linearise_fp(self, X: np.ndarray):
         """Assemble B alone at X."""

@@ -8,11 +8,13 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
+from mfg_fem.errors import ProblemError
 from mfg_fem.schwarz import OptimisedSchwarz, Part, is_schwarz
 from mfg_fem.spacetime import SpaceTime
 
 MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
 DIRECT = ("lu", "cholesky", "redundant")
+TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi", "none")
 SMALL = 2000  # nodes of a level, up to which it is factored
 REDUNDANT = 10_000
 INNER_RTOL = 1e-3
@@ -70,25 +72,55 @@ def incomplete(dim: int, ranks: int) -> dict[str, object]:
 class Sweeps:
     """A^-1 (backward in time) and B^-1 (forward).
 
-    One Krylov solver goes from level to level; each level has factors of its own, made anew at the
-    first solve after its block has changed. `blocks` may stand in for those of the system, with the
-    same coupling in time, and `factors` of other sweeps with the same blocks may be shared. The
-    options (with this prefix) are read when this is made: make it inside `petsc.options`.
+    One Krylov solver goes from level to level; each level has factors of B, made anew at the first
+    solve after B has changed. Transposed they serve A too, which differs from B^T by the derivative
+    of Monotone's viscosity and by congestion only: hardly an iteration more, at half the memory.
+    Where sweeps are exact, or the preconditioner is not in TRANSPOSABLE, A has factors of its own.
+
+    `blocks`, a list of B with the same coupling in time, may stand in for those of the system; A is
+    then the transpose. `factors` of other sweeps with the same blocks may be shared. The options
+    (with this prefix) are read when this is made: make it inside `petsc.options`.
+
+    Attributes:
+        shared: whether A has the factors of B.
     """
 
-    def __init__(self, system: SpaceTime, blocks=None, prefix: str = "sweep_", factors=None):
+    def __init__(
+        self,
+        system: SpaceTime,
+        blocks: list[PETSc.Mat] | None = None,
+        prefix: str = "sweep_",
+        factors: dict[str, list[PETSc.PC]] | None = None,
+    ):
         self.system, self.prefix, self.part = system, petsc.PREFIX + prefix, None
-        self.blocks = blocks or {"A": system.A, "B": system.B}
+        self.blocks = {"A": system.A, "B": blocks or system.B}
+        if blocks:
+            self.blocks["A"] = [PETSc.Mat().createTranspose(B) for B in blocks]
         self.ksp = PETSc.KSP().create(system.comm)
         self.ksp.setOptionsPrefix(self.prefix)
         self.ksp.setFromOptions()
-        self.borrowed = factors is not None
-        self.factors = factors or {
-            name: [self._factors(block) for block in levels] for name, levels in self.blocks.items()
-        }
         self.rhs, self.x = system.discrete.mass.createVecs()
+        self.borrowed = factors is not None
+        if self.borrowed:
+            self.factors = factors
+            return
+        self.one_level = system.discrete.pattern.create()  # for the best response
+        self.factor = self._factor(self.one_level)
+        self.factors = {"B": [self._factor(block) for block in self.blocks["B"]]}
+        first = self.factors["B"][0]
+        transposable = first.getType() in TRANSPOSABLE or is_schwarz(first)
+        if blocks and not transposable:
+            raise ProblemError(
+                f"The H-form cannot use the preconditioner {first.getType()} on its time levels: "
+                f"it has no transpose. Give {self.prefix}pc_type another one, such as ilu or lu."
+            )
+        self.shared = blocks is not None or (transposable and not self.exact)
+        if self.shared:
+            self.factors["A"] = [_Transposed.of(pc) for pc in self.factors["B"]]
+        else:
+            self.factors["A"] = [self._factor(block) for block in self.blocks["A"]]
 
-    def _factors(self, block: PETSc.Mat) -> PETSc.PC:
+    def _factor(self, block: PETSc.Mat) -> PETSc.PC:
         pc = PETSc.PC().create(self.system.comm)
         pc.setOptionsPrefix(self.prefix)
         pc.setOperators(block)
@@ -100,12 +132,12 @@ class Sweeps:
 
     def __str__(self):
         """Solver and preconditioner of a level."""
-        return f"{self.ksp.getType()}/{self.factors['A'][0].getType()}"
+        return f"{self.ksp.getType()}/{self.factors['B'][0].getType()}"
 
     @property
     def exact(self) -> bool:
         """Whether a sweep solves to round-off."""
-        return self.ksp.getType() == "preonly" and self.factors["A"][0].getType() in DIRECT
+        return self.ksp.getType() == "preonly" and self.factors["B"][0].getType() in DIRECT
 
     def backward(self, r: np.ndarray) -> np.ndarray:
         """Solve A du = r for all levels, the last one first."""
@@ -114,7 +146,7 @@ class Sweeps:
             rhs = r[n]
             if n + 1 < self.system.steps:
                 rhs = rhs + self.system.other_level(self.blocks["A"], n, du[n + 1])
-            du[n] = self._solve("A", n, rhs, du[n + 1 : n + 3])
+            du[n] = self._solve_level("A", n, rhs, du[n + 1 : n + 3])
         return du
 
     def forward(self, r: np.ndarray) -> np.ndarray:
@@ -124,7 +156,7 @@ class Sweeps:
             rhs = r[n]
             if n > 0:
                 rhs = rhs + self.system.other_level(self.blocks["B"], n, dm[n - 1])
-            dm[n] = self._solve("B", n, rhs, dm[max(n - 2, 0) : n][::-1])
+            dm[n] = self._solve_level("B", n, rhs, dm[max(n - 2, 0) : n][::-1])
         return dm
 
     def best_response(self, X: np.ndarray) -> np.ndarray:
@@ -139,12 +171,13 @@ class Sweeps:
             X[0, n], first = u_next, None
             X[0, n, system.discrete.held] = system.discrete.exit_cost[system.discrete.held]
             for _ in range(MAX_POLICY_ITERATIONS):
-                residual = system.linearise_hjb(X, n, u_next)
+                residual = system.hjb_row(X, n, u_next)
                 norm = np.sqrt(system.comm.allreduce(residual @ residual, MPI.SUM))
                 first = first or norm
                 if norm <= 1e-2 * first:
                     break
-                X[0, n] -= self._solve("A", n, residual)
+                system.fill_hjb(self.one_level)
+                X[0, n] -= self._solve(self.one_level, self.factor, residual)
             u_next = X[0, n]
         return X
 
@@ -169,14 +202,17 @@ class Sweeps:
             last = size
         return X
 
-    def _solve(self, name: str, n: int, rhs: np.ndarray, before=()) -> np.ndarray:
+    def _solve_level(self, name: str, n: int, rhs: np.ndarray, before) -> np.ndarray:
+        return self._solve(self.blocks[name][n], self.factors[name][n], rhs, before)
+
+    def _solve(self, block, factor, rhs: np.ndarray, before=()) -> np.ndarray:
         """The block's solution. `before` has those of the neighbouring levels, the nearest first.
 
         Iterations start where these lead: a third less of them in serial, two fifths on two ranks.
         """
         self.rhs.array[:] = rhs
-        self.ksp.setPC(self.factors[name][n])
-        self.ksp.setOperators(self.blocks[name][n])
+        self.ksp.setPC(factor)
+        self.ksp.setOperators(block)
         if self.ksp.getType() != "preonly":
             # Told that there is no guess, BiCGStab from the right would add that of the last solve.
             self.ksp.setInitialGuessNonzero(True)
@@ -189,10 +225,24 @@ class Sweeps:
         self.ksp.destroy()
         if self.borrowed:
             return
-        for pc in (*self.factors["A"], *self.factors["B"]):
-            pc.destroy()
+        for obj in (self.factor, self.one_level, *self.factors["A"], *self.factors["B"]):
+            obj.destroy()
         if self.part:
             self.part.destroy()
+
+
+class _Transposed:
+    """A PETSc PC of type python: the transpose of another."""
+
+    def __init__(self, other: PETSc.PC):
+        self.other = other
+
+    @classmethod
+    def of(cls, other: PETSc.PC) -> PETSc.PC:
+        return PETSc.PC().createPython(cls(other), comm=other.getComm())
+
+    def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
+        self.other.applyTranspose(x, y)
 
 
 def _led_to(before: Sequence[np.ndarray]) -> np.ndarray | float:

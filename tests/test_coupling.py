@@ -76,7 +76,9 @@ def test_coarse_space_solves_on_its_range():
 def test_matched_blocks_are_of_m_type():
     _, matched = flat_matched()
     for name in "AB":
-        entries = dense(lambda x, M=matched.blocks[name][3]: matched.system.mult(M, x), (17,))
+        entries = dense(
+            lambda x, M=matched.sweeps.blocks[name][3]: matched.system.mult(M, x), (17,)
+        )
         assert np.all(entries - np.diag(np.diag(entries)) <= 1e-14)
         assert np.all(np.diag(entries) > 0)
 

@@ -19,8 +19,11 @@ from mfg_fem.sweeps import Sweeps, iterative
 DIFFUSIONS = (0.5, 0.1, 0.005)
 
 
-def iterations(ranks: int, diffusion: float, **changes) -> list[float]:
-    """BiCGStab's on two levels, going back and forth, and the largest relative residual."""
+def iterations(ranks: int, diffusion: float, name: str, **changes) -> list[float]:
+    """BiCGStab's on two levels, going back and forth, and the largest relative residual.
+
+    The blocks B have factors; the blocks A (`name`) take them transposed.
+    """
     problem = default(mfg.box((1, 1), 48), diffusion=diffusion)
     system = SpaceTime(Discretisation(problem, mfg.Monotone()), steps=16)
     x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
@@ -33,9 +36,9 @@ def iterations(ranks: int, diffusion: float, **changes) -> list[float]:
     rhs, counts, worst = np.sin(19 * x[:, 0]) * system.discrete.weights, [], 0.0
     norm = lambda y: np.sqrt(system.comm.allreduce(y @ y))  # noqa: E731
     for n in (2, 13, 2, 13):
-        y = sweeps._solve("A", n, rhs)
+        y = sweeps._solve_level(name, n, rhs, ())
         counts.append(sweeps.ksp.getIterationNumber())
-        worst = max(worst, norm(system.mult(system.A[n], y) - rhs) / norm(rhs))
+        worst = max(worst, norm(system.mult(sweeps.blocks[name][n], y) - rhs) / norm(rhs))
     sweeps.destroy()
     system.destroy()
     return [*counts, worst]
@@ -49,18 +52,21 @@ def on(ranks: int) -> dict:
 @serial_only
 @pytest.mark.parametrize("ranks", (2, 3))
 @pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
-def test_ranks_hardly_add_iterations_where_block_jacobi_does(diffusion, ranks):
-    serial, parallel = (sum(on(r)["default"][diffusion][:4]) / 4 for r in (1, ranks))
-    jacobi = sum(on(ranks)["block Jacobi"][diffusion][:4]) / 4
+@pytest.mark.parametrize("name", "AB")
+def test_ranks_hardly_add_iterations_where_block_jacobi_does(name, diffusion, ranks):
+    serial, parallel = (sum(on(r)["default"][name][diffusion][:4]) / 4 for r in (1, ranks))
+    jacobi = sum(on(ranks)["block Jacobi"][name][diffusion][:4]) / 4
     assert parallel <= 1.5 * serial + 1
-    assert parallel <= 0.7 * jacobi
+    # A differs from the transpose of what its factors are made from, on one rank too.
+    assert parallel <= (0.7 if name == "B" else 0.8) * jacobi
 
 
 @serial_only
 @pytest.mark.parametrize("ranks", (1, 2, 3))
 @pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
-def test_levels_share_the_part_but_not_the_factors(diffusion, ranks):
-    first, second, again, once_more, residual = on(ranks)["default"][diffusion]
+@pytest.mark.parametrize("name", "AB")
+def test_levels_share_the_part_but_not_the_factors(name, diffusion, ranks):
+    first, second, again, once_more, residual = on(ranks)["default"][name][diffusion]
     assert (first, second) == (again, once_more)
     assert residual <= 2e-8
 
@@ -69,10 +75,13 @@ if __name__ == "__main__":
     import sys
 
     ranks = int(sys.argv[2])
-    jacobi = {"pc_type": "bjacobi"}  # with ILU(2) too
+    choices = {"default": {}, "block Jacobi": {"pc_type": "bjacobi"}}  # with ILU(2) too
     leave_numbers(
         {
-            "default": {D: iterations(ranks, D) for D in DIFFUSIONS},
-            "block Jacobi": {D: iterations(ranks, D, **jacobi) for D in DIFFUSIONS},
+            choice: {
+                name: {D: iterations(ranks, D, name, **options) for D in DIFFUSIONS}
+                for name in "AB"
+            }
+            for choice, options in choices.items()
         }
     )
