@@ -187,19 +187,19 @@ class Sweeps:
         Its Fokker-Planck residual is round-off (with congestion: of second order in the change),
         so that mass and positivity hold as the scheme promises, whatever Newton's tolerance.
         """
-        X = X.copy()
+        X, comm = X.copy(), self.system.comm
         self.system.linearise_fp(X)
-        residual, last = self.system.fp_residual(X), np.inf
+        residual = self.system.fp_residual(X)
+        largest = np.abs(self.system.mult_mass(X[1, -1])).max(initial=0.0) / self.system.dt
+        round_off = 0.1 * np.finfo(float).eps * comm.allreduce(largest, MPI.MAX)
         for _ in range(MAX_CORRECTIONS):
             change = self.forward(residual)
             X[1] -= change
             if self.exact:
                 break
             residual = residual - self.system.mult_B(change)
-            size = self.system.comm.allreduce(np.abs(residual).max(initial=0.0), MPI.MAX)
-            if size > last / 2:
+            if comm.allreduce(np.abs(residual).max(initial=0.0), MPI.MAX) <= round_off:
                 break
-            last = size
         return X
 
     def _solve_level(self, name: str, n: int, rhs: np.ndarray, before) -> np.ndarray:
