@@ -6,8 +6,9 @@ mirrored at its faces so that their normal derivative vanishes there, restricted
 the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
 
 The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by block
-elimination on every rank. It is made at SAMPLES levels and taken as linear between them: that adds
-one iteration or none to a Newton step. With the Euler pair, W = w / dt and step n counting from 0,
+elimination on every rank, in single precision, as it preconditions. It is made at SAMPLES levels
+and taken as linear between them: that adds one iteration or none to a Newton step. With the Euler
+pair, W = w / dt and step n counting from 0,
 
     (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
 
@@ -26,7 +27,7 @@ from mfg_fem.discretisation import Discretisation
 from mfg_fem.spacetime import SpaceTime
 
 SAMPLES = {1: 16, 2: 8, 3: 5}  # by dimension: their products are dear
-REGULARISATION = 1e-12  # of the diagonal: splines cut off by the domain may be dependent
+REGULARISATION = 1e-6  # of the diagonal: splines cut off by the domain may be dependent
 
 
 class CoarseSpace:
@@ -104,8 +105,9 @@ class CoarseSpace:
         blocks = self.system.comm.allreduce(
             np.stack([self._blocks(coupling, n) for n in samples]), MPI.SUM
         )
-        own, self.upper, self.lower, after = (_Sampled(samples, b) for b in blocks.swapaxes(0, 1))
-        self.inverse = np.empty((N, self.size, self.size))
+        blocks = blocks.swapaxes(0, 1).astype(np.float32)
+        own, self.upper, self.lower, after = (_Sampled(samples, b) for b in blocks)
+        self.inverse = np.empty((N, self.size, self.size), np.float32)
         before = 0.0  # what level n - 1 leaves on the diagonal of level n
         for n in range(N):
             diagonal = own.at(n) + before
@@ -165,7 +167,7 @@ class CoarseSpace:
             fine.array[:] = r[n]
             self.local.multTranspose(fine, small)
             y[n] = small.array_r
-        y = self.system.comm.allreduce(y, MPI.SUM)
+        y = self.system.comm.allreduce(y, MPI.SUM).astype(np.float32)
         for n in range(len(y)):
             y[n] = self.inverse[n] @ (y[n] - self.lower.times(n - 1, y[n - 1]) if n else y[n])
         for n in reversed(range(len(y) - 1)):

@@ -185,6 +185,12 @@ def coarse_size(coupling: Coupling) -> int:
     return min(size, round(across / 2))  # two nodes a function
 
 
+def needs_factors_only(system: SpaceTime) -> bool:
+    """Whether matched sweeps need the factors of a level and not its matrix: then one will do."""
+    krylov = PETSc.Options(petsc.PREFIX + "matched_").getString("ksp_type", "")
+    return krylov == "preonly" and not system.half
+
+
 class MatchedSweeps:
     """P^-1 after the coarse space.
 
@@ -194,8 +200,9 @@ class MatchedSweeps:
 
     def __init__(self, coupling: Coupling):
         self.coupling, self.system = coupling, coupling.system
-        create, levels = self.system.discrete.pattern.create, range(self.system.steps)
-        self.blocks = [create() for _ in levels]
+        create, steps = self.system.discrete.pattern.create, self.system.steps
+        self.factors_only = needs_factors_only(self.system)
+        self.blocks = [create()] * steps if self.factors_only else [create() for _ in range(steps)]
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
         self.coarse = CoarseSpace(self.system, size) if size else None
@@ -224,6 +231,8 @@ class MatchedSweeps:
         for n in range(system.steps):
             system.B[n].copy(self.blocks[n], SAME)
             self.blocks[n].axpy(1 - system.half, self._X(coupling.q[n]), SAME)
+            if self.factors_only:
+                self.sweeps.factor(n)
         if self.coarse:
             self.coarse.refresh(coupling)
 

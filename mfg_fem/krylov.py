@@ -29,7 +29,7 @@ from mfg_fem import petsc
 from mfg_fem.coupling import Coupling, MatchedSweeps, default_solvers
 from mfg_fem.sweeps import Sweeps
 
-STRONG = 30.0  # strength of coupling from which the H-form takes less time than the weak form
+STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
 TIGHTER = 0.1  # an iteration of the H-form is cheap: fewer Newton steps pay
 
 

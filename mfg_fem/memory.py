@@ -9,7 +9,7 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.coupling import Coupling, coarse_size, default_solvers
+from mfg_fem.coupling import Coupling, coarse_size, default_solvers, needs_factors_only
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.krylov import STRONG
@@ -49,7 +49,7 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
 
 
 def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
-    """Bytes a step that the H-form adds: a block and its factors, the coarse operator.
+    """Bytes a step that the H-form adds: factors, and perhaps their block; the coarse operator.
 
     Strength is that of the even crowd, as if all places had the largest density of the start.
     """
@@ -63,10 +63,12 @@ def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
         if if_strong and coupling.strength * peak / discrete.state.crowd.value <= STRONG:
             return 0.0
         with petsc.options(default_solvers(coupling), {}):
-            factor = _factor(discrete, "matched_")
+            matched = _factor(discrete, "matched_")
+            if not needs_factors_only(system):
+                matched += block
         functions = coarse_size(coupling) ** discrete.problem.domain.dim
-        coarse = 3 * VALUE * functions**2  # its inverse, and samples while they are made
-        return block + factor + coarse
+        coarse = 2 * VALUE * functions**2  # its inverse, single, and samples while they are made
+        return matched + coarse
     finally:
         coupling.destroy()
         system.destroy()

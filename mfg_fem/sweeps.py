@@ -105,7 +105,7 @@ class Sweeps:
             self.factors = factors
             return
         self.one_level = system.discrete.pattern.create()  # for the best response
-        self.factor = self._factor(self.one_level)
+        self.one_factor = self._factor(self.one_level)
         self.factors = {"B": [self._factor(block) for block in self.blocks["B"]]}
         first = self.factors["B"][0]
         transposable = first.getType() in TRANSPOSABLE or is_schwarz(first)
@@ -130,14 +130,27 @@ class Sweeps:
             pc.getPythonContext().part = self.part
         return pc
 
+    def factor(self, n: int):
+        """Factor B of level n now, whatever becomes of that matrix. Collective."""
+        pc = self.factors["B"][n]
+        pc.setReusePreconditioner(False)
+        pc.setOperators(self.blocks["B"][n])
+        pc.setUp()
+        pc.setReusePreconditioner(True)
+
     def __str__(self):
         """Solver and preconditioner of a level."""
         return f"{self.ksp.getType()}/{self.factors['B'][0].getType()}"
 
     @property
+    def iterate(self) -> bool:
+        """Whether a level is solved by iterations, which see its matrix."""
+        return self.ksp.getType() != "preonly"
+
+    @property
     def exact(self) -> bool:
         """Whether a sweep solves to round-off."""
-        return self.ksp.getType() == "preonly" and self.factors["B"][0].getType() in DIRECT
+        return not self.iterate and self.factors["B"][0].getType() in DIRECT
 
     def backward(self, r: np.ndarray) -> np.ndarray:
         """Solve A du = r for all levels, the last one first."""
@@ -177,7 +190,7 @@ class Sweeps:
                 if norm <= 1e-2 * first:
                     break
                 system.fill_hjb(self.one_level)
-                X[0, n] -= self._solve(self.one_level, self.factor, residual)
+                X[0, n] -= self._solve(self.one_level, self.one_factor, residual)
             u_next = X[0, n]
         return X
 
@@ -213,7 +226,7 @@ class Sweeps:
         self.rhs.array[:] = rhs
         self.ksp.setPC(factor)
         self.ksp.setOperators(block)
-        if self.ksp.getType() != "preonly":
+        if self.iterate:
             # Told that there is no guess, BiCGStab from the right would add that of the last solve.
             self.ksp.setInitialGuessNonzero(True)
             self.x.array[:] = _led_to(before)
@@ -225,7 +238,7 @@ class Sweeps:
         self.ksp.destroy()
         if self.borrowed:
             return
-        for obj in (self.factor, self.one_level, *self.factors["A"], *self.factors["B"]):
+        for obj in (self.one_factor, self.one_level, *self.factors["A"], *self.factors["B"]):
             obj.destroy()
         if self.part:
             self.part.destroy()

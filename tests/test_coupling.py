@@ -66,7 +66,7 @@ def test_coarse_space_solves_on_its_range():
     for _ in range(2):  # at rest, then with matrices made in place at other coefficients
         v = matched.coarse.solve(random.standard_normal(coupling.F0.shape))
         again = matched.coarse.solve(coupling.mult_H(v))
-        assert np.allclose(again, v, atol=1e-8 * np.abs(v).max())
+        assert np.allclose(again, v, atol=1e-3 * np.abs(v).max())  # single precision
         coupling.system.linearise(X + 0.3 * random.random(X.shape))
         coupling.refresh()
         matched.refresh()
