@@ -151,9 +151,11 @@ class _Path:
 
         X itself if that sweep has failed. Only the monotone scheme promises that it does not.
         """
-        before, response = self.newton.norms(X), self.newton.sweeps.best_response(X)
+        response, solved = self.newton.sweeps.best_response(X)
         norms = self.newton.norms(response)
-        return (response, norms) if norms[0] <= before[0] else (X, before)
+        if solved or norms[0] <= (before := self.newton.norms(X))[0]:
+            return response, norms
+        return X, before
 
     def first(self, guess: Levels | None, nested: Levels | None) -> State:
         """The problem that was asked, from the guess, a coarser grid's solution, or cold."""

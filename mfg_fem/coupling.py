@@ -23,6 +23,9 @@ have no such bound: the coarse space contains them. X is symmetric, as the
 sweeps are adjoint but for their drift, and its off-diagonal entries are those of K_q: on a mesh
 where K is of M-type so is X, and the matched sweeps are diagonally dominant whatever q is.
 
+For A + X stands (B + X)^T, and one set of factors serves both sweeps: A differs from B^T by the
+derivative of Monotone's viscosity and by congestion only, which adds an iteration or none.
+
 kappa is the geometric mean of the ends of the range where P is needed: from what the coarse space
 (`coarse.py`) resolves, to the mesh, or to q / nu, beyond which diffusion wins. The coarse space
 comes first and multiplicatively:  v0 = Z H_c^-1 Z^T r,  v = v0 + P^-1 (r - H v0).
@@ -150,7 +153,7 @@ class Coupling:
 
 
 def default_solvers(coupling: Coupling) -> dict[str, object]:
-    """Options of the solvers of one time level, of A + X and B + X (`matched_`) and A (`start_`).
+    """Options of the solvers of one time level, of B + X (`matched_`) and A (`start_`).
 
     The second is taken where the sweeps of the system are inexact. The first is direct in 1D, up to
     SMALL nodes, and with exits up to WITH_EXITS nodes: on graded meshes ILU took 31 iterations a
@@ -195,7 +198,7 @@ class MatchedSweeps:
     """P^-1 after the coarse space.
 
     Options (prefix `mfg_`): `coarse_size`, functions per direction (0: none), `wave_number`, kappa,
-    and `matched_`, the solver of one time level of A + X and B + X.
+    and `matched_`, the solver of one time level of B + X and of its transpose.
     """
 
     def __init__(self, coupling: Coupling):

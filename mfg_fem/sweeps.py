@@ -172,13 +172,15 @@ class Sweeps:
             dm[n] = self._solve_level("B", n, rhs, dm[max(n - 2, 0) : n][::-1])
         return dm
 
-    def best_response(self, X: np.ndarray) -> np.ndarray:
+    def best_response(self, X: np.ndarray) -> tuple[np.ndarray, bool]:
         """X with u replaced by the value function of one player in the crowd m: a nonlinear sweep.
+
+        And whether it was solved at all levels.
 
         Backward in time, Newton on each level from the level after it. For convex H and the
         monotone scheme this is policy iteration, which converges from any start.
         """
-        system, X = self.system, X.copy()
+        system, X, solved = self.system, X.copy(), True
         u_next, _ = system.discrete.terminal_values(X[1, -1])
         for n in reversed(range(system.steps)):
             X[0, n], first = u_next, None
@@ -189,10 +191,14 @@ class Sweeps:
                 first = first or norm
                 if norm <= 1e-2 * first:
                     break
+                if not np.isfinite(norm):
+                    return X, False
                 system.fill_hjb(self.one_level)
                 X[0, n] -= self._solve(self.one_level, self.one_factor, residual)
+            else:
+                solved = False
             u_next = X[0, n]
-        return X
+        return X, solved
 
     def transport(self, X: np.ndarray) -> np.ndarray:
         """X with m replaced by the density that the drift of X carries: a linear forward sweep.

@@ -148,6 +148,29 @@ def test_inexact_sweeps_give_the_same_solution():
     assert difference(solved_with(options).levels.m, solved().levels.m) < 1e-6
 
 
+class Diagonal:
+    """A user's preconditioner, a PETSc PC of type python without a transpose."""
+
+    def apply(self, pc, x, y):
+        """Divide by the diagonal."""
+        y.pointwiseDivide(x, pc.getOperators()[0].getDiagonal())
+
+
+WITHOUT_TRANSPOSE = {"pc_type": "python", "pc_python_type": f"{__name__}.{Diagonal.__name__}"}
+
+
+def test_preconditioners_without_a_transpose_serve_the_sweeps():
+    options = {"ksp_type": "bcgs", "ksp_rtol": 1e-4} | WITHOUT_TRANSPOSE
+    solution = solved_with({f"sweep_{k}": v for k, v in options.items()}, krylov="two-field")
+    assert difference(solution.levels.m, solved().levels.m) < 1e-6
+
+
+def test_matched_sweeps_ask_for_a_transpose():
+    options = {f"matched_{k}": v for k, v in WITHOUT_TRANSPOSE.items()}
+    with pytest.raises(mfg.ProblemError, match="mfg_matched_pc_type"):
+        solved_with(options, krylov="h-form")
+
+
 @pytest.fixture
 def database():
     """PETSc's options; what a test puts there is taken out after it."""
