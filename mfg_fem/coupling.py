@@ -23,8 +23,7 @@ have no such bound: the coarse space contains them. X is symmetric, as the
 sweeps are adjoint but for their drift, and its off-diagonal entries are those of K_q: on a mesh
 where K is of M-type so is X, and the matched sweeps are diagonally dominant whatever q is.
 
-For A + X stands (B + X)^T, and one set of factors serves both sweeps: A differs from B^T by the
-derivative of Monotone's viscosity and by congestion only, which adds an iteration or none.
+Without congestion (B + X)^T stands for A + X where the factors are incomplete: `shares_factors`.
 
 kappa is the geometric mean of the ends of the range where P is needed: from what the coarse space
 (`coarse.py`) resolves, to the mesh, or to q / nu, beyond which diffusion wins. The coarse space
@@ -33,6 +32,8 @@ comes first and multiplicatively:  v0 = Z H_c^-1 Z^T r,  v = v0 + P^-1 (r - H v0
 The midpoint rule sees averages T du and T* dm of two levels:  H = B T*^-1 F0^-1 A + D T  and
 P = (B + X T*) T*^-1 F0^-1 (A + X T).
 """
+
+from itertools import chain
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -45,7 +46,7 @@ from dolfinx import fem
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace, bounding_box
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative
+from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative, shares_factors
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
@@ -153,7 +154,7 @@ class Coupling:
 
 
 def default_solvers(coupling: Coupling) -> dict[str, object]:
-    """Options of the solvers of one time level, of B + X (`matched_`) and A (`start_`).
+    """Options of the solvers of one time level, of A + X and B + X (`matched_`) and A (`start_`).
 
     The second is taken where the sweeps of the system are inexact. The first is direct in 1D, up to
     SMALL nodes, and with exits up to WITH_EXITS nodes: on graded meshes ILU took 31 iterations a
@@ -198,14 +199,17 @@ class MatchedSweeps:
     """P^-1 after the coarse space.
 
     Options (prefix `mfg_`): `coarse_size`, functions per direction (0: none), `wave_number`, kappa,
-    and `matched_`, the solver of one time level of B + X and of its transpose.
+    and `matched_`, the solver of one time level of A + X and B + X.
     """
 
     def __init__(self, coupling: Coupling):
         self.coupling, self.system = coupling, coupling.system
         create, steps = self.system.discrete.pattern.create, self.system.steps
         self.factors_only = needs_factors_only(self.system)
-        self.blocks = [create()] * steps if self.factors_only else [create() for _ in range(steps)]
+        self.blocks = {
+            name: [create()] * steps if self.factors_only else [create() for _ in range(steps)]
+            for name in ("B" if shares_factors(self.system.discrete, "matched_") else "AB")
+        }
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
         self.coarse = CoarseSpace(self.system, size) if size else None
@@ -219,7 +223,7 @@ class MatchedSweeps:
         self.sweeps.destroy()
         if self.coarse:
             self.coarse.destroy()
-        for M in (*self.blocks, *self._scratch):
+        for M in (*chain(*self.blocks.values()), *self._scratch):
             M.destroy()
 
     def __str__(self):
@@ -232,10 +236,12 @@ class MatchedSweeps:
         system, coupling = self.system, self.coupling
         self.wave_number = self.given_wave_number or self._matched_wave_number()
         for n in range(system.steps):
-            system.B[n].copy(self.blocks[n], SAME)
-            self.blocks[n].axpy(1 - system.half, self._X(coupling.q[n]), SAME)
-            if self.factors_only:
-                self.sweeps.factor(n)
+            X = self._X(coupling.q[n])
+            for name, blocks in self.blocks.items():
+                getattr(system, name)[n].copy(blocks[n], SAME)
+                blocks[n].axpy(1 - system.half, X, SAME)
+                if self.factors_only:
+                    self.sweeps.factor(name, n)
         if self.coarse:
             self.coarse.refresh(coupling)
 

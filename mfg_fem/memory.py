@@ -16,7 +16,7 @@ from mfg_fem.krylov import STRONG
 from mfg_fem.newton import Newton, options
 from mfg_fem.schwarz import is_schwarz
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import Sweeps
+from mfg_fem.sweeps import shares_factors
 
 log = logging.getLogger(__name__)
 
@@ -38,11 +38,10 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
         method: Newton's settings.
     """
     entries = discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
-    # On several ranks each matrix has a pattern of its own.
-    block = (VALUE if discrete.comm.size == 1 else ENTRY) * entries
+    block = VALUE * entries
     one_step = (3 if discrete.steady_um else 4) * block
     with options(discrete, method)():
-        one_step += _factor_sets(discrete) * _factor(discrete, "sweep_")
+        one_step += _factors(discrete, "sweep_")
         if method.krylov in ("auto", "h-form"):
             one_step += _h_form(discrete, block, method.krylov == "auto")
     return steps * (one_step + 2 * VALUE * (FIELDS + VECTORS) * discrete.owned)
@@ -63,9 +62,9 @@ def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
         if if_strong and coupling.strength * peak / discrete.state.crowd.value <= STRONG:
             return 0.0
         with petsc.options(default_solvers(coupling), {}):
-            matched = _factor(discrete, "matched_")
+            matched = _factors(discrete, "matched_")
             if not needs_factors_only(system):
-                matched += block
+                matched += block * (1 if shares_factors(discrete, "matched_") else 2)
         functions = coarse_size(coupling) ** discrete.problem.domain.dim
         coarse = 2 * VALUE * functions**2  # its inverse, single, and samples while they are made
         return matched + coarse
@@ -74,18 +73,8 @@ def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
         system.destroy()
 
 
-def _factor_sets(discrete: Discretisation) -> int:
-    """2 where A and B have factors of their own, 1 where they share them."""
-    system = SpaceTime(discrete, 1)
-    sweeps = Sweeps(system)
-    sets = 1 if sweeps.shared else 2
-    sweeps.destroy()
-    system.destroy()
-    return sets
-
-
-def _factor(discrete: Discretisation, prefix: str) -> float:
-    """Bytes of the factor of one block, found by factoring a matrix of its pattern."""
+def _factors(discrete: Discretisation, prefix: str) -> float:
+    """Bytes of the factors of a step, found by factoring a matrix of the pattern of a block."""
     matrix = discrete.mass.copy()
     matrix.shift(1.0)
     pc = _preconditioner(matrix, prefix)
@@ -102,7 +91,7 @@ def _factor(discrete: Discretisation, prefix: str) -> float:
         nodes = discrete.V.dofmap.index_map.size_global
         entries = 8 * nodes * np.log2(max(nodes, 2))
     matrix.destroy()
-    return ENTRY * entries
+    return (1 if shares_factors(discrete, prefix) else 2) * ENTRY * entries
 
 
 def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:

@@ -8,13 +8,13 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.errors import ProblemError
+from mfg_fem.discretisation import Discretisation
 from mfg_fem.schwarz import OptimisedSchwarz, Part, is_schwarz
 from mfg_fem.spacetime import SpaceTime
 
 MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
 DIRECT = ("lu", "cholesky", "redundant")
-TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi", "none")
+TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi")
 SMALL = 2000  # nodes of a level, up to which it is factored
 REDUNDANT = 10_000
 INNER_RTOL = 1e-3
@@ -69,33 +69,45 @@ def incomplete(dim: int, ranks: int) -> dict[str, object]:
     return {"pc_type": "python", "pc_python_type": name, "sub_pc_factor_levels": levels}
 
 
+def shares_factors(discrete: Discretisation, prefix: str) -> bool:
+    """Whether sweeps with this prefix take the factors of B for A too, transposed.
+
+    Without congestion A differs from B^T by the derivative of Monotone's viscosity only: incomplete
+    factors that are shared take hardly an iteration more, at half the memory. Exact ones are worth
+    their own, and with congestion a hall took twice the iterations.
+    """
+    ksp = PETSc.KSP().create(discrete.comm)
+    ksp.setOptionsPrefix(petsc.PREFIX + prefix)
+    ksp.setOperators(discrete.mass)
+    ksp.setFromOptions()
+    pc, preonly = ksp.getPC(), ksp.getType() == "preonly"
+    direct, transposable = pc.getType() in DIRECT, pc.getType() in TRANSPOSABLE or is_schwarz(pc)
+    ksp.destroy()
+    return transposable and not (direct and preonly) and not discrete.congested
+
+
 class Sweeps:
     """A^-1 (backward in time) and B^-1 (forward).
 
-    One Krylov solver goes from level to level; each level has factors of B, made anew at the first
-    solve after B has changed. Transposed they serve A too, which differs from B^T by the derivative
-    of Monotone's viscosity and by congestion only: hardly an iteration more, at half the memory.
-    Where sweeps are exact, or the preconditioner is not in TRANSPOSABLE, A has factors of its own.
-
-    `blocks`, a list of B with the same coupling in time, may stand in for those of the system; A is
-    then the transpose. `factors` of other sweeps with the same blocks may be shared. The options
-    (with this prefix) are read when this is made: make it inside `petsc.options`.
-
-    Attributes:
-        shared: whether A has the factors of B.
+    One Krylov solver goes from level to level; each level has factors, made anew at the first solve
+    after its block has changed. `blocks` may stand in for those of the system, with the same
+    coupling in time; without "A" among them, A is the transpose of B. `factors` of other sweeps
+    with the same blocks may be shared. The options (with this prefix) are read when this is made:
+    make it inside `petsc.options`.
     """
 
     def __init__(
         self,
         system: SpaceTime,
-        blocks: list[PETSc.Mat] | None = None,
+        blocks: dict[str, list[PETSc.Mat]] | None = None,
         prefix: str = "sweep_",
         factors: dict[str, list[PETSc.PC]] | None = None,
     ):
         self.system, self.prefix, self.part = system, petsc.PREFIX + prefix, None
-        self.blocks = {"A": system.A, "B": blocks or system.B}
-        if blocks:
-            self.blocks["A"] = [PETSc.Mat().createTranspose(B) for B in blocks]
+        self.blocks = blocks or {"A": system.A, "B": system.B}
+        if "A" not in self.blocks:
+            transposes = [PETSc.Mat().createTranspose(B) for B in self.blocks["B"]]
+            self.blocks = self.blocks | {"A": transposes}
         self.ksp = PETSc.KSP().create(system.comm)
         self.ksp.setOptionsPrefix(self.prefix)
         self.ksp.setFromOptions()
@@ -107,15 +119,7 @@ class Sweeps:
         self.one_level = system.discrete.pattern.create()  # for the best response
         self.one_factor = self._factor(self.one_level)
         self.factors = {"B": [self._factor(block) for block in self.blocks["B"]]}
-        first = self.factors["B"][0]
-        transposable = first.getType() in TRANSPOSABLE or is_schwarz(first)
-        if blocks and not transposable:
-            raise ProblemError(
-                f"The H-form cannot use the preconditioner {first.getType()} on its time levels: "
-                f"it has no transpose. Give {self.prefix}pc_type another one, such as ilu or lu."
-            )
-        self.shared = blocks is not None or (transposable and not self.exact)
-        if self.shared:
+        if shares_factors(system.discrete, prefix):
             self.factors["A"] = [_Transposed.of(pc) for pc in self.factors["B"]]
         else:
             self.factors["A"] = [self._factor(block) for block in self.blocks["A"]]
@@ -130,11 +134,11 @@ class Sweeps:
             pc.getPythonContext().part = self.part
         return pc
 
-    def factor(self, n: int):
-        """Factor B of level n now, whatever becomes of that matrix. Collective."""
-        pc = self.factors["B"][n]
+    def factor(self, name: str, n: int):
+        """Factor a block now, whatever becomes of its matrix. Collective."""
+        pc = self.factors[name][n]
         pc.setReusePreconditioner(False)
-        pc.setOperators(self.blocks["B"][n])
+        pc.setOperators(self.blocks[name][n])
         pc.setUp()
         pc.setReusePreconditioner(True)
 
