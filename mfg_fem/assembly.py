@@ -76,30 +76,28 @@ class Pattern:
         rows, columns = csr.index_map(0), csr.index_map(1)
         owned, self.size = rows.size_local, (rows.size_local, rows.size_global)
         starts = csr.indptr[: owned + 1]
-        indices = csr.indices[: starts[-1]]
-        self.parts = []  # for each: where its entries are among all, its row starts and columns
-        self.rows, self.columns = np.repeat(np.arange(owned), np.diff(starts)), indices
-        numbers = columns.local_to_global(indices)
-        for where in (indices < owned, indices >= owned)[: min(self.comm.size, 2)]:
-            where = np.flatnonzero(where)
-            own = not self.parts
-            where = where if own else where[np.lexsort((numbers[where], self.rows[where]))]
-            starts = np.searchsorted(self.rows[where], np.arange(owned + 1))
-            names = indices[where] if own else numbers[where]
-            self.parts.append((where, starts.astype(PETSc.IntType), names.astype(PETSc.IntType)))
+        self.rows = np.repeat(np.arange(owned), np.diff(starts))
+        self.columns = csr.indices[: starts[-1]]
+        mine, numbers = self.columns < owned, columns.local_to_global(self.columns)
+        self.parts = [self._part(np.flatnonzero(mine), self.columns)]
+        if self.comm.size > 1:
+            others = np.flatnonzero(~mine)
+            ascending = others[np.lexsort((numbers[others], self.rows[others]))]
+            self.parts.append(self._part(ascending, numbers))
+
+    def _part(self, where: np.ndarray, names: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Where its entries are among all, the starts of its rows, and its columns."""
+        starts = np.searchsorted(self.rows[where], np.arange(self.size[0] + 1))
+        return where, starts.astype(PETSc.IntType), names[where].astype(PETSc.IntType)
 
     def create(self, entries: np.ndarray | None = None) -> PETSc.Mat:
         """A matrix with these entries of the owned rows, or zeros. Collective."""
-        values = [np.zeros(len(where)) for where, _, _ in self.parts]
-        csr = [
-            # PETSc numbers the columns of others anew, in place.
-            (starts, names if part == 0 else names.copy(), values[part])
-            for part, (_, starts, names) in enumerate(self.parts)
-        ]
-        matrix = PETSc.Mat().createAIJWithArrays(
-            (self.size, self.size), csr=csr[0] if len(csr) == 1 else tuple(csr), comm=self.comm
-        )
-        matrix.setAttr("values", values)
+        parts = [(starts, names, np.zeros(len(where))) for where, starts, names in self.parts]
+        for part, (starts, names, values) in enumerate(parts[1:], 1):
+            parts[part] = starts, names.copy(), values  # PETSc will number the columns anew
+        csr = parts[0] if len(parts) == 1 else tuple(parts)
+        matrix = PETSc.Mat().createAIJWithArrays((self.size, self.size), csr=csr, comm=self.comm)
+        matrix.setAttr("values", [values for _, _, values in parts])
         if entries is not None:
             self.fill(matrix, entries)
         return matrix
