@@ -133,13 +133,13 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
         for j, block in enumerate(row)
         for form in block
     ]
-    gradients, values = scheme.measures(V.mesh)
+    _, values = scheme.measures(V.mesh)
     # Zero times m: a form must know its mesh even where nothing enters.
     return StepForms(
         _merged(residual),
         _merged(jacobian),
         *(_merged(forms) for forms in (*rows, uu, um, mm)),
-        coupling=_merged(_coupling(problem, state, rows[0][0], v, gradients)),
+        coupling=_merged(_coupling(problem, state, rows[0][0], v, values)),
         running=_cost_rate(problem, state) * values,
         terminal=m * problem.g(problem.x, m) * values,
         entering=(problem.s(problem.x, state.t) + 0 * m) * values,
@@ -158,11 +158,8 @@ def _merged(forms: list[ufl.Form]) -> list[ufl.Form]:
     return list(by_rule.values())
 
 
-def _coupling(problem: _MeanField, state: StepState, hjb, v, gradients) -> list[ufl.Form]:
-    """What `StepForms.coupling` says; hjb is the part of its row that point values make.
-
-    The rule of gradients evens a out over the cells, as the matrix does.
-    """
+def _coupling(problem: _MeanField, state: StepState, hjb, v, values) -> list[ufl.Form]:
+    """What `StepForms.coupling` says; hjb is the part of its row that point values make."""
     u, m, seen = state.u, state.m, state.seen_of(state.m)
     d = problem.domain.dim
     space = fem.functionspace(u.function_space.mesh, ("Lagrange", 1, (2,)))
@@ -174,7 +171,7 @@ def _coupling(problem: _MeanField, state: StepState, hjb, v, gradients) -> list[
         forms.append(-ufl.replace(f, {v: f_test, one: ufl.as_ufl(1.0)}))
     p = ufl.variable(ufl.grad(u))
     H_pp = ufl.diff(ufl.diff(problem.H(problem.x, p, seen), p), p)
-    forms.append(m * ufl.tr(H_pp) / d * a_test * gradients)
+    forms.append(m * ufl.tr(H_pp) / d * a_test * values)
     both = dict(zip((u, m), ufl.split(state.pair), strict=True))
     return [ufl.replace(expand_derivatives(form), both) for form in forms]
 
