@@ -111,7 +111,8 @@ def reference_sweep(solution):
     newton = NewtonSolver(system, mfg.Newton(petsc_options=factors), lambda row, X: None)
     right, cpu = np.zeros_like(X), time.process_time()
     for n in reversed(range(system.steps)):
-        right[0, n] = system.linearise_hjb(X, n, levels.u[n + 1])
+        right[0, n] = system.hjb_row(X, n, levels.u[n + 1])
+        system.fill_hjb(system.A[n])
     system.linearise_fp(X)
     right[1, 0] = system.mult_mass(levels.m[0]) / system.dt
     newton.sweeps.backward(right[0])
