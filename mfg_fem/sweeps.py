@@ -72,9 +72,10 @@ def incomplete(dim: int, ranks: int) -> dict[str, object]:
 def shares_factors(discrete: Discretisation, prefix: str) -> bool:
     """Whether sweeps with this prefix take the factors of B for A too, transposed.
 
-    Without congestion A differs from B^T by the derivative of Monotone's viscosity only: incomplete
-    factors that are shared take hardly an iteration more, at half the memory. Exact ones are worth
-    their own, and with congestion a hall took twice the iterations.
+    Without congestion A differs from B^T by the derivative of Monotone's viscosity only. To the
+    loose tolerances of sweeps, incomplete factors that are shared take hardly an iteration more, at
+    half the memory. Exact ones are worth their own: a hall took twice the iterations without, and
+    so may any game with congestion.
     """
     ksp = PETSc.KSP().create(discrete.comm)
     ksp.setOptionsPrefix(petsc.PREFIX + prefix)
@@ -104,10 +105,10 @@ class Sweeps:
         factors: dict[str, list[PETSc.PC]] | None = None,
     ):
         self.system, self.prefix, self.part = system, petsc.PREFIX + prefix, None
-        self.blocks = blocks or {"A": system.A, "B": system.B}
+        self.blocks, self.transposes = blocks or {"A": system.A, "B": system.B}, []
         if "A" not in self.blocks:
-            transposes = [PETSc.Mat().createTranspose(B) for B in self.blocks["B"]]
-            self.blocks = self.blocks | {"A": transposes}
+            self.transposes = [PETSc.Mat().createTranspose(B) for B in self.blocks["B"]]
+            self.blocks = self.blocks | {"A": self.transposes}
         self.ksp = PETSc.KSP().create(system.comm)
         self.ksp.setOptionsPrefix(self.prefix)
         self.ksp.setFromOptions()
@@ -248,7 +249,8 @@ class Sweeps:
         self.ksp.destroy()
         if self.borrowed:
             return
-        for obj in (self.one_factor, self.one_level, *self.factors["A"], *self.factors["B"]):
+        factors = (self.one_factor, *self.factors["A"], *self.factors["B"])
+        for obj in (*factors, *self.transposes, self.one_level):
             obj.destroy()
         if self.part:
             self.part.destroy()
