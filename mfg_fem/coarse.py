@@ -6,7 +6,7 @@ mirrored at its faces so that their normal derivative vanishes there, restricted
 the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
 
 The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by block
-elimination on every rank, in single precision, as it preconditions. It is made at SAMPLES levels
+elimination on every rank, in single PRECISION, as it preconditions. It is made at SAMPLES levels
 and taken as linear between them: that adds one iteration or none to a Newton step. With the Euler
 pair, W = w / dt and step n counting from 0,
 
@@ -27,7 +27,8 @@ from mfg_fem.discretisation import Discretisation
 from mfg_fem.spacetime import SpaceTime
 
 SAMPLES = {1: 16, 2: 8, 3: 5}  # by dimension: their products are dear
-REGULARISATION = 1e-6  # of the diagonal: splines cut off by the domain may be dependent
+PRECISION = np.float32
+REGULARISATION = 10.0  # of the diagonal, in round-off: splines cut by the domain may be dependent
 
 
 class CoarseSpace:
@@ -105,13 +106,13 @@ class CoarseSpace:
         blocks = self.system.comm.allreduce(
             np.stack([self._blocks(coupling, n) for n in samples]), MPI.SUM
         )
-        blocks = blocks.swapaxes(0, 1).astype(np.float32)
+        blocks = blocks.swapaxes(0, 1).astype(PRECISION)
         own, self.upper, self.lower, after = (_Sampled(samples, b) for b in blocks)
-        self.inverse = np.empty((N, self.size, self.size), np.float32)
+        self.inverse = np.empty((N, self.size, self.size), PRECISION)
         before = 0.0  # what level n - 1 leaves on the diagonal of level n
         for n in range(N):
             diagonal = own.at(n) + before
-            diagonal[np.diag_indices(self.size)] *= 1 + REGULARISATION
+            diagonal[np.diag_indices(self.size)] *= 1 + REGULARISATION * np.finfo(PRECISION).eps
             self.inverse[n] = np.linalg.inv(diagonal)
             if n + 1 < N:
                 before = after.at(n) - self.lower.at(n) @ self.inverse[n] @ self.upper.at(n)
@@ -167,7 +168,7 @@ class CoarseSpace:
             fine.array[:] = r[n]
             self.local.multTranspose(fine, small)
             y[n] = small.array_r
-        y = self.system.comm.allreduce(y, MPI.SUM).astype(np.float32)
+        y = self.system.comm.allreduce(y, MPI.SUM).astype(PRECISION)
         for n in range(len(y)):
             y[n] = self.inverse[n] @ (y[n] - self.lower.times(n - 1, y[n - 1]) if n else y[n])
         for n in reversed(range(len(y) - 1)):

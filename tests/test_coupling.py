@@ -60,13 +60,15 @@ def test_eigenvalues_keep_the_bounds_of_the_symbol(wave_number):
 
 
 @serial_only
-def test_coarse_space_solves_on_its_range():
+@pytest.mark.parametrize(("precision", "accuracy"), [(np.float64, 1e-8), (np.float32, 1e-3)])
+def test_coarse_space_solves_on_its_range(precision, accuracy, monkeypatch):
+    monkeypatch.setattr("mfg_fem.coarse.PRECISION", precision)
     coupling, matched = flat_matched(coarse=4)
     random, X = np.random.default_rng(1), coupling.system.even_crowd()
     for _ in range(2):  # at rest, then with matrices made in place at other coefficients
         v = matched.coarse.solve(random.standard_normal(coupling.F0.shape))
         again = matched.coarse.solve(coupling.mult_H(v))
-        assert np.allclose(again, v, atol=1e-3 * np.abs(v).max())  # single precision
+        assert np.allclose(again, v, atol=accuracy * np.abs(v).max())
         coupling.system.linearise(X + 0.3 * random.random(X.shape))
         coupling.refresh()
         matched.refresh()
