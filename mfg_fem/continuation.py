@@ -153,9 +153,10 @@ class _Path:
         """
         response, solved = self.newton.sweeps.best_response(X)
         norms = self.newton.norms(response)
-        if solved or norms[0] <= (before := self.newton.norms(X))[0]:
+        if solved:
             return response, norms
-        return X, before
+        before = self.newton.norms(X)
+        return (response, norms) if norms[0] <= before[0] else (X, before)
 
     def first(self, guess: Levels | None, nested: Levels | None) -> State:
         """The problem that was asked, from the guess, a coarser grid's solution, or cold."""

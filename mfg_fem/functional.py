@@ -134,12 +134,13 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
         for form in block
     ]
     _, values = scheme.measures(V.mesh)
+    coupling = [ufl.replace(form, both) for form in _coupling(problem, state, um, v, du, values)]
     # Zero times m: a form must know its mesh even where nothing enters.
     return StepForms(
         _merged(residual),
         _merged(jacobian),
         *(_merged(forms) for forms in (*rows, uu, um, mm)),
-        coupling=_merged(_coupling(problem, state, rows[0][0], v, values)),
+        coupling=_merged(coupling),
         running=_cost_rate(problem, state) * values,
         terminal=m * problem.g(problem.x, m) * values,
         entering=(problem.s(problem.x, state.t) + 0 * m) * values,
@@ -158,22 +159,16 @@ def _merged(forms: list[ufl.Form]) -> list[ufl.Form]:
     return list(by_rule.values())
 
 
-def _coupling(problem: _MeanField, state: StepState, hjb, v, values) -> list[ufl.Form]:
-    """What `StepForms.coupling` says; hjb is the part of its row that point values make."""
+def _coupling(problem: _MeanField, state: StepState, um, v, du, values) -> list[ufl.Form]:
+    """What `StepForms.coupling` says, of u and m; the first of um is that of the point values."""
     u, m, seen = state.u, state.m, state.seen_of(state.m)
-    d = problem.domain.dim
     space = fem.functionspace(u.function_space.mesh, ("Lagrange", 1, (2,)))
     f_test, a_test = ufl.split(ufl.TestFunction(space))
-    forms = []
-    one = ufl.TrialFunction(u.function_space)
-    f = expand_derivatives(ufl.derivative(hjb, m, one))
-    if not f.empty():
-        forms.append(-ufl.replace(f, {v: f_test, one: ufl.as_ufl(1.0)}))
+    f = [-ufl.replace(form, {v: f_test, du: ufl.as_ufl(1.0)}) for form in um[:1]]
     p = ufl.variable(ufl.grad(u))
     H_pp = ufl.diff(ufl.diff(problem.H(problem.x, p, seen), p), p)
-    forms.append(m * ufl.tr(H_pp) / d * a_test * values)
-    both = dict(zip((u, m), ufl.split(state.pair), strict=True))
-    return [ufl.replace(expand_derivatives(form), both) for form in forms]
+    a = m * ufl.tr(H_pp) / problem.domain.dim
+    return [*f, expand_derivatives(a * a_test * values)]
 
 
 def _cost_rate(problem: _MeanField, state: StepState):
