@@ -1,27 +1,37 @@
 """Bilinear forms as PETSc matrices that share one sparsity pattern; expressions at points."""
 
+from collections.abc import Callable
+
 from petsc4py import PETSc
 
 import numpy as np
 
+import ufl
 from dolfinx import fem, jit
 from ufl.algorithms import expand_derivatives, strip_variables
+from ufl.core.multiindex import MultiIndex
+from ufl.corealg.traversal import traverse_unique_terminals, unique_pre_traversal
 
-# What DOLFINx compiles with, and what takes a quarter of the time from kernels with many roots:
-# sums may be reordered and roots set no errno. NaN stays NaN, and no CPU's own instructions are
+from mfg_fem._compat import interpolation_points
+
+# What DOLFINx compiles with, and what takes half of the time from kernels with many roots and small
+# loops: sums may be reordered, roots set no errno, and loops over points and functions are written
+# out (clang has no such limit and ignores it). NaN stays NaN, and no CPU's own instructions are
 # used, as a folder of compiled forms may be shared.
 PLAIN = ["-O2", "-g0"]
 FAST = [
     "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
-    "-fassociative-math", "-freciprocal-math",
+    "-fassociative-math", "-freciprocal-math", "--param=max-completely-peel-times=16",
 ]  # fmt: skip
+WRITTEN_OUT = {1: 2000, 2: 600}  # instructions, by degree: the more the slower are kernels of P2
 
 
-def compiled(form):
+def compiled(form, degree: int):
     """UFL forms, one or a list, compiled for speed unless the user has set flags of his own."""
     options = jit.get_options()
     if options["cffi_extra_compile_args"] == PLAIN:
-        options["cffi_extra_compile_args"] = FAST
+        limit = f"--param=max-completely-peeled-insns={WRITTEN_OUT[degree]}"
+        options["cffi_extra_compile_args"] = [*FAST, limit]
     return fem.form(form, jit_options=options)
 
 
@@ -32,6 +42,42 @@ def pointwise(expression, points: np.ndarray) -> fem.Expression:
     found again.
     """
     return fem.Expression(strip_variables(expand_derivatives(expression)), points)
+
+
+def tabulated(expression, space: Callable[[int], fem.FunctionSpace]):
+    """The expression with its costly functions of x alone as the values of a Function.
+
+    They are computed once, not at each assembly. `space(k)` has k values at each of the points
+    where the form that the expression is for will be evaluated, and nowhere else.
+    """
+    parts = {}
+    _with_known(expression, lambda part: (parts.setdefault(part, len(parts)), part)[1])
+    if not parts:
+        return expression
+    values = fem.Function(space(len(parts)))
+    points = interpolation_points(values.function_space)
+    values.interpolate(pointwise(ufl.as_vector(list(parts)), points))
+    return _with_known(expression, lambda part: values[parts[part]])
+
+
+def _with_known(e, replace: Callable):
+    """The expression with `replace` applied to the largest parts that are known beforehand."""
+    if e._ufl_is_terminal_ or isinstance(e, ufl.classes.Derivative):
+        return e
+    if _is_known(e):
+        return replace(e)
+    return e._ufl_expr_reconstruct_(*(_with_known(y, replace) for y in e.ufl_operands))
+
+
+def _is_known(e) -> bool:
+    """Whether it is a number that depends on x alone, and has a costly function in it."""
+    if isinstance(e, ufl.classes.Condition) or e.ufl_shape or e.ufl_free_indices:
+        return False
+    known = (ufl.SpatialCoordinate, ufl.classes.ConstantValue, MultiIndex)
+    costly = (ufl.classes.MathFunction, ufl.classes.Power)
+    return all(isinstance(y, known) for y in traverse_unique_terminals(e)) and any(
+        isinstance(y, costly) for y in unique_pre_traversal(e)
+    )
 
 
 class Assembler:

@@ -29,9 +29,10 @@ class Discretisation:
         self.state = StepState.on(self.V, crowd=problem.population / domain.volume())
         forms = step_forms(problem, scheme, self.state)
         rows = ("residual", "hjb", "fp", "coupling")
-        self.rows = {name: compiled(getattr(forms, name)) for name in rows}
+        self.rows = {name: compiled(getattr(forms, name), scheme.degree) for name in rows}
         self._at_vertices = fem.Function(forms.coupling[0].arguments()[0].ufl_function_space())
-        self.blocks = {name: compiled(getattr(forms, name)) for name in ("jacobian", "uu", "mm")}
+        blocks = ("jacobian", "uu", "mm")
+        self.blocks = {name: compiled(getattr(forms, name), scheme.degree) for name in blocks}
         # With costs that are linear in m, dHJB/dm is the same at all states.
         self.steady_um = not any(
             y in (*form.coefficients(), *form.constants())

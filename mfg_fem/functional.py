@@ -18,6 +18,7 @@ multiplies the diffusion, and the crowd seen is (1 - share) crowd + share m.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import basix.ufl
 import ufl
@@ -25,6 +26,7 @@ from dolfinx import fem
 from ufl.algorithms import expand_derivatives
 from ufl.corealg.traversal import traverse_unique_terminals
 
+from mfg_fem.assembly import tabulated
 from mfg_fem.problem import _MeanField
 
 
@@ -90,9 +92,12 @@ def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> l
     gradients, values = scheme.measures(u.function_space.mesh)
     D = scheme.diffusion(problem, state.stretch, *frozen)
 
+    points = partial(scheme.points, u.function_space.mesh)
+    f, s = (tabulated(y, points) for y in (problem.f(x, state.t, seen), problem.s(x, state.t)))
+
     diffusion = ufl.inner(D * ufl.grad(u), ufl.grad(m))
-    costs = m * (problem.H(x, ufl.grad(u), seen) - problem.f(x, state.t, seen)) * values
-    entering = problem.s(x, state.t) * u * values
+    costs = m * (problem.H(x, ufl.grad(u), seen) - f) * values
+    entering = s * u * values
 
     if gradients == values:
         return [diffusion * values + costs - entering]

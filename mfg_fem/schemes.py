@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 import numpy as np
 
-import basix
+import basix.ufl
 import ufl
 from dolfinx import fem, la
 
@@ -40,6 +40,10 @@ class Monotone:
         centroid = ufl.dx(domain=mesh, metadata={"quadrature_degree": 1})
         vertex = {"quadrature_rule": "vertex", "quadrature_degree": 1}
         return centroid, ufl.dx(domain=mesh, metadata=vertex)
+
+    def points(self, mesh, size: int) -> fem.FunctionSpace:
+        """The space of `size` values at the points of the second rule."""
+        return fem.functionspace(mesh, ("Lagrange", 1, (size,)))
 
     def diffusion(self, problem, stretch, w, crowd):
         """The tensor sum_E smax(kappa_E, b_E) t_E (x) t_E that makes the matrix of M-type.
@@ -112,6 +116,13 @@ class Galerkin:
         """One rule for everything, exact for cubic (P1) or sextic (P2) integrands."""
         dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 3 * self.degree})
         return dx, dx
+
+    def points(self, mesh, size: int) -> fem.FunctionSpace:
+        """The space of `size` values at the points of that rule."""
+        element = basix.ufl.quadrature_element(
+            mesh.topology.cell_name(), value_shape=(size,), degree=3 * self.degree
+        )
+        return fem.functionspace(mesh, element)
 
     def diffusion(self, problem, stretch, w, crowd):
         """The diffusion tensor as it is."""
