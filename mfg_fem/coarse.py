@@ -26,7 +26,7 @@ import numpy as np
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.spacetime import SpaceTime
 
-SAMPLES = {1: 16, 2: 8, 3: 5}  # by dimension: their products are dear
+SAMPLES = {1: 16, 2: 8, 3: 3}  # by dimension: their products are dear
 PRECISION = np.float32
 REGULARISATION = 10.0  # of the diagonal, in round-off: splines cut by the domain may be dependent
 
