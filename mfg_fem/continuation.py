@@ -38,8 +38,9 @@ class Stage:
 
     Attributes:
         steps: time steps of its grid.
-        name: "cold", "guess" or "nested", what the problem that was asked is solved from; or
-            "path", a point of the path that begins where that has failed.
+        name: "cold", "guess" or "nested", what the problem that was asked is solved from;
+            "nested, moved", the same with the density that the drift of "nested" carries, where
+            that has failed; or "path", a point of the path that begins where all that has failed.
         theta, stretch: the point of the path.
         reached, step: the theta before this one, and the step from it.
         failed: why the problem that was asked could not be solved at once.
@@ -180,7 +181,7 @@ class _Path:
             self.state, stage = following, following.stage
             self.set(stage.theta, stage.stretch ** (1 - stage.theta))
             easier = stage.theta < 1.0
-            short = easier or (stage.name == "cold" and self.auto)
+            short = easier or (self.auto and stage.name in ("cold", "nested"))
             outcome = self.newton.solve(
                 self.state.X,
                 1e3 * self.state.atol if easier else self.state.atol,
@@ -201,6 +202,9 @@ class _Path:
         stage, X = state.stage, state.start
         if not self.auto or (outcome.converged and stage.theta == 1.0):
             return None
+        if stage.name == "nested":
+            X = self.newton.sweeps.transport(X)
+            return replace(state, stage=replace(stage, name="nested, moved"), start=X, X=X)
         if not stage.on_path:
             log.info("Newton stopped (%s); going through easier problems", outcome.reason)
             return self._alone(state, replace(stage, name="path", failed=outcome.reason), 0)

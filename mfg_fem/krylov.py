@@ -30,7 +30,7 @@ from mfg_fem.coupling import Coupling, MatchedSweeps, default_solvers
 from mfg_fem.sweeps import Sweeps
 
 STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
-TIGHTER = 0.1  # an iteration of the H-form is cheap: fewer Newton steps pay
+TIGHTER = 0.3  # an iteration of the H-form is cheap: fewer Newton steps pay
 
 
 class _Form:
@@ -81,7 +81,7 @@ class _Form:
         That is Eisenstat-Walker's tolerance, but never far below what ends Newton.
         """
         self.b.array[:] = (self.scale * right).ravel()
-        atol = max(rtol * norm, 0.1 * self.newton.snes.getTolerances()[1])
+        atol = max(rtol * norm, 0.3 * self.newton.snes.getTolerances()[1])
         self.krylov.setTolerances(rtol=1e-14, atol=atol, max_it=ksp.getTolerances()[3])
         self.krylov.solve(self.b, self.x)
         ksp.setConvergedReason(self.krylov.getConvergedReason())
