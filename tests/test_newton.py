@@ -15,6 +15,10 @@ from ranks import run_on, serial_only
 import ufl
 
 import mfg_fem as mfg
+from mfg_fem.continuation import _Path
+from mfg_fem.discretisation import Discretisation
+from mfg_fem.newton import Outcome
+from mfg_fem.spacetime import SpaceTime
 
 DIFFUSIONS, COUPLINGS = (0.5, 0.1, 0.02), (0.1, 1.0, 10.0)
 
@@ -71,6 +75,18 @@ def hard() -> mfg.Solution:
 
 def test_hard_evacuation_converges_through_stages():
     assert hard().converged
+
+
+def test_a_nested_start_that_fails_moves_the_crowd_along_its_drift():
+    game = default(mfg.box((1.0, 1.0), 8))
+    system = SpaceTime(Discretisation(game, mfg.Monotone()), 4)
+    path = _Path(system, mfg.Newton(), lambda row, state: None)
+    nested = path.first(None, system.levels(system.even_crowd()))
+    moved = path._after(nested, Outcome(nested.X, False, "", 3))
+    easier = path._after(moved, Outcome(moved.X, False, "", 3))
+    stages = [state.stage.name for state in (nested, moved, easier)]
+    assert stages == ["nested", "nested, moved", "path"]
+    assert path.newton.norms(moved.X)[1] < 1e-12 * path.newton.norms(nested.X)[1]
 
 
 def test_history_has_every_newton_step_of_every_stage():
