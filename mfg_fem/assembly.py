@@ -23,7 +23,7 @@ FAST = [
     "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
     "-fassociative-math", "-freciprocal-math", "--param=max-completely-peel-times=16",
 ]  # fmt: skip
-WRITTEN_OUT = {1: 2000, 2: 600}  # instructions, by degree: the more the slower are kernels of P2
+WRITTEN_OUT = {1: 2000, 2: 600}  # instructions a loop, by degree: with more, P2 gets slower
 
 
 def compiled(form, degree: int):
@@ -50,8 +50,13 @@ def tabulated(expression, space: Callable[[int], fem.FunctionSpace]):
     They are computed once, not at each assembly. `space(k)` has k values at each of the points
     where the form that the expression is for will be evaluated, and nowhere else.
     """
-    parts = {}
-    _with_known(expression, lambda part: (parts.setdefault(part, len(parts)), part)[1])
+    parts = {}  # and their numbers
+
+    def note(part):
+        parts.setdefault(part, len(parts))
+        return part
+
+    _with_known(expression, note)
     if not parts:
         return expression
     values = fem.Function(space(len(parts)))

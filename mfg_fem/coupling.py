@@ -53,7 +53,7 @@ FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the c
 ROUND_OFF = 1e-10
 WITH_EXITS = 10_000
 DIFFUSIVE = 40.0
-COARSE_SIZES = {1: (8, 256), 2: (5, 16), 3: (4, 7)}  # by dimension: at least, at most
+COARSE_SIZES = {1: (8, 256), 2: (5, 16), 3: (4, 8)}  # by dimension: at least, at most
 
 
 class Coupling:

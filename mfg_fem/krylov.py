@@ -30,7 +30,7 @@ from mfg_fem.coupling import Coupling, MatchedSweeps, default_solvers
 from mfg_fem.sweeps import Sweeps
 
 STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
-TIGHTER = 0.3  # an iteration of the H-form is cheap: fewer Newton steps pay
+TIGHTER = 0.3  # iterations of the H-form are cheap: more of them and fewer Newton steps pay
 
 
 class _Form:
