@@ -235,7 +235,7 @@ class Keeper:
         self.writing = self.written - began
 
     def _save(self, state: State):
-        started = state.stage.on_path  # else nothing ever goes back to the start
+        started = state.stage.goes_back
         about = self.about | {
             "stage": asdict(state.stage),
             "atol": state.atol,

@@ -67,6 +67,11 @@ class Stage:
         """Whether this is one of the easier problems, or their end."""
         return self.name == "path"
 
+    @property
+    def goes_back(self) -> bool:
+        """Whether the stage after a failure begins with what this one started from."""
+        return self.on_path or self.name == "nested"
+
 
 @dataclass(frozen=True)
 class State:
