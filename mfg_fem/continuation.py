@@ -5,7 +5,8 @@
 2. *Path.* Where that fails (congestion with little diffusion): theta goes from 0 to 1, players see
    the crowd (1 - theta) even + theta m and diffuse with D stretch^(1 - theta). At theta = 0 each
    plays alone: an HJB and then a linear Fokker-Planck equation. The step in theta adapts.
-3. *Nested in time.* With congestion all that happens on a four times coarser time grid first.
+3. *Nested in time.* With congestion all that happens on a four times coarser time grid first. If
+   Newton gets stuck from there, it tries once more with the density that the drift carries.
 
 Both parameters are Constants of the compiled forms, so that no stage compiles anything.
 
