@@ -209,6 +209,7 @@ class _Path:
         if not self.auto or (outcome.converged and stage.theta == 1.0):
             return None
         if stage.name == "nested":
+            log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
             X = self.newton.sweeps.transport(X)
             return replace(state, stage=replace(stage, name="nested, moved"), start=X, X=X)
         if not stage.on_path:

@@ -28,11 +28,12 @@ class Discretisation:
         self.owned = self.V.dofmap.index_map.size_local
         self.state = StepState.on(self.V, crowd=problem.population / domain.volume())
         forms = step_forms(problem, scheme, self.state)
-        rows = ("residual", "hjb", "fp", "coupling")
-        self.rows = {name: compiled(getattr(forms, name), scheme.degree) for name in rows}
+        rows, blocks = ("residual", "hjb", "fp", "coupling"), ("jacobian", "uu", "mm")
+        self.rows, self.blocks = (
+            {name: compiled(getattr(forms, name), scheme.degree) for name in names}
+            for names in (rows, blocks)
+        )
         self._at_vertices = fem.Function(forms.coupling[0].arguments()[0].ufl_function_space())
-        blocks = ("jacobian", "uu", "mm")
-        self.blocks = {name: compiled(getattr(forms, name), scheme.degree) for name in blocks}
         # With costs that are linear in m, dHJB/dm is the same at all states.
         self.steady_um = not any(
             y in (*form.coefficients(), *form.constants())
