@@ -64,8 +64,8 @@ if options.warm_up:
 
 # 3. A checkpoint, and an exit code that says that there is more to do. When the solve has
 # finished, its solution is in the same file, so that a job that is stopped later, or started once
-# more, does not solve again. The tolerance is tight: a mesh may be cut into other parts at each
-# start, and solutions agree to what Newton leaves.
+# more, does not solve again. The tolerance is tight: another number of ranks cuts the mesh into
+# other parts, and then solutions agree to what Newton leaves.
 
 checkpoint = mfg.Checkpoint(out / "crowd.npz", every=options.every, budget=budget)
 try:

@@ -1,5 +1,6 @@
 """Domain: a simplex mesh whose boundaries go by name. Integer tags never leave this module."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,10 @@ from dolfinx import fem
 from mfg_fem import torus
 from mfg_fem._compat import gmsh_model_to_mesh
 from mfg_fem.errors import MeshError, require, together
+
+# With threads, SCOTCH shares out a mesh among ranks in another way at each start: counts of
+# iterations and last digits would change from run to run, and in a job that goes on from a file.
+os.environ.setdefault("SCOTCH_PTHREAD_NUMBER", "1")
 
 SIMPLICES = ("interval", "triangle", "tetrahedron")
 

@@ -3,6 +3,7 @@
 Run as a script, this module solves some problems and leaves their numbers.
 """
 
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -139,7 +140,17 @@ def test_a_script_that_does_not_end_leaves_no_ranks_behind(tmp_path):
     assert not left
 
 
+@serial_only
+def test_a_mesh_is_cut_alike_at_each_start():
+    first, second = (numbers_on(3, __file__, "mesh") for _ in range(2))
+    assert first == second
+
+
 def main():
+    if "mesh" in sys.argv:
+        mesh = mfg.box((1, 1, 1), 12).mesh
+        leave_numbers(mesh.comm.gather(mesh.geometry.x.tolist()))
+        return
     leave_numbers({case: numbers(solve()) for case, solve in CASES.items()})
 
 

@@ -66,7 +66,7 @@ def test_ranks_hardly_add_iterations_where_block_jacobi_does(diffusion, ranks):
 @pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
 def test_nor_do_they_with_the_factors_of_the_other_block(diffusion, ranks):
     serial, parallel = (sum(on(r)["default"]["shared"][diffusion][:4]) / 4 for r in (1, ranks))
-    assert parallel <= 1.5 * serial + 3  # three ranks are never cut in the same way twice
+    assert parallel <= 1.5 * serial + 3
 
 
 @serial_only
