@@ -2,6 +2,8 @@
 
 1. *Even crowd.* The population spread evenly at all times and the best response u of one player
    to it (a nonlinear HJB sweep). From there Newton takes 4 to 7 steps on games without congestion.
+   As many from u = terminal cost where players diffuse far and the HJB equation is no further from
+   holding than the Fokker-Planck equation: then that is the start.
 2. *Path.* Where that fails (congestion with little diffusion): theta goes from 0 to 1, players see
    the crowd (1 - theta) even + theta m and diffuse with D stretch^(1 - theta). At theta = 0 each
    plays alone: an HJB and then a linear Fokker-Planck equation. The step in theta adapts.
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 STAGE_MAX_IT = 12  # a stage that needs more is better split
 SMALLEST_STEP = 1 / 64
 STRETCHES = (1.0, 8.0, 64.0)
+SPREAD = 0.05  # with .02 already, a game of the weakest coupling takes 7 steps instead of 6
 COARSENING = 4
 FEWEST_COARSE_STEPS = 8
 
@@ -165,11 +168,19 @@ class _Path:
         before = self.newton.norms(X)
         return (response, norms) if norms[0] <= before[0] else (X, before)
 
+    def _spreads(self) -> bool:
+        """Whether players diffuse over a good part of the domain within the horizon."""
+        d = self.system.discrete
+        return d.mean_diffusion * d.problem.horizon >= SPREAD * d.diameter**2
+
     def first(self, guess: Levels | None, nested: Levels | None) -> State:
         """The problem that was asked, from the guess, a coarser grid's solution, or cold."""
         steps = self.system.steps
         self.set(1.0, 1.0)
-        (X, norms), name = self.respond(self.system.even_crowd()), "cold"
+        X, name = self.system.even_crowd(), "cold"
+        norms = self.newton.norms(X)
+        if norms[0] > norms[1] or not self._spreads():
+            X, norms = self.respond(X)
         # Residuals are measured by that of this start, which no guess makes small; but it may be
         # huge because of a step at an exit, or zero where the even crowd is the solution.
         natural = self.newton.natural_norm(X)

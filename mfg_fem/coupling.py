@@ -77,9 +77,7 @@ class Coupling:
         sums = np.array([d.weights.sum(), d.norm_weights.sum()])
         volume, trace = comm.allreduce(sums, MPI.SUM)
         self.weights = d.norm_weights * (volume / trace)
-        D = fem.assemble_scalar(fem.form(ufl.tr(problem.D(problem.x)) / problem.domain.dim * dx))
-        self.mean_diffusion = comm.allreduce(D, MPI.SUM) / volume
-        self.diameter = volume ** (1 / problem.domain.dim)
+        self.diameter = d.diameter
         low, high = bounding_box(d)
         self.longest = (high - low).max()
         self.mesh_size = self.diameter / d.V.dofmap.index_map.size_global ** (
@@ -89,7 +87,7 @@ class Coupling:
     @property
     def diffusion(self) -> float:
         """Mean of tr D / d, as continuation stretches it."""
-        return self.mean_diffusion * self.system.discrete.state.stretch.value
+        return self.system.discrete.mean_diffusion * self.system.discrete.state.stretch.value
 
     def destroy(self):
         """Free the stiffness matrix."""
@@ -160,8 +158,8 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
     SMALL nodes, and with exits up to WITH_EXITS nodes: on graded meshes ILU took 31 iterations a
     Newton step there, direct blocks 12. Beyond, one application of ILU(2), which costs a tenth of a
     factorisation and leaves the number of iterations as it is until diffusion couples more than
-    DIFFUSIVE nodes in a time step. Then BiCGStab with it: as good as a factorisation at two thirds
-    of time and memory.
+    DIFFUSIVE nodes in a time step. Then GMRES with it: as good as a factorisation at two thirds of
+    time and memory.
     """
     d, ranks = coupling.system.discrete, coupling.system.comm.size
     dim, nodes = d.problem.domain.dim, d.V.dofmap.index_map.size_global

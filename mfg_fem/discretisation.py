@@ -26,7 +26,10 @@ class Discretisation:
         self.comm = domain.comm
         self.V = function_space(scheme, domain.mesh)
         self.owned = self.V.dofmap.index_map.size_local
-        self.state = StepState.on(self.V, crowd=problem.population / domain.volume())
+        volume = domain.volume()
+        self.diameter = volume ** (1 / domain.dim)
+        self.mean_diffusion = self._integral_of_diffusion() / volume
+        self.state = StepState.on(self.V, crowd=problem.population / volume)
         forms = step_forms(problem, scheme, self.state)
         rows, blocks = ("residual", "hjb", "fp", "coupling"), ("jacobian", "uu", "mm")
         self.rows, self.blocks = (
@@ -47,6 +50,12 @@ class Discretisation:
         self._find_exits()
         self._assemble_mass()
         self._scale_initial_density()
+
+    def _integral_of_diffusion(self) -> float:
+        """Of tr D / d."""
+        D = ufl.tr(self.problem.D(self.problem.x)) / self.problem.domain.dim
+        form = fem.form(D * ufl.dx(domain=self.V.mesh, degree=2))
+        return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
 
     def _nodal(self, expression) -> fem.Expression | float:
         expression = expand_derivatives(expression)

@@ -30,7 +30,7 @@ from mfg_fem.coupling import Coupling, MatchedSweeps, default_solvers
 from mfg_fem.sweeps import Sweeps
 
 STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
-TIGHTER = 0.3  # iterations of the H-form are cheap: more of them and fewer Newton steps pay
+TIGHTER = 0.3  # than Eisenstat-Walker: more iterations and fewer Newton steps pay
 
 
 class _Form:
@@ -76,12 +76,12 @@ class _Form:
         return vector.array_r.reshape(self.scale.shape)
 
     def _krylov_solve(self, ksp, right: np.ndarray, rtol: float, norm: float) -> np.ndarray:
-        """The unknown for this right-hand side, to rtol times the norm of the whole system's.
+        """The unknown for this right-hand side, a residual of TIGHTER rtol norm being left.
 
-        That is Eisenstat-Walker's tolerance, but never far below what ends Newton.
+        That is the norm of both equations; and never far below what ends Newton.
         """
         self.b.array[:] = (self.scale * right).ravel()
-        atol = max(rtol * norm, 0.3 * self.newton.snes.getTolerances()[1])
+        atol = max(TIGHTER * rtol * norm, 0.3 * self.newton.snes.getTolerances()[1])
         self.krylov.setTolerances(rtol=1e-14, atol=atol, max_it=ksp.getTolerances()[3])
         self.krylov.solve(self.b, self.x)
         ksp.setConvergedReason(self.krylov.getConvergedReason())
@@ -201,7 +201,7 @@ class HForm(_Form):
         r_u, r_m = self._right(b)
         start = self.start.backward(r_u)
         right = r_m - self._without_last(start)
-        v = self._krylov_solve(ksp, right, TIGHTER * ksp.getTolerances()[0], b.norm())
+        v = self._krylov_solve(ksp, right, ksp.getTolerances()[0], b.norm())
         du, dm = self._fields(v)
         x.array[:] = np.stack([start + du, dm]).ravel()
 

@@ -4,8 +4,8 @@ Each rank factors the rows of its own nodes and of OVERLAP layers of its neighbo
 solution at its own. Rows at the edge of that part lose entries, which alone would hold the
 solution at zero just outside and let the ranks hear of each other slowly. With TRANSMISSION of
 their sum put on the diagonal the edge is open: a Robin condition, near to the exact one for what
-decays over several cells. BiCGStab then takes about as many iterations on ranks as in serial, where
-block Jacobi takes two to three times as many. St-Cyr, Gander, Thomas 2007.
+decays over several cells. A Krylov solver then takes about as many iterations on ranks as in
+serial, where block Jacobi takes two to three times as many. St-Cyr, Gander, Thomas 2007.
 """
 
 from petsc4py import PETSc

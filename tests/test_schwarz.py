@@ -20,7 +20,7 @@ DIFFUSIONS = (0.5, 0.1, 0.005)
 
 
 def iterations(ranks: int, diffusion: float, factors: str, **changes) -> list[float]:
-    """BiCGStab's on two levels, going back and forth, and the largest relative residual.
+    """GMRES's on two levels, going back and forth, and the largest relative residual.
 
     Of A with its own factors, or with those of B transposed, as sweeps share them.
     """
