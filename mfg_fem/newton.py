@@ -15,7 +15,7 @@ import numpy as np
 from mfg_fem import petsc
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import MFGError, ProblemError
-from mfg_fem.krylov import FORMS
+from mfg_fem.krylov import FORMS, LOOSEST
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps, default_inner
 
@@ -27,8 +27,8 @@ DEFAULTS = {
     "snes_linesearch_type": "bt",
     "snes_ksp_ew": None,
     "snes_ksp_ew_version": 2,
-    "snes_ksp_ew_rtol0": 0.1,
-    "snes_ksp_ew_rtolmax": 0.1,
+    "snes_ksp_ew_rtol0": LOOSEST,
+    "snes_ksp_ew_rtolmax": LOOSEST,
     "snes_stol": 0.0,
     "ksp_gmres_restart": 200,
     "ksp_max_it": 400,
