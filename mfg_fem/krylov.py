@@ -46,9 +46,7 @@ class _Form:
     def __init__(self, newton):
         self.newton, self.system = newton, newton.system
         self.scale = newton.scale[self.rows]
-        self.x = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=self.system.comm)
-        self.b = self.x.duplicate()
-        size = self.x.getSizes()
+        size = (self.scale.size, PETSc.DETERMINE)
         self.operator = PETSc.Mat().createPython((size, size), self, comm=self.system.comm)
         self.operator.setUp()
         self.krylov = PETSc.KSP().create(self.system.comm)
@@ -67,8 +65,8 @@ class _Form:
 
     def free(self):  # PETSc calls a context's destroy(obj) itself: another name
         """Free PETSc's objects."""
-        for obj in (self.krylov, self.operator, self.x, self.b):
-            obj.destroy()
+        self.krylov.destroy()
+        self.operator.destroy()
 
     @property
     def iterations(self) -> int:
@@ -78,31 +76,52 @@ class _Form:
     def _split(self, vector):
         return vector.array_r.reshape(self.scale.shape)
 
-    def _krylov_solve(self, ksp, right: np.ndarray, rtol: float, norm: float) -> np.ndarray:
-        """The unknown for this right-hand side; what may be left is relative to `norm`, of both rows.
+    def _krylov_solve(self, ksp, b, x, norm: float):
+        """Solve with the scaled rows b to a tolerance relative to the norm of all rows.
 
-        And never far below what ends Newton.
+        It is never far below what ends Newton.
         """
-        self.b.array[:] = (self.scale * right).ravel()
+        rtol = ksp.getTolerances()[0]
         if self.cheap or rtol < LOOSEST:
             rtol *= TIGHTER
         atol = max(rtol * norm, 0.3 * self.newton.snes.getTolerances()[1])
         self.krylov.setTolerances(rtol=1e-14, atol=atol, max_it=ksp.getTolerances()[3])
-        self.krylov.solve(self.b, self.x)
+        self.krylov.solve(b, x)
         ksp.setConvergedReason(self.krylov.getConvergedReason())
-        return self._split(self.x)
 
     def _right(self, b) -> np.ndarray:
         return b.array_r.reshape(self.system.shape) / self.newton.scale
+
+
+class _OneField(_Form):
+    """A form with one field for its unknown, and the Fokker-Planck rows."""
+
+    rows = 1
+
+    def __init__(self, newton):
+        super().__init__(newton)
+        self.x, self.b = self.operator.createVecs()
+
+    def free(self):
+        """Free PETSc's objects."""
+        super().free()
+        self.x.destroy()
+        self.b.destroy()
+
+    def _unknown(self, ksp, right: np.ndarray, norm: float) -> np.ndarray:
+        """The unknown for this right-hand side."""
+        self.b.array[:] = (self.scale * right).ravel()
+        self._krylov_solve(ksp, self.b, self.x, norm)
+        return self._split(self.x)
 
     def _without_last(self, du: np.ndarray) -> np.ndarray:
         return self.system.mult_D(du, np.zeros(self.system.owned))
 
 
-class SchurForm(_Form):
+class SchurForm(_OneField):
     """GMRES on (I + D A^-1 F B^-1) y, the unknown being scaled y."""
 
-    prefix, type, rows = "schur_", "gmres", 1
+    prefix, type = "schur_", "gmres"
 
     def __str__(self):
         """What the history calls it."""
@@ -123,7 +142,7 @@ class SchurForm(_Form):
         r_u, r_m = self._right(b)
         start = self.newton.sweeps.backward(r_u)
         right = r_m - self._without_last(start)
-        y = self._krylov_solve(ksp, right, ksp.getTolerances()[0], b.norm())
+        y = self._unknown(ksp, right, b.norm())
         du, dm = self._fields(y / self.scale)
         x.array[:] = np.stack([start + du, dm]).ravel()
 
@@ -150,14 +169,13 @@ class TwoFieldForm(_Form):
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
-        dX = self._krylov_solve(ksp, self._right(b), ksp.getTolerances()[0], b.norm())
-        x.array[:] = dX.ravel()
+        self._krylov_solve(ksp, b, x, b.norm())
 
 
-class HForm(_Form):
+class HForm(_OneField):
     """Flexible GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
 
-    prefix, type, rows, cheap = "hform_", "fgmres", 1, True
+    prefix, type, cheap = "hform_", "fgmres", True
 
     def __init__(self, newton, coupling: Coupling | None = None):
         super().__init__(newton)
@@ -206,7 +224,7 @@ class HForm(_Form):
         r_u, r_m = self._right(b)
         start = self.start.backward(r_u)
         right = r_m - self._without_last(start)
-        v = self._krylov_solve(ksp, right, ksp.getTolerances()[0], b.norm())
+        v = self._unknown(ksp, right, b.norm())
         du, dm = self._fields(v)
         x.array[:] = np.stack([start + du, dm]).ravel()
 

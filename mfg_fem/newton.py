@@ -144,7 +144,7 @@ class NewtonSolver:
         """Norms of the scaled residual at X, of the hjb and the fp rows. Collective."""
         R = self._scaled_residual(X)
         self.measured = X, R
-        squares = np.array([np.sum(row * row) for row in R])
+        squares = np.array([np.vdot(row, row) for row in R])
         return np.sqrt(self.system.comm.allreduce(squares, MPI.SUM))
 
     def _scaled_residual(self, X: np.ndarray) -> np.ndarray:
@@ -227,7 +227,7 @@ class NewtonSolver:
         X = snes.getSolution().array_r.reshape(system.shape).copy()
         R = snes.getFunction()[0].array_r.reshape(system.shape)
         change = X - self.last
-        sums = [np.sum(a * a) for a in (*R, *change)]
+        sums = [np.vdot(a, a) for a in (*R, *change)]
         values = comm.allreduce(np.array([*sums, X[1, -1] @ system.discrete.weights]), MPI.SUM)
         sums, mass = values[:4], values[4]
         direction = snes.getSolutionUpdate().norm() if it else 0.0
