@@ -71,6 +71,20 @@ def test_nor_do_they_with_the_factors_of_the_other_block(diffusion, ranks):
 
 @serial_only
 @pytest.mark.parametrize("ranks", (1, 2, 3))
+def test_gmres_applies_them_less_often_than_bicgstab(ranks):
+    gmres, bicgstab = (
+        sum(
+            sum(counts[:4])
+            for by_factors in on(ranks)[k].values()
+            for counts in by_factors.values()
+        )
+        for k in ("default", "BiCGStab")
+    )
+    assert gmres <= 0.9 * 2 * bicgstab  # which applies them twice an iteration
+
+
+@serial_only
+@pytest.mark.parametrize("ranks", (1, 2, 3))
 @pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
 @pytest.mark.parametrize("factors", ("own", "shared"))
 def test_levels_share_the_part_but_not_the_factors(factors, diffusion, ranks):
@@ -83,7 +97,11 @@ if __name__ == "__main__":
     import sys
 
     ranks = int(sys.argv[2])
-    choices = {"default": {}, "block Jacobi": {"pc_type": "bjacobi"}}  # with ILU(2) too
+    choices = {
+        "default": {},
+        "block Jacobi": {"pc_type": "bjacobi"},  # with ILU(2) too
+        "BiCGStab": {"ksp_type": "bcgs", "ksp_pc_side": "right"},
+    }
     leave_numbers(
         {
             choice: {
