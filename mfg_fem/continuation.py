@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 STAGE_MAX_IT = 12  # a stage that needs more is better split
 SMALLEST_STEP = 1 / 64
 STRETCHES = (1.0, 8.0, 64.0)
-SPREAD = 0.05  # with .02 already, a game of the weakest coupling takes 7 steps instead of 6
+# Diffusion times horizon, over the square of the domain's size, from which no best response is
+# needed: with .02, and weak coupling, there would be 7 steps instead of 6, with .005 no end.
+SPREAD = 0.05
 COARSENING = 4
 FEWEST_COARSE_STEPS = 8
 
@@ -168,20 +170,21 @@ class _Path:
         before = self.newton.norms(X)
         return (response, norms) if norms[0] <= before[0] else (X, before)
 
-    def _spreads(self) -> bool:
-        """Whether players diffuse over a good part of the domain within the horizon."""
-        d = self.system.discrete
+    def _cold(self) -> tuple[np.ndarray, np.ndarray]:
+        """The even crowd, with or without a best response, and the norms of the residual there."""
+        d, X = self.system.discrete, self.system.even_crowd()
         spread = d.mean_diffusion * d.problem.horizon / d.diameter**2
-        return round(spread, 6) >= SPREAD  # sums on ranks differ in the last digit
+        if round(spread, 6) >= SPREAD:  # sums on ranks differ in the last digit
+            norms = self.newton.norms(X)
+            if norms[0] <= norms[1]:
+                return X, norms
+        return self.respond(X)
 
     def first(self, guess: Levels | None, nested: Levels | None) -> State:
         """The problem that was asked, from the guess, a coarser grid's solution, or cold."""
         steps = self.system.steps
         self.set(1.0, 1.0)
-        X, name = self.system.even_crowd(), "cold"
-        norms = self.newton.norms(X)
-        if norms[0] > norms[1] or not self._spreads():
-            X, norms = self.respond(X)
+        (X, norms), name = self._cold(), "cold"
         # Residuals are measured by that of this start, which no guess makes small; but it may be
         # huge because of a step at an exit, or zero where the even crowd is the solution.
         natural = self.newton.natural_norm(X)

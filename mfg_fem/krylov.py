@@ -30,9 +30,7 @@ from mfg_fem.coupling import Coupling, MatchedSweeps, default_solvers
 from mfg_fem.sweeps import Sweeps
 
 STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
-# Than Eisenstat-Walker: more iterations and fewer Newton steps pay. But not far from the solution,
-# where its tolerance is LOOSEST, unless iterations are as cheap as those of the H-form.
-TIGHTER, LOOSEST = 0.2, 0.1
+LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
 
 
 class _Form:
@@ -41,7 +39,6 @@ class _Form:
     prefix: str
     type: str
     rows: slice
-    cheap = False
 
     def __init__(self, newton):
         self.newton, self.system = newton, newton.system
@@ -73,6 +70,13 @@ class _Form:
         """Krylov iterations of the last Newton step."""
         return self.krylov.getIterationNumber()
 
+    def tolerance(self, forcing: float) -> float:
+        """Tighter than Eisenstat-Walker's near the solution: more iterations, fewer Newton steps.
+
+        Not far from it, where that is not worth them.
+        """
+        return 0.2 * forcing if forcing < LOOSEST else forcing
+
     def _split(self, vector):
         return vector.array_r.reshape(self.scale.shape)
 
@@ -81,11 +85,9 @@ class _Form:
 
         It is never far below what ends Newton.
         """
-        rtol = ksp.getTolerances()[0]
-        if self.cheap or rtol < LOOSEST:
-            rtol *= TIGHTER
-        atol = max(rtol * norm, 0.3 * self.newton.snes.getTolerances()[1])
-        self.krylov.setTolerances(rtol=1e-14, atol=atol, max_it=ksp.getTolerances()[3])
+        forcing, _, _, max_it = ksp.getTolerances()
+        atol = max(self.tolerance(forcing) * norm, 0.3 * self.newton.snes.getTolerances()[1])
+        self.krylov.setTolerances(rtol=1e-14, atol=atol, max_it=max_it)
         self.krylov.solve(b, x)
         ksp.setConvergedReason(self.krylov.getConvergedReason())
 
@@ -175,7 +177,7 @@ class TwoFieldForm(_Form):
 class HForm(_OneField):
     """Flexible GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
 
-    prefix, type, cheap = "hform_", "fgmres", True
+    prefix, type = "hform_", "fgmres"
 
     def __init__(self, newton, coupling: Coupling | None = None):
         super().__init__(newton)
@@ -202,6 +204,10 @@ class HForm(_OneField):
         if self.start is not self.newton.sweeps:
             self.start.destroy()
         self.coupling.destroy()
+
+    def tolerance(self, forcing: float) -> float:
+        """Tighter everywhere, as iterations are cheap."""
+        return 0.3 * forcing
 
     def _fields(self, v):
         dm = self.coupling.density(v)

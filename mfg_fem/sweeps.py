@@ -25,8 +25,8 @@ def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
     """Options (prefix `sweep_`) of the solver of one time level.
 
     A factorisation in 1D and up to SMALL nodes. Beyond, GMRES with incomplete factors of each
-    rank's part, to INNER_RTOL: on 64^2 nodes and more it takes less than half the time and memory
-    of LU for diffusion .02 to .5. ILU(2) in 2D, in 3D ILU(0): more levels fill it up.
+    rank's part, to INNER_RTOL: on 64^2 nodes and more that took half the time and memory of LU for
+    diffusion .02 to .5. ILU(2) in 2D, in 3D ILU(0): more levels fill it up.
     """
     if dim == 1 or nodes <= SMALL:
         inner = direct(nodes, ranks)
