@@ -73,7 +73,7 @@ class _Form:
     def tolerance(self, forcing: float) -> float:
         """Tighter than Eisenstat-Walker's near the solution: more iterations, fewer Newton steps.
 
-        Not far from it, where that is not worth them.
+        Far away it saves no step.
         """
         return 0.2 * forcing if forcing < LOOSEST else forcing
 
