@@ -77,12 +77,9 @@ class Coupling:
         sums = np.array([d.weights.sum(), d.norm_weights.sum()])
         volume, trace = comm.allreduce(sums, MPI.SUM)
         self.weights = d.norm_weights * (volume / trace)
-        self.diameter = d.diameter
         low, high = bounding_box(d)
         self.longest = (high - low).max()
-        self.mesh_size = self.diameter / d.V.dofmap.index_map.size_global ** (
-            1 / problem.domain.dim
-        )
+        self.mesh_size = d.diameter / d.V.dofmap.index_map.size_global ** (1 / problem.domain.dim)
 
     @property
     def diffusion(self) -> float:
@@ -126,7 +123,7 @@ class Coupling:
         size of the domain on; GMRES on the Schur form takes about 2 sqrt(strength) iterations.
         """
         omega, nu = np.pi / (2 * self.system.discrete.problem.horizon), self.diffusion
-        square = max((np.pi / self.diameter) ** 2, omega / nu)
+        square = max((np.pi / self.system.discrete.diameter) ** 2, omega / nu)
         return self.q_max**2 * square / (omega**2 + (nu * square) ** 2)
 
     def mult_F0(self, dm: np.ndarray) -> np.ndarray:
@@ -246,7 +243,7 @@ class MatchedSweeps:
             self.coarse.refresh(coupling)
 
     def _matched_wave_number(self) -> float:
-        length = self.coarse.spacing if self.coarse else self.coupling.diameter
+        length = self.coarse.spacing if self.coarse else self.system.discrete.diameter
         high = min(np.pi / self.coupling.mesh_size, self.coupling.q_max / self.coupling.diffusion)
         return np.pi * np.sqrt(max(high * length / np.pi, 1.0)) / length
 

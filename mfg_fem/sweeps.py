@@ -240,7 +240,7 @@ class Sweeps:
         self.ksp.setPC(factor)
         self.ksp.setOperators(block)
         if self.iterate:
-            # Told that there is no guess, BiCGStab from the right would add that of the last solve.
+            # Always: told of none, BiCGStab from the right, if chosen, would add the last solution.
             self.ksp.setInitialGuessNonzero(True)
             self.x.array[:] = _led_to(before)
         self.ksp.solve(self.rhs, self.x)
