@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from mpi4py import MPI
 from petsc4py import PETSc
 
 import numpy as np
@@ -163,3 +164,24 @@ class Pattern:
                 np.take(entries, where, out=mine)
             matrix.getDiagonalBlock().stateIncrease()
         matrix.stateIncrease()
+
+    def entries(self, matrix: PETSc.Mat) -> list[np.ndarray]:
+        """A copy of the entries of the owned rows, in its parts."""
+        return [values.copy() for values in matrix.getAttr("values")]
+
+    def change(self, matrix: PETSc.Mat, before: list[np.ndarray]) -> float:
+        """How far it is from these `entries`: the largest of all rows, as a share of its diagonal.
+
+        The change of a row is the sum of the changes of its entries. Collective.
+        """
+        change, diagonal = np.zeros(self.size[0]), matrix.getDiagonal()
+        parts = zip(self.parts, matrix.getAttr("values"), before, strict=True)
+        for (_, starts, _), new, old in parts:
+            filled = np.flatnonzero(np.diff(starts))  # reduceat knows no empty rows
+            difference = new - old
+            np.abs(difference, out=difference)
+            if len(filled):
+                change[filled] += np.add.reduceat(difference, starts[filled])
+        change /= np.abs(diagonal.array_r)
+        diagonal.destroy()
+        return self.comm.allreduce(change.max(initial=0.0), MPI.MAX)

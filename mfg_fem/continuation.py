@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 STAGE_MAX_IT = 12  # a stage that needs more is better split
 SMALLEST_STEP = 1 / 64
 STRETCHES = (1.0, 8.0, 64.0)
-# Diffusion times horizon, over the square of the domain's size, from which no best response is
-# needed: with .02, and weak coupling, there would be 7 steps instead of 6, with .005 no end.
+# From which `spread` on no best response is needed: with .02, and weak coupling, there would be 7
+# steps instead of 6, with .005 no end.
 SPREAD = 0.05
 COARSENING = 4
 FEWEST_COARSE_STEPS = 8
@@ -173,8 +173,7 @@ class _Path:
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
         """The even crowd, with or without a best response, and the norms of the residual there."""
         d, X = self.system.discrete, self.system.even_crowd()
-        spread = d.mean_diffusion * d.problem.horizon / d.diameter**2
-        if round(spread, 6) >= SPREAD:  # sums on ranks differ in the last digit
+        if d.spread >= SPREAD:
             norms = self.newton.norms(X)
             if norms[0] <= norms[1]:
                 return X, norms

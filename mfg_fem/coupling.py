@@ -23,7 +23,7 @@ have no such bound: the coarse space contains them. X is symmetric, as the
 sweeps are adjoint but for their drift, and its off-diagonal entries are those of K_q: on a mesh
 where K is of M-type so is X, and the matched sweeps are diagonally dominant whatever q is.
 
-Without congestion (B + X)^T stands for A + X where the factors are incomplete: `shares_factors`.
+Without congestion (B + X)^T stands for A + X where the factors are incomplete: `serve_both`.
 
 kappa is the geometric mean of the ends of the range where P is needed: from what the coarse space
 (`coarse.py`) resolves, to the mesh, or to q / nu, beyond which diffusion wins. The coarse space
@@ -46,7 +46,8 @@ from dolfinx import fem
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace, bounding_box
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative, shares_factors
+from mfg_fem.factors import serve_both
+from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
@@ -205,7 +206,7 @@ class MatchedSweeps:
         self.factors_only = needs_factors_only(self.system)
         self.blocks = {
             name: [create()] * steps if self.factors_only else [create() for _ in range(steps)]
-            for name in ("B" if shares_factors(self.system.discrete, "matched_") else "AB")
+            for name in ("B" if serve_both(self.system.discrete, "matched_") else "AB")
         }
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
@@ -238,7 +239,7 @@ class MatchedSweeps:
                 getattr(system, name)[n].copy(blocks[n], SAME)
                 blocks[n].axpy(1 - system.half, X, SAME)
                 if self.factors_only:
-                    self.sweeps.factor(name, n)
+                    self.sweeps.factors[name].update(n)
         if self.coarse:
             self.coarse.refresh(coupling)
 

@@ -51,6 +51,14 @@ class Discretisation:
         self._assemble_mass()
         self._scale_initial_density()
 
+    @property
+    def spread(self) -> float:
+        """Diffusion times horizon, over the square of the domain's size: how far players diffuse.
+
+        Rounded, as sums on ranks differ in the last digit.
+        """
+        return round(self.mean_diffusion * self.problem.horizon / self.diameter**2, 6)
+
     def _integral_of_diffusion(self) -> float:
         """Of tr D / d."""
         D = ufl.tr(self.problem.D(self.problem.x)) / self.problem.domain.dim

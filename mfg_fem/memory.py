@@ -8,7 +8,8 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem import petsc
+from mfg_fem import factors, petsc
+from mfg_fem.continuation import SPREAD
 from mfg_fem.coupling import Coupling, coarse_size, default_solvers, needs_factors_only
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import OutOfMemory
@@ -16,7 +17,6 @@ from mfg_fem.krylov import STRONG
 from mfg_fem.newton import Newton, options
 from mfg_fem.schwarz import is_schwarz
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import shares_factors
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
 FIELDS = 34  # arrays of one number for each unknown: iterates, residuals, changes of both
 VECTORS = 20  # of a Krylov solver
+FEW = 0.25  # of the levels, with factors that neighbours share, where players diffuse far
 
 
 def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
@@ -64,7 +65,7 @@ def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
         with petsc.options(default_solvers(coupling), {}):
             matched = _factors(discrete, "matched_")
             if not needs_factors_only(system):
-                matched += block * (1 if shares_factors(discrete, "matched_") else 2)
+                matched += block * (1 if factors.serve_both(discrete, "matched_") else 2)
         functions = coarse_size(coupling) ** discrete.problem.domain.dim
         coarse = 2 * VALUE * functions**2  # its inverse, single, and samples while they are made
         return matched + coarse
@@ -91,7 +92,8 @@ def _factors(discrete: Discretisation, prefix: str) -> float:
         nodes = discrete.V.dofmap.index_map.size_global
         entries = 8 * nodes * np.log2(max(nodes, 2))
     matrix.destroy()
-    return (1 if shares_factors(discrete, prefix) else 2) * ENTRY * entries
+    levels = FEW if discrete.spread >= SPREAD and not factors.are_exact(discrete, prefix) else 1.0
+    return levels * (1 if factors.serve_both(discrete, prefix) else 2) * ENTRY * entries
 
 
 def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:

@@ -73,6 +73,10 @@ class OptimisedSchwarz:
         self.local.setUp()
         self.local.setReusePreconditioner(True)  # other levels will write into the part
 
+    def reset(self, pc: PETSc.PC):
+        """Free the factors."""
+        self.local.reset()
+
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
         """Solve for the part and keep this rank's own. Collective."""
         part = self.part

@@ -8,13 +8,11 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.discretisation import Discretisation
-from mfg_fem.schwarz import OptimisedSchwarz, Part, is_schwarz
+from mfg_fem.factors import DIRECT, Factors, TransposedFactors, serve_both
+from mfg_fem.schwarz import OptimisedSchwarz
 from mfg_fem.spacetime import SpaceTime
 
 MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
-DIRECT = ("lu", "cholesky", "redundant")
-TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi")
 SMALL = 2000  # nodes of a level, up to which it is factored
 REDUNDANT = 10_000
 INNER_RTOL = 1e-3
@@ -71,32 +69,13 @@ def incomplete(dim: int, ranks: int) -> dict[str, object]:
     return {"pc_type": "python", "pc_python_type": name, "sub_pc_factor_levels": levels}
 
 
-def shares_factors(discrete: Discretisation, prefix: str) -> bool:
-    """Whether sweeps with this prefix take the factors of B for A too, transposed.
-
-    Without congestion A differs from B^T by the derivative of Monotone's viscosity only. To the
-    loose tolerances of sweeps, incomplete factors that are shared take hardly an iteration more, at
-    half the memory. Exact ones are worth their own: a hall took twice the iterations without, and
-    so may any game with congestion.
-    """
-    ksp = PETSc.KSP().create(discrete.comm)
-    ksp.setOptionsPrefix(petsc.PREFIX + prefix)
-    ksp.setOperators(discrete.mass)
-    ksp.setFromOptions()
-    pc, preonly = ksp.getPC(), ksp.getType() == "preonly"
-    direct, transposable = pc.getType() in DIRECT, pc.getType() in TRANSPOSABLE or is_schwarz(pc)
-    ksp.destroy()
-    return transposable and not (direct and preonly) and not discrete.congested
-
-
 class Sweeps:
     """A^-1 (backward in time) and B^-1 (forward).
 
-    One Krylov solver goes from level to level; each level has factors, made anew at the first solve
-    after its block has changed. `blocks` may stand in for those of the system, with the same
-    coupling in time; without "A" among them, A is the transpose of B. `factors` of other sweeps
-    with the same blocks may be shared. The options (with this prefix) are read when this is made:
-    make it inside `petsc.options`.
+    One Krylov solver goes from level to level, with the `Factors` of each. `blocks` may stand in
+    for those of the system, with the same coupling in time; without "A" among them, A is the
+    transpose of B. `factors` of other sweeps with the same blocks may be used. The options (with
+    this prefix) are read when this is made: make it inside `petsc.options`.
     """
 
     def __init__(
@@ -104,9 +83,9 @@ class Sweeps:
         system: SpaceTime,
         blocks: dict[str, list[PETSc.Mat]] | None = None,
         prefix: str = "sweep_",
-        factors: dict[str, list[PETSc.PC]] | None = None,
+        factors: dict[str, Factors | TransposedFactors] | None = None,
     ):
-        self.system, self.prefix, self.part = system, petsc.PREFIX + prefix, None
+        self.system, self.prefix = system, petsc.PREFIX + prefix
         self.blocks, self.transposes = blocks or {"A": system.A, "B": system.B}, []
         if "A" not in self.blocks:
             self.transposes = [PETSc.Mat().createTranspose(B) for B in self.blocks["B"]]
@@ -119,35 +98,19 @@ class Sweeps:
         if self.borrowed:
             self.factors = factors
             return
-        self.one_level = system.discrete.pattern.create()  # for the best response
-        self.one_factor = self._factor(self.one_level)
-        self.factors = {"B": [self._factor(block) for block in self.blocks["B"]]}
-        if shares_factors(system.discrete, prefix):
-            self.factors["A"] = [_Transposed.of(pc) for pc in self.factors["B"]]
-        else:
-            self.factors["A"] = [self._factor(block) for block in self.blocks["A"]]
+        B = self._factors(self.blocks["B"])
+        both = serve_both(system.discrete, prefix)
+        A = TransposedFactors(B) if both else self._factors(self.blocks["A"])
+        self.factors = {"A": A, "B": B}
+        # The best response alone solves A where there is no B yet.
+        self.response = self._factors(system.A) if blocks is None and both else A
 
-    def _factor(self, block: PETSc.Mat) -> PETSc.PC:
-        pc = PETSc.PC().create(self.system.comm)
-        pc.setOptionsPrefix(self.prefix)
-        pc.setOperators(block)
-        pc.setFromOptions()
-        if is_schwarz(pc):
-            self.part = self.part or Part(block)
-            pc.getPythonContext().part = self.part
-        return pc
-
-    def factor(self, name: str, n: int):
-        """Factor a block now, whatever becomes of its matrix. Collective."""
-        pc = self.factors[name][n]
-        pc.setReusePreconditioner(False)
-        pc.setOperators(self.blocks[name][n])
-        pc.setUp()
-        pc.setReusePreconditioner(True)
+    def _factors(self, blocks: list[PETSc.Mat]) -> Factors:
+        return Factors(self.system.discrete.pattern, blocks, self.prefix, self.iterate)
 
     def __str__(self):
         """Solver and preconditioner of a level."""
-        return f"{self.ksp.getType()}/{self.factors['B'][0].getType()}"
+        return f"{self.ksp.getType()}/{self.factors['B'].type}"
 
     @property
     def iterate(self) -> bool:
@@ -157,7 +120,7 @@ class Sweeps:
     @property
     def exact(self) -> bool:
         """Whether a sweep solves to round-off."""
-        return not self.iterate and self.factors["B"][0].getType() in DIRECT
+        return not self.iterate and self.factors["B"].type in DIRECT
 
     def backward(self, r: np.ndarray) -> np.ndarray:
         """Solve A du = r for all levels, the last one first."""
@@ -200,11 +163,13 @@ class Sweeps:
                     break
                 if not np.isfinite(norm):
                     return X, False
-                system.fill_hjb(self.one_level)
-                X[0, n] -= self._solve(self.one_level, self.one_factor, residual)
+                system.fill_hjb(system.A[n])
+                self.response.update(n)
+                X[0, n] -= self._solve(system.A[n], self.response.of(n), residual)
             else:
                 solved = False
             u_next = X[0, n]
+        self.response.reset()
         return X, solved
 
     def transport(self, X: np.ndarray) -> np.ndarray:
@@ -229,7 +194,7 @@ class Sweeps:
         return X
 
     def _solve_level(self, name: str, n: int, rhs: np.ndarray, before) -> np.ndarray:
-        return self._solve(self.blocks[name][n], self.factors[name][n], rhs, before)
+        return self._solve(self.blocks[name][n], self.factors[name].of(n), rhs, before)
 
     def _solve(self, block, factor, rhs: np.ndarray, before=()) -> np.ndarray:
         """The block's solution. `before` has those of the neighbouring levels, the nearest first.
@@ -251,25 +216,8 @@ class Sweeps:
         self.ksp.destroy()
         if self.borrowed:
             return
-        factors = (self.one_factor, *self.factors["A"], *self.factors["B"])
-        for obj in (*factors, *self.transposes, self.one_level):
+        for obj in (self.response, *self.factors.values(), *self.transposes):
             obj.destroy()
-        if self.part:
-            self.part.destroy()
-
-
-class _Transposed:
-    """A PETSc PC of type python: the transpose of another."""
-
-    def __init__(self, other: PETSc.PC):
-        self.other = other
-
-    @classmethod
-    def of(cls, other: PETSc.PC) -> PETSc.PC:
-        return PETSc.PC().createPython(cls(other), comm=other.getComm())
-
-    def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
-        self.other.applyTranspose(x, y)
 
 
 def _led_to(before: Sequence[np.ndarray]) -> np.ndarray | float:

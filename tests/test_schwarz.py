@@ -13,6 +13,7 @@ from ranks import leave_numbers, numbers_on, serial_only
 import mfg_fem as mfg
 from mfg_fem import petsc
 from mfg_fem.discretisation import Discretisation
+from mfg_fem.factors import Factors
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps, iterative
 
@@ -33,14 +34,16 @@ def iterations(ranks: int, diffusion: float, factors: str, **changes) -> list[fl
     options = iterative(2, ranks, 1e-8) | changes
     with petsc.options({}, {f"sweep_{k}": v for k, v in options.items()}):
         sweeps = Sweeps(system)
-        own = {n: sweeps._factor(system.A[n]) for n in (2, 13)}
+        own = Factors(system.discrete.pattern, system.A, sweeps.prefix, iterate=True)
+    own.share = 0.0
     rhs, counts, worst = np.sin(19 * x[:, 0]) * system.discrete.weights, [], 0.0
     norm = lambda y: np.sqrt(system.comm.allreduce(y @ y))  # noqa: E731
     for n in (2, 13, 2, 13):
-        factor = own[n] if factors == "own" else sweeps.factors["A"][n]
+        factor = (own if factors == "own" else sweeps.factors["A"]).of(n)
         y = sweeps._solve(system.A[n], factor, rhs)
         counts.append(sweeps.ksp.getIterationNumber())
         worst = max(worst, norm(system.mult(system.A[n], y) - rhs) / norm(rhs))
+    own.destroy()
     sweeps.destroy()
     system.destroy()
     return [*counts, worst]
