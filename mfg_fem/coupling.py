@@ -45,8 +45,8 @@ from dolfinx import fem
 
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace, bounding_box
-from mfg_fem.spacetime import SpaceTime
 from mfg_fem.factors import serve_both
+from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN

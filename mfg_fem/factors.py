@@ -14,7 +14,7 @@ from mfg_fem.schwarz import Part, is_schwarz
 
 DIRECT = ("lu", "cholesky", "redundant")
 TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi")
-SHARED = 0.1  # of the diagonal, changes of a row; with 1, little diffusion took twice the iterations
+SHARED = 0.1  # of the diagonal, changes of a row; with 1, some games took twice the iterations
 
 
 class Factors:
