@@ -14,6 +14,7 @@ from ufl.core.multiindex import MultiIndex
 from ufl.corealg.traversal import traverse_unique_terminals, unique_pre_traversal
 
 from mfg_fem._compat import interpolation_points
+from mfg_fem.coefficients import Packed
 
 # What DOLFINx compiles with, and what takes half of the time from kernels with many roots and small
 # loops: sums may be reordered, roots set no errno, and loops over points and functions are written
@@ -99,15 +100,15 @@ class Assembler:
         entries = self.csr.indptr[self.csr.index_map(0).size_local]
         self._owned = self.csr.data.reshape(-1, size, size)[:entries]
 
-    def assemble(self, forms: list[fem.Form]) -> np.ndarray:
-        """Sum the forms. Collective.
+    def assemble(self, forms: list[fem.Form], packed: Packed | None = None) -> np.ndarray:
+        """Sum the forms, with their coefficients if those are packed. Collective.
 
         Returns the entries of the owned rows, one block of the element for each pair of nodes,
         shape (entries, size, size): a view, valid until the next call.
         """
         self.csr.data[:] = 0.0
         for form in forms:
-            fem.assemble_matrix(self.csr, form)
+            fem.assemble_matrix(self.csr, form, coeffs=packed.of(form) if packed else None)
         self.csr.scatter_reverse()  # leaves nothing in the rows of others
         return self._owned
 

@@ -1,5 +1,7 @@
 """The problem on a mesh: the forms of a step, compiled; mass, exits, initial density."""
 
+from itertools import chain
+
 from mpi4py import MPI
 
 import numpy as np
@@ -10,6 +12,7 @@ from ufl.algorithms import expand_derivatives
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.assembly import Assembler, Pattern, compiled, pointwise
+from mfg_fem.coefficients import Packed
 from mfg_fem.domain import boundary_dofs
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import StepState, step_forms, terminal_value
@@ -37,14 +40,10 @@ class Discretisation:
             for names in (rows, blocks)
         )
         self._at_vertices = fem.Function(forms.coupling[0].arguments()[0].ufl_function_space())
-        # With costs that are linear in m, dHJB/dm is the same at all states.
-        self.steady_um = not any(
-            y in (*form.coefficients(), *form.constants())
-            for form in forms.um
-            for y in (self.state.u, self.state.m, self.state.t)
-        )
-        # With congestion, H depends on m: the Fokker-Planck equation is nonlinear in m.
-        self.congested = any(self.state.m in form.coefficients() for form in forms.mm)
+        on_pair = chain.from_iterable((*self.rows.values(), *self.blocks.values()))
+        self.packed = Packed(on_pair, self.state.pair)
+        self.steady_um, self.congested = forms.steady_um, forms.congested
+        self.autonomous = forms.autonomous
         self.totals = {k: fem.form(getattr(forms, k)) for k in ("running", "terminal", "entering")}
         self.terminal = [self._nodal(e) for e in terminal_value(problem, self.state)]
         self._find_exits()
@@ -95,8 +94,8 @@ class Discretisation:
         # The norm of a residual divides by the diagonal: row sums may vanish for P2.
         self.norm_weights = self.mass.getDiagonal().array_r.copy()
         vertices = self._at_vertices.function_space
-        self.rows["volumes"] = [fem.form(ufl.TestFunction(vertices)[0] * values)]
-        self.vertex_weights, _ = self.assemble_rows("volumes")
+        volumes = fem.assemble_vector(fem.form(ufl.TestFunction(vertices)[0] * values))
+        self.vertex_weights = _summed(volumes, vertices)[0]
         self._hold()
 
     def _hold(self):
@@ -150,6 +149,7 @@ class Discretisation:
             function.x.scatter_forward()
             state.pair.x.array[i::2] = function.x.array
         state.t.value = t
+        self.packed.stale()
 
     def terminal_values(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u_T(x, m) and its derivative in m at the dofs; exits keep their cost."""
@@ -160,23 +160,21 @@ class Discretisation:
 
     def assemble_rows(self, name: str) -> np.ndarray:
         """Owned entries of these rows, shape (owned,), or (2, owned) on the pair. Collective."""
-        dofmap = self.rows[name][0].function_spaces[0].dofmap
-        total = la.vector(dofmap.index_map, dofmap.index_map_bs)
+        space = self.rows[name][0].function_spaces[0]
+        total = la.vector(space.dofmap.index_map, space.dofmap.index_map_bs)
         for form in self.rows[name]:
-            fem.assemble_vector(total.array, form)
-        total.scatter_reverse(la.InsertMode.add)
-        owned = total.array[: dofmap.index_map.size_local * dofmap.index_map_bs]
-        return owned if dofmap.index_map_bs == 1 else owned.reshape(-1, 2).T
+            fem.assemble_vector(total.array, form, coeffs=self.packed.of(form))
+        return _summed(total, space)
 
     def assemble_block(self, name: str) -> np.ndarray:
         """Entries of a block of the Jacobian on the `pattern`, exits held. Collective."""
-        entries = self.assembler.assemble(self.blocks[name]).ravel()
+        entries = self.assembler.assemble(self.blocks[name], self.packed).ravel()
         entries[self.held_entries] = 0.0
         return entries
 
     def assemble_jacobian(self) -> np.ndarray:
         """Entries of all four, shape (entries, 2, 2), first the HJB row and u. Collective."""
-        entries = self.pair_assembler.assemble(self.blocks["jacobian"])
+        entries = self.pair_assembler.assemble(self.blocks["jacobian"], self.packed)
         entries[self.held_entries] = 0.0
         return entries
 
@@ -190,3 +188,11 @@ class Discretisation:
         at_vertices.x.scatter_forward()
         at_dofs.interpolate(at_vertices)
         return at_dofs.x.array.reshape(-1, 2)[: self.owned].T
+
+
+def _summed(total: la.Vector, space) -> np.ndarray:
+    """Owned entries of what ranks have assembled, a row for each component. Collective."""
+    total.scatter_reverse(la.InsertMode.add)
+    size = space.dofmap.index_map_bs
+    owned = total.array[: space.dofmap.index_map.size_local * size]
+    return owned if size == 1 else owned.reshape(-1, size).T

@@ -34,7 +34,7 @@ from mfg_fem.problem import _MeanField
 class StepState:
     """What the forms of a step depend on; changing it compiles nothing.
 
-    `pair` has the values of u and m as its two components, for the forms of both rows.
+    `pair` has the values of u and m as its two components: the forms of a step are on it.
     """
 
     u: fem.Function
@@ -61,13 +61,16 @@ class StepState:
 class StepForms:
     """The forms of one step: in each list no more than one form of a quadrature rule.
 
-    `residual` and `jacobian` are those of both rows on the pair, first the HJB row and u: one
-    kernel has much in common to compute and takes half the time of six. `hjb` and `fp` are the rows
-    one by one, `uu` and `mm` their derivatives in u and in m, `um` that of hjb in m (not to be
-    compiled). `coupling` has f, the derivative of the running cost and of -H in m, and
-    a = m tr H_pp / d, each against a continuous piecewise linear test function. `running` is the
-    running cost of the population and `entering` the people who enter, both per unit of time;
-    `terminal` is the terminal cost of the population.
+    `residual` and `jacobian` are those of both rows, first the HJB row and u: one kernel has much
+    in common to compute and takes half the time of six. `hjb` and `fp` are the rows one by one,
+    `uu` and `mm` their derivatives in u and in m. `coupling` has f, the derivative of the running
+    cost and of -H in m, and a = m tr H_pp / d, each against a continuous piecewise linear test
+    function. `running` is the running cost of the population and `entering` the people who enter,
+    both per unit of time; `terminal` is the terminal cost of the population.
+
+    `steady_um`: with costs that are linear in m, the derivative of hjb in m is the same at all
+    states. `congested`: H depends on m, so that the Fokker-Planck equation is nonlinear in m.
+    `autonomous`: nothing depends on t but through u and m, and on u but through its gradient.
     """
 
     residual: list[ufl.Form]
@@ -75,12 +78,14 @@ class StepForms:
     hjb: list[ufl.Form]
     fp: list[ufl.Form]
     uu: list[ufl.Form]
-    um: list[ufl.Form]
     mm: list[ufl.Form]
     coupling: list[ufl.Form]
     running: ufl.Form
     terminal: ufl.Form
     entering: ufl.Form
+    steady_um: bool
+    congested: bool
+    autonomous: bool
 
 
 def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> list[ufl.Form]:
@@ -131,24 +136,29 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
     pair = state.pair.function_space
     z, dz = ufl.TestFunction(pair), ufl.TrialFunction(pair)
     both = dict(zip((u, m), ufl.split(state.pair), strict=True))
-    residual = [ufl.replace(form, both | {v: z[i]}) for i, row in enumerate(rows) for form in row]
+
+    residual = [ufl.replace(form, {v: z[i]}) for i, row in enumerate(rows) for form in row]
     jacobian = [
-        ufl.replace(form, both | {v: z[i], du: dz[j]})
+        ufl.replace(form, {v: z[i], du: dz[j]})
         for i, row in enumerate(blocks)
         for j, block in enumerate(row)
         for form in block
     ]
     _, values = scheme.measures(V.mesh)
-    coupling = [ufl.replace(form, both) for form in _coupling(problem, state, um, v, du, values)]
+    coupling = _coupling(problem, state, um, v, du, values)
+    per_step = (residual, jacobian, *rows, uu, mm, coupling)
+    changing = (u, m, state.t)
     # Zero times m: a form must know its mesh even where nothing enters.
     return StepForms(
-        _merged(residual),
-        _merged(jacobian),
-        *(_merged(forms) for forms in (*rows, uu, um, mm)),
-        coupling=_merged(coupling),
+        *(_merged([ufl.replace(form, both) for form in forms]) for forms in per_step),
         running=_cost_rate(problem, state) * values,
         terminal=m * problem.g(problem.x, m) * values,
         entering=(problem.s(problem.x, state.t) + 0 * m) * values,
+        steady_um=not any(
+            y in (*form.coefficients(), *form.constants()) for form in um for y in changing
+        ),
+        congested=any(m in form.coefficients() for form in mm),
+        autonomous=not any(state.t in form.constants() for form in A),
     )
 
 

@@ -8,6 +8,7 @@ given. With the pair (U, M) = (u^n, m^{n+1}), or both averages for the midpoint 
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpi4py import MPI
@@ -18,6 +19,8 @@ import numpy as np
 from dolfinx import fem
 
 from mfg_fem.discretisation import Discretisation
+
+ROUND_OFF = 1e-15  # of a value function
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,19 @@ class SpaceTime:
             mat.destroy()
 
     def even_crowd(self) -> np.ndarray:
-        """The whole population spread evenly at all times, u = what it costs at the end."""
+        """The whole population spread evenly at all times, u = what it costs at the end.
+
+        Without exits u also has what that crowd costs on average until then, so that the HJB rows
+        of each step add up to zero.
+        """
         d = self.discrete
         m = np.full(self.owned, d.state.crowd.value)
         u_T, _ = d.terminal_values(m)
-        return self.hold(np.stack([np.tile(y, (self.steps, 1)) for y in (u_T, m)]))
+        X = self.hold(np.stack([np.tile(y, (self.steps, 1)) for y in (u_T, m)]))
+        if not d.exits:
+            sums = self.comm.allreduce(self.residual(X)[0].sum(axis=1), MPI.SUM)
+            X[0] -= self.dt / d.problem.domain.volume() * sums[::-1].cumsum()[::-1, None]
+        return X
 
     def hold(self, X: np.ndarray) -> np.ndarray:
         """X with u = cost and m = 0 at the exits."""
@@ -76,22 +87,43 @@ class SpaceTime:
         u_T, _ = self.discrete.terminal_values(X[1, -1])
         return Levels(np.vstack([X[0], u_T]), np.vstack([self.discrete.m0, X[1]]))
 
-    def _see(self, u: tuple, m: tuple, n: int):
-        """Give the forms the pair that step n sees, of the fields at its two levels."""
+    def _pair(self, u: tuple, m: tuple) -> np.ndarray:
+        """What a step sees of the fields at its two levels, shape (2, owned)."""
         s = self.half
-        U, M = (1 - s) * u[0] + s * u[1], s * m[0] + (1 - s) * m[1]
-        self.discrete.set_state(U, M, (n + 0.5) * self.dt)
+        return np.stack([(1 - s) * u[0] + s * u[1], s * m[0] + (1 - s) * m[1]])
 
-    def _visit(self, levels: Levels):
+    def _see(self, pair: np.ndarray, n: int):
+        self.discrete.set_state(*pair, (n + 0.5) * self.dt)
+
+    def _each(self, levels: Levels, assemble: Callable):
+        """Each step n, and what is assembled at the pair it sees.
+
+        That is done once for steps in a row that see the same, as at a start from an even crowd.
+        """
+        before = found = None
         for n in range(self.steps):
-            self._see(levels.u[n : n + 2], levels.m[n : n + 2], n)
-            yield n
+            pair = self._pair(levels.u[n : n + 2], levels.m[n : n + 2])
+            if before is None or not self._alike(pair, before):
+                self._see(pair, n)
+                found = assemble()
+            before = pair
+            yield n, found
+
+    def _alike(self, pair: np.ndarray, before: np.ndarray) -> bool:
+        """Whether forms are the same on both: the same m, and u but for a constant. Collective."""
+        if not self.discrete.autonomous:
+            return False
+        change = pair - before
+        most, least = change.max(axis=1, initial=-np.inf), change.min(axis=1, initial=np.inf)
+        ends = np.array([*most, *-least, np.abs(pair[0]).max(initial=0.0)])
+        up_u, up_m, down_u, down_m, size = self.comm.allreduce(ends, MPI.MAX)
+        return up_m == down_m == 0.0 and up_u + down_u <= ROUND_OFF * size
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
         """The hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""
         levels, R = self.levels(X), np.empty(self.shape)
-        for n in self._visit(levels):
-            R[:, n] = self.discrete.assemble_rows("residual")
+        for n, rows in self._each(levels, lambda: self.discrete.assemble_rows("residual")):
+            R[:, n] = rows
             R[0, n] += self._rate(levels.u[n] - levels.u[n + 1])
             R[1, n] += self._rate(levels.m[n + 1] - levels.m[n])
         if held:
@@ -101,8 +133,8 @@ class SpaceTime:
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The fp rows of `residual`."""
         levels, R = self.levels(X), np.empty(self.shape[1:])
-        for n in self._visit(levels):
-            R[n] = self.discrete.assemble_rows("fp") + self._rate(levels.m[n + 1] - levels.m[n])
+        for n, rows in self._each(levels, lambda: self.discrete.assemble_rows("fp")):
+            R[n] = rows + self._rate(levels.m[n + 1] - levels.m[n])
         R[:, self.discrete.held] = 0.0
         return R
 
@@ -113,19 +145,21 @@ class SpaceTime:
         """Assemble the blocks at X."""
         d, levels = self.discrete, self.levels(X)
         _, self.terminal_slope = d.terminal_values(X[1, -1])
-        for n in self._visit(levels):
-            (uu, um), (mu, mm) = d.assemble_jacobian().transpose(1, 2, 0)
+        for n, (entries, coupling) in self._each(
+            levels, lambda: (d.assemble_jacobian(), d.coupling())
+        ):
+            (uu, um), (mu, mm) = entries.transpose(1, 2, 0)
             self._fill_diagonal(self.A[n], uu)
             self._fill_diagonal(self.B[n], mm)
             d.pattern.fill(self.D[n], mu)
             if not (n and d.steady_um):
                 d.pattern.fill(self.F[n], -um)
-            self.f[n], self.a[n] = d.coupling()
+            self.f[n], self.a[n] = coupling
 
     def hjb_row(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
         """The hjb row of step n of X, given u^{n+1}."""
         d, m_before = self.discrete, X[1, n - 1] if n else self.discrete.m0
-        self._see((X[0, n], u_next), (m_before, X[1, n]), n)
+        self._see(self._pair((X[0, n], u_next), (m_before, X[1, n])), n)
         row = d.assemble_rows("hjb") + self._rate(X[0, n] - u_next)
         row[d.held] = 0.0
         return row
@@ -136,8 +170,9 @@ class SpaceTime:
 
     def linearise_fp(self, X: np.ndarray):
         """Assemble B alone at X."""
-        for n in self._visit(self.levels(X)):
-            self._fill_diagonal(self.B[n], self.discrete.assemble_block("mm"))
+        d = self.discrete
+        for n, entries in self._each(self.levels(X), lambda: d.assemble_block("mm")):
+            self._fill_diagonal(self.B[n], entries)
 
     def _fill_diagonal(self, block: PETSc.Mat, entries: np.ndarray):
         d = self.discrete
@@ -146,10 +181,11 @@ class SpaceTime:
     def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, float]:
         """Running cost and people entering in each step, shape (N,), and the terminal cost."""
         d = self.discrete
-        local = [
-            [self.dt * fem.assemble_scalar(d.totals[k]) for k in ("running", "entering")]
-            for _ in self._visit(levels)
-        ]
+
+        def rates():
+            return [fem.assemble_scalar(d.totals[k]) for k in ("running", "entering")]
+
+        local = [self.dt * np.array(found) for _, found in self._each(levels, rates)]
         d.set_state(levels.u[-1], levels.m[-1], d.problem.horizon)
         last = fem.assemble_scalar(d.totals["terminal"])
         running, entering = self.comm.allreduce(np.array(local).T, MPI.SUM)
