@@ -31,6 +31,7 @@ from mfg_fem.sweeps import Sweeps
 
 STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
 LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
+LOOSEST_START = 1e-2  # of the tolerances of solves with A in the H-form
 
 
 class _Form:
@@ -80,14 +81,15 @@ class _Form:
     def _split(self, vector):
         return vector.array_r.reshape(self.scale.shape)
 
-    def _krylov_solve(self, ksp, b, x, norm: float):
-        """Solve with the scaled rows b to a tolerance relative to the norm of all rows.
+    def _atol(self, ksp, norm: float) -> float:
+        """What SNES asks of the residual; never far below what ends Newton."""
+        forcing = ksp.getTolerances()[0]
+        return max(self.tolerance(forcing) * norm, 0.3 * self.newton.snes.getTolerances()[1])
 
-        It is never far below what ends Newton.
-        """
-        forcing, _, _, max_it = ksp.getTolerances()
-        atol = max(self.tolerance(forcing) * norm, 0.3 * self.newton.snes.getTolerances()[1])
-        self.krylov.setTolerances(rtol=1e-14, atol=atol, max_it=max_it)
+    def _krylov_solve(self, ksp, b, x, norm: float):
+        """Solve with the scaled rows b to a tolerance relative to the norm of all rows."""
+        max_it = ksp.getTolerances()[3]
+        self.krylov.setTolerances(rtol=1e-14, atol=self._atol(ksp, norm), max_it=max_it)
         self.krylov.solve(b, x)
         ksp.setConvergedReason(self.krylov.getConvergedReason())
 
@@ -209,15 +211,25 @@ class HForm(_OneField):
         """Tighter everywhere, as iterations are cheap."""
         return 0.3 * forcing
 
-    def _fields(self, v):
+    def _solve_A(self, r: np.ndarray, norm: float) -> np.ndarray:
+        """A^-1 r, where an error of r counts as if r had this norm among the scaled rows.
+
+        As exact as what is asked of all rows; a sweep adds up the errors of its levels.
+        """
+        return self.start.backward(r, min(self.atol / (self.system.steps * norm), LOOSEST_START))
+
+    def _fields(self, v, norm: float):
         dm = self.coupling.density(v)
         if self.coupling.exact:
             return v, dm
-        return self.start.backward(self.system.mult_F(dm)), dm
+        return self._solve_A(self.system.mult_F(dm), norm), dm
 
     def mult(self, mat, x, y):
-        """The operator with scaled rows, called by PETSc."""
-        du, dm = self._fields(self._split(x))
+        """The operator with scaled rows, called by PETSc.
+
+        The less there is left to solve, the less exact: Simoncini, Szyld 2003.
+        """
+        du, dm = self._fields(self._split(x), self.krylov.getResidualNorm())
         product = self.system.mult_B(dm) + self.system.mult_D(du, dm[-1])
         y.array[:] = (self.scale * product).ravel()
 
@@ -228,10 +240,12 @@ class HForm(_OneField):
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
         r_u, r_m = self._right(b)
-        start = self.start.backward(r_u)
+        norm = b.norm()
+        self.atol = self._atol(ksp, norm)
+        start = self._solve_A(r_u, norm)
         right = r_m - self._without_last(start)
-        v = self._unknown(ksp, right, b.norm())
-        du, dm = self._fields(v)
+        v = self._unknown(ksp, right, norm)
+        du, dm = self._fields(v, norm)
         x.array[:] = np.stack([start + du, dm]).ravel()
 
 

@@ -116,7 +116,8 @@ class SpaceTime:
         change = pair - before
         most, least = change.max(axis=1, initial=-np.inf), change.min(axis=1, initial=np.inf)
         ends = np.array([*most, *-least, np.abs(pair[0]).max(initial=0.0)])
-        up_u, up_m, down_u, down_m, size = self.comm.allreduce(ends, MPI.MAX)
+        self.comm.Allreduce(MPI.IN_PLACE, ends, MPI.MAX)
+        up_u, up_m, down_u, down_m, size = ends
         return up_m == down_m == 0.0 and up_u + down_u <= ROUND_OFF * size
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:

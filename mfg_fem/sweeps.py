@@ -122,8 +122,10 @@ class Sweeps:
         """Whether a sweep solves to round-off."""
         return not self.iterate and self.factors["B"].type in DIRECT
 
-    def backward(self, r: np.ndarray) -> np.ndarray:
-        """Solve A du = r for all levels, the last one first."""
+    def backward(self, r: np.ndarray, rtol: float | None = None) -> np.ndarray:
+        """Solve A du = r for all levels, the last one first, to the tolerance rtol of each."""
+        if rtol:
+            self.ksp.setTolerances(rtol=rtol)
         du = np.empty_like(r)
         for n in reversed(range(self.system.steps)):
             rhs = r[n]
