@@ -2,8 +2,9 @@
 
 1. *Even crowd.* The population spread evenly at all times and the best response u of one player
    to it (a nonlinear HJB sweep). From there Newton takes 4 to 7 steps on games without congestion.
-   As many from u = terminal cost where players diffuse far and the HJB equation is no further from
-   holding than the Fokker-Planck equation: then that is the start.
+   As many from what that crowd costs on average, the same everywhere, where players diffuse far
+   and the HJB equation is no further from holding than the Fokker-Planck equation: then that is the
+   start.
 2. *Path.* Where that fails (congestion with little diffusion): theta goes from 0 to 1, players see
    the crowd (1 - theta) even + theta m and diffuse with D stretch^(1 - theta). At theta = 0 each
    plays alone: an HJB and then a linear Fokker-Planck equation. The step in theta adapts.

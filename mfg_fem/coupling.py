@@ -47,7 +47,7 @@ from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace, bounding_box
 from mfg_fem.factors import serve_both
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative
+from mfg_fem.sweeps import INNER_RTOL, SMALL, Sweeps, direct, incomplete, iterative
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
@@ -168,7 +168,7 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
         matched = {"ksp_type": "preonly"} | incomplete(dim, ranks)
     else:
         matched = iterative(dim, ranks, 1e-2)
-    start = iterative(dim, ranks, 1e-6)
+    start = iterative(dim, ranks, INNER_RTOL)  # or what `HForm` asks for
     return {f"matched_{k}": v for k, v in matched.items()} | {
         f"start_{k}": v for k, v in start.items()
     }
