@@ -53,8 +53,18 @@ class CoarseSpace:
         size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.products, self.rows = {}, {}  # made again in place: all levels have the same patterns
-        self.WZ = self._own_rows("WZ", system.discrete.free_mass.matMult, self.Z).copy()
+        self.WZ = self._mass_times_Z()
         self.WZ.scale(1 / system.dt)
+
+    def _mass_times_Z(self) -> PETSc.Mat:
+        """This rank's rows of the mass without exits times Z. Collective."""
+        d = self.system.discrete
+        if not d.scheme.lumped:
+            return self._own_rows("WZ", d.free_mass.matMult, self.Z).copy()
+        product, weights = self.local.copy(), self.local.createVecLeft()  # no more entries than Z
+        weights.array[:] = d.free_weights
+        product.diagonalScale(weights, None)
+        return product
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
@@ -103,9 +113,11 @@ class CoarseSpace:
         # The terminal cost makes the last level different from the others.
         samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim])))
         samples = np.unique([*samples, max(N - 2, 0)]).astype(int)
+        made = samples[:1] if coupling.uniform else samples
         blocks = self.system.comm.allreduce(
-            np.stack([self._blocks(coupling, n) for n in samples]), MPI.SUM
+            np.stack([self._blocks(coupling, n) for n in made]), MPI.SUM
         )
+        blocks = np.broadcast_to(blocks, (len(samples), *blocks.shape[1:]))
         blocks = blocks.swapaxes(0, 1).astype(PRECISION)
         own, self.upper, self.lower, after = (_Sampled(samples, b) for b in blocks)
         self.inverse = np.empty((N, self.size, self.size), PRECISION)

@@ -44,7 +44,7 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem import petsc
-from mfg_fem.coarse import CoarseSpace, bounding_box
+from mfg_fem.coarse import PRECISION, CoarseSpace, bounding_box
 from mfg_fem.factors import serve_both
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import INNER_RTOL, SMALL, Sweeps, direct, incomplete, iterative
@@ -54,6 +54,7 @@ FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the c
 ROUND_OFF = 1e-10
 WITH_EXITS = 10_000
 DIFFUSIVE = 40.0
+KEPT = 0.1  # change of q, of its largest value, up to which the coarse operator is kept
 COARSE_SIZES = {1: (8, 256), 2: (5, 16), 3: (4, 8)}  # by dimension: at least, at most
 
 
@@ -64,6 +65,7 @@ class Coupling:
         F0: lumped F, shape (steps, owned), positive.
         q: sqrt(f a), zero at exits.
         exact: whether F is F0, so that HJB rows hold for du = v, dm = F0^-1 A v.
+        uniform: whether all levels are alike.
     """
 
     def __init__(self, system: SpaceTime):
@@ -96,6 +98,9 @@ class Coupling:
         system, d = self.system, self.system.discrete
         f, a = system.f.copy(), system.a.copy()
         f[-1] += system.terminal_slope / system.dt  # u^N = u_T(m^N) is eliminated
+        self.uniform = system.uniform and not d.comm.allreduce(
+            bool(system.terminal_slope.any()), MPI.LOR
+        )
         f[:, d.held] = a[:, d.held] = 0.0
         top = d.comm.allreduce(np.abs(f).max(initial=0.0), MPI.MAX) or 1.0
         self.q = np.sqrt(np.maximum(f, 0.0) * np.maximum(a, 0.0))
@@ -211,6 +216,7 @@ class MatchedSweeps:
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
         self.coarse = CoarseSpace(self.system, size) if size else None
+        self.coarse_q, self.coarse_diffusion = np.float32(0.0), -1.0  # not made yet
         self.given_wave_number = PETSc.Options(petsc.PREFIX).getReal("wave_number", 0.0)
         self._scratch = [self.system.A[0].duplicate() for _ in range(2)]
         self._free = np.ones(self.system.owned)
@@ -240,8 +246,21 @@ class MatchedSweeps:
                 blocks[n].axpy(1 - system.half, X, SAME)
                 if self.factors_only:
                     self.sweeps.factors[name].update(n)
-        if self.coarse:
+        if self.coarse and self._has_moved():
             self.coarse.refresh(coupling)
+
+    def _has_moved(self) -> bool:
+        """Whether the coefficients are far from what the coarse operator was made of. Collective.
+
+        Then that takes note of them. With a tenth, Newton steps take one iteration more or none.
+        """
+        q, diffusion = self.coupling.q, self.coupling.diffusion
+        change = np.abs(q - self.coarse_q).max(initial=0.0)
+        change = self.system.comm.allreduce(change, MPI.MAX)
+        if change <= KEPT * self.coupling.q_max and diffusion == self.coarse_diffusion:
+            return False
+        self.coarse_q, self.coarse_diffusion = q.astype(PRECISION), diffusion
+        return True
 
     def _matched_wave_number(self) -> float:
         length = self.coarse.spacing if self.coarse else self.system.discrete.diameter

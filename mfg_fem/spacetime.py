@@ -37,6 +37,7 @@ class SpaceTime:
     The blocks of step n are the PETSc matrices  A = d hjb^n / d u^n,  B = d fp^n / d m^{n+1},
     F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern, and one F where it
     depends on nothing that changes. `f` and `a` are the coefficients of the last two at the dofs.
+    `uniform`: at the last linearisation all steps saw the same.
     """
 
     def __init__(self, discrete: Discretisation, steps: int):
@@ -49,6 +50,7 @@ class SpaceTime:
         self.F = [create()] * steps if discrete.steady_um else [create() for _ in range(steps)]
         self.f, self.a = np.zeros((2, steps, self.owned))
         self.terminal_slope = np.zeros(self.owned)
+        self.uniform, self.assembled = False, 0
         self._x, self._y = discrete.mass.createVecs()
 
     @property
@@ -101,11 +103,13 @@ class SpaceTime:
         That is done once for steps in a row that see the same, as at a start from an even crowd.
         """
         before = found = None
+        self.assembled = 0
         for n in range(self.steps):
             pair = self._pair(levels.u[n : n + 2], levels.m[n : n + 2])
             if before is None or not self._alike(pair, before):
                 self._see(pair, n)
                 found = assemble()
+                self.assembled += 1
             before = pair
             yield n, found
 
@@ -156,6 +160,7 @@ class SpaceTime:
             if not (n and d.steady_um):
                 d.pattern.fill(self.F[n], -um)
             self.f[n], self.a[n] = coupling
+        self.uniform = self.assembled == 1
 
     def hjb_row(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
         """The hjb row of step n of X, given u^{n+1}."""

@@ -19,6 +19,7 @@ from mfg_fem.continuation import _Path
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.newton import Outcome
 from mfg_fem.spacetime import SpaceTime
+from mfg_fem.sweeps import Sweeps
 
 DIFFUSIONS, COUPLINGS = (0.5, 0.1, 0.02), (0.1, 1.0, 10.0)
 
@@ -45,10 +46,22 @@ def test_newton_needs_six_steps_from_cold(D, coupling):
     assert solution.iterations <= 6 and len({row["stage"] for row in solution.history}) == 1
 
 
-def test_newton_starts_from_the_best_response_unless_players_diffuse_far_without_exits():
-    problem = evacuation(square(16), 0.1)
-    starts = [s.history[0] for s in (solved(0.1), solved(0.02), mfg.solve(problem, 16))]
-    assert [row["hjb"] < 0.05 * row["fp"] for row in starts] == [False, True, True]
+def test_newton_starts_from_the_best_response_unless_players_diffuse_far_without_exits(monkeypatch):
+    responses, best_response = [], Sweeps.best_response
+
+    def counted(sweeps, X):
+        responses.append(X)
+        return best_response(sweeps, X)
+
+    def taken(problem) -> bool:
+        responses.clear()
+        mfg.solve(problem, 8)
+        return len(responses) > 0
+
+    monkeypatch.setattr(Sweeps, "best_response", counted)
+    games = [default(square(8), diffusion=D, coupling=c) for D in (0.1, 0.02) for c in (1.0, 100.0)]
+    assert [taken(game) for game in games] == [False, False, True, True]
+    assert taken(evacuation(square(8), 0.1))
 
 
 @pytest.mark.parametrize("coupling", COUPLINGS)
