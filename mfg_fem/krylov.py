@@ -216,7 +216,8 @@ class HForm(_OneField):
 
         As exact as what is asked of all rows; a sweep adds up the errors of its levels.
         """
-        return self.start.backward(r, min(self.atol / (self.system.steps * norm), LOOSEST_START))
+        rtol = self.atol / max(norm, self.atol) / self.system.steps
+        return self.start.backward(r, min(rtol, LOOSEST_START))
 
     def _fields(self, v, norm: float):
         dm = self.coupling.density(v)
