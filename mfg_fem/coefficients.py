@@ -10,6 +10,8 @@ import numpy as np
 
 from dolfinx import cpp, fem
 
+CELLS = 8192  # at a time, so that what is taken stays in the cache
+
 
 class Packed:
     """Packed coefficients of forms, which share arrays where they can.
@@ -52,7 +54,6 @@ class _Group:
         self.places = [y[:, where[0] : where[-1] + 1] for y, where in found if len(where)]
         dofs = pair.function_space.dofmap.list
         self.dofs = dofs[: max((len(place) for place in self.places), default=0)]
-        self.values = np.empty(self.dofs.shape, dtype=complex)
 
     def serves(self, names: list) -> bool:
         """Whether these are the first of its coefficients."""
@@ -62,8 +63,10 @@ class _Group:
         """What DOLFINx's assemblers take."""
         if self.stale:
             pairs = self.pair.x.array.view(complex)  # so that two numbers are taken at a time
-            np.take(pairs, self.dofs, out=self.values, mode="clip")
-            for place in self.places:
-                place[:] = self.values.view(float)
+            for first in range(0, len(self.dofs), CELLS):
+                some = slice(first, first + CELLS)
+                values = pairs[self.dofs[some]].view(float)
+                for place in self.places:
+                    place[some] = values
             self.stale = False
         return self.arrays
