@@ -8,7 +8,7 @@ import numpy as np
 
 import ufl
 from dolfinx import fem, la
-from ufl.algorithms import expand_derivatives
+from ufl.algorithms import expand_derivatives, extract_coefficients
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.assembly import Assembler, Pattern, compiled, pointwise
@@ -40,12 +40,12 @@ class Discretisation:
             for names in (rows, blocks)
         )
         self._at_vertices = fem.Function(forms.coupling[0].arguments()[0].ufl_function_space())
-        on_pair = chain.from_iterable((*self.rows.values(), *self.blocks.values()))
+        self.totals = {k: compiled(form, scheme.degree) for k, form in forms.totals.items()}
+        on_pair = chain(self.totals.values(), *self.rows.values(), *self.blocks.values())
         self.packed = Packed(on_pair, self.state.pair)
         self.steady_um, self.congested = forms.steady_um, forms.congested
         self.autonomous = forms.autonomous
-        self.totals = {k: fem.form(getattr(forms, k)) for k in ("running", "terminal", "entering")}
-        self.terminal = [self._nodal(e) for e in terminal_value(problem, self.state)]
+        self.terminal = [self._terminal(e) for e in terminal_value(problem, self.state)]
         self._find_exits()
         self._assemble_mass()
         self._scale_initial_density()
@@ -70,9 +70,16 @@ class Discretisation:
             return float(expression)  # FFCx refuses an expression without a mesh
         return pointwise(expression, interpolation_points(self.V))
 
-    def interpolate(self, expression: fem.Expression | float) -> np.ndarray:
-        """Owned dof values of what _nodal made."""
-        if isinstance(expression, float):
+    def _terminal(self, expression) -> fem.Expression | float | np.ndarray:
+        """Its values at the dofs, if they are the same for all densities."""
+        expression = expand_derivatives(expression)
+        nodal = self._nodal(expression)
+        changes = self.state.m in extract_coefficients(expression)
+        return nodal if changes else self.interpolate(nodal)
+
+    def interpolate(self, expression: fem.Expression | float | np.ndarray) -> np.ndarray:
+        """Owned dof values of what _nodal made, or a copy of such values."""
+        if isinstance(expression, float | np.ndarray):
             return np.full(self.owned, expression)
         function = fem.Function(self.V)
         function.interpolate(expression)
@@ -165,6 +172,13 @@ class Discretisation:
         for form in self.rows[name]:
             fem.assemble_vector(total.array, form, coeffs=self.packed.of(form))
         return _summed(total, space)
+
+    def total(self, name: str) -> float:
+        """This rank's part of one of the `totals` of `StepForms`."""
+        if name not in self.totals:
+            return 0.0
+        form = self.totals[name]
+        return fem.assemble_scalar(form, coeffs=self.packed.of(form))
 
     def assemble_block(self, name: str) -> np.ndarray:
         """Entries of a block of the Jacobian on the `pattern`, exits held. Collective."""

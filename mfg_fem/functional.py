@@ -65,8 +65,8 @@ class StepForms:
     in common to compute and takes half the time of six. `hjb` and `fp` are the rows one by one,
     `uu` and `mm` their derivatives in u and in m. `coupling` has f, the derivative of the running
     cost and of -H in m, and a = m tr H_pp / d, each against a continuous piecewise linear test
-    function. `running` is the running cost of the population and `entering` the people who enter,
-    both per unit of time; `terminal` is the terminal cost of the population.
+    function. `totals`: "running" cost of the population and people "entering", both per unit of
+    time, and its "terminal" cost; those that are not zero.
 
     `steady_um`: with costs that are linear in m, the derivative of hjb in m is the same at all
     states. `congested`: H depends on m, so that the Fokker-Planck equation is nonlinear in m.
@@ -80,9 +80,7 @@ class StepForms:
     uu: list[ufl.Form]
     mm: list[ufl.Form]
     coupling: list[ufl.Form]
-    running: ufl.Form
-    terminal: ufl.Form
-    entering: ufl.Form
+    totals: dict[str, ufl.Form]
     steady_um: bool
     congested: bool
     autonomous: bool
@@ -148,12 +146,14 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
     coupling = _coupling(problem, state, um, v, du, values)
     per_step = (residual, jacobian, *rows, uu, mm, coupling)
     changing = (u, m, state.t)
-    # Zero times m: a form must know its mesh even where nothing enters.
+    rates = {
+        "running": _cost_rate(problem, state),
+        "terminal": m * problem.g(problem.x, m),
+        "entering": problem.s(problem.x, state.t),
+    }
     return StepForms(
         *(_merged([ufl.replace(form, both) for form in forms]) for forms in per_step),
-        running=_cost_rate(problem, state) * values,
-        terminal=m * problem.g(problem.x, m) * values,
-        entering=(problem.s(problem.x, state.t) + 0 * m) * values,
+        totals={k: ufl.replace(y * values, both) for k, y in rates.items() if y != 0},
         steady_um=not any(
             y in (*form.coefficients(), *form.constants()) for form in um for y in changing
         ),

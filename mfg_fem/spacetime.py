@@ -16,8 +16,6 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from dolfinx import fem
-
 from mfg_fem.discretisation import Discretisation
 
 ROUND_OFF = 1e-15  # of a value function
@@ -189,11 +187,11 @@ class SpaceTime:
         d = self.discrete
 
         def rates():
-            return [fem.assemble_scalar(d.totals[k]) for k in ("running", "entering")]
+            return [d.total("running"), d.total("entering")]
 
         local = [self.dt * np.array(found) for _, found in self._each(levels, rates)]
         d.set_state(levels.u[-1], levels.m[-1], d.problem.horizon)
-        last = fem.assemble_scalar(d.totals["terminal"])
+        last = d.total("terminal")
         running, entering = self.comm.allreduce(np.array(local).T, MPI.SUM)
         return running, entering, self.comm.allreduce(last, MPI.SUM)
 
