@@ -54,7 +54,7 @@ FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the c
 ROUND_OFF = 1e-10
 WITH_EXITS = 10_000
 DIFFUSIVE = 40.0
-KEPT = 0.1  # change of q, of its largest value, up to which the coarse operator is kept
+KEPT = 0.05  # change of q, of its largest value, up to which the coarse operator is kept
 COARSE_SIZES = {1: (8, 256), 2: (5, 16), 3: (4, 8)}  # by dimension: at least, at most
 
 
@@ -252,7 +252,7 @@ class MatchedSweeps:
     def _has_moved(self) -> bool:
         """Whether the coefficients are far from what the coarse operator was made of. Collective.
 
-        Then that takes note of them. With a tenth, Newton steps take one iteration more or none.
+        Then that takes note of them. Newton steps take one iteration more or none.
         """
         q, diffusion = self.coupling.q, self.coupling.diffusion
         change = np.abs(q - self.coarse_q).max(initial=0.0)
