@@ -44,7 +44,7 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem import petsc
-from mfg_fem.coarse import PRECISION, CoarseSpace, bounding_box
+from mfg_fem.coarse import CoarseSpace, bounding_box
 from mfg_fem.factors import serve_both
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import INNER_RTOL, SMALL, Sweeps, direct, incomplete, iterative
@@ -54,7 +54,6 @@ FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the c
 ROUND_OFF = 1e-10
 WITH_EXITS = 10_000
 DIFFUSIVE = 40.0
-KEPT = 0.05  # change of q, of its largest value, up to which the coarse operator is kept
 COARSE_SIZES = {1: (8, 256), 2: (5, 16), 3: (4, 8)}  # by dimension: at least, at most
 
 
@@ -216,7 +215,6 @@ class MatchedSweeps:
         self.sweeps = Sweeps(self.system, self.blocks, "matched_")
         size = coarse_size(coupling)
         self.coarse = CoarseSpace(self.system, size) if size else None
-        self.coarse_q, self.coarse_diffusion = np.float32(0.0), -1.0  # not made yet
         self.given_wave_number = PETSc.Options(petsc.PREFIX).getReal("wave_number", 0.0)
         self._scratch = [self.system.A[0].duplicate() for _ in range(2)]
         self._free = np.ones(self.system.owned)
@@ -246,21 +244,8 @@ class MatchedSweeps:
                 blocks[n].axpy(1 - system.half, X, SAME)
                 if self.factors_only:
                     self.sweeps.factors[name].update(n)
-        if self.coarse and self._has_moved():
+        if self.coarse:
             self.coarse.refresh(coupling)
-
-    def _has_moved(self) -> bool:
-        """Whether the coefficients are far from what the coarse operator was made of. Collective.
-
-        Then that takes note of them. Newton steps take one iteration more or none.
-        """
-        q, diffusion = self.coupling.q, self.coupling.diffusion
-        change = np.abs(q - self.coarse_q).max(initial=0.0)
-        change = self.system.comm.allreduce(change, MPI.MAX)
-        if change <= KEPT * self.coupling.q_max and diffusion == self.coarse_diffusion:
-            return False
-        self.coarse_q, self.coarse_diffusion = q.astype(PRECISION), diffusion
-        return True
 
     def _matched_wave_number(self) -> float:
         length = self.coarse.spacing if self.coarse else self.system.discrete.diameter

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
-FIELDS = 34  # arrays of one number for each unknown: iterates, residuals, changes of both
+FIELDS = 26  # arrays of one number for each unknown: iterates, residuals, changes of both
 VECTORS = 20  # of a Krylov solver
 FEW = 0.25  # of the levels, with factors that neighbours share, where players diffuse far
 

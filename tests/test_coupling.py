@@ -10,7 +10,7 @@ from ranks import leave_numbers, numbers_on, serial_only
 import mfg_fem as mfg
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace
-from mfg_fem.coupling import Coupling, MatchedSweeps, default_solvers
+from mfg_fem.coupling import Coupling, MatchedSweeps
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.newton import NewtonSolver
 from mfg_fem.spacetime import SpaceTime
@@ -174,37 +174,6 @@ def test_options_of_the_h_form_reach_it():
 def test_counts_do_not_depend_on_the_ranks_with_direct_blocks():
     one, two = (numbers_on(ranks, __file__) for ranks in (1, 2))
     assert one == two
-
-
-def kept(system: SpaceTime, matched: MatchedSweeps) -> int:
-    """How often the coarse operator is made for three states in a row."""
-    made, refresh = [], matched.coarse.refresh
-    matched.coarse.refresh = lambda coupling: made.append(coupling) or refresh(coupling)
-    X = system.even_crowd()
-    for change in (1.0, 1.01, 1.5):
-        Y = X.copy()
-        Y[1] *= change
-        system.linearise(Y)
-        matched.coupling.refresh()
-        matched.refresh()
-    return len(made)
-
-
-def test_the_coarse_operator_is_kept_while_the_crowd_hardly_changes():
-    system = SpaceTime(Discretisation(default(square(12), coupling=10.0), mfg.Monotone()), 6)
-    coupling = Coupling(system)
-    with petsc.options(default_solvers(coupling), {}):
-        matched = MatchedSweeps(coupling)
-    assert kept(system, matched) == 2
-    system.discrete.state.stretch.value = 2.0
-    system.linearise(system.even_crowd())
-    before = matched.coarse.inverse
-    coupling.refresh()
-    matched.refresh()
-    assert matched.coarse.inverse is not before
-    matched.destroy()
-    coupling.destroy()
-    system.destroy()
 
 
 @pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin()], ids=str)
