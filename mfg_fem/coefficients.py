@@ -22,7 +22,7 @@ class Packed:
     """
 
     def __init__(self, forms: Iterable[fem.Form], pair: fem.Function):
-        self.pair, self.groups = pair, []
+        self.groups = []
         # The longest lists first: a form whose own list begins another's reads that one's array.
         for form in sorted(forms, key=lambda form: -len(form._cpp_object.coefficients)):
             names = form._cpp_object.coefficients
@@ -44,7 +44,7 @@ class _Group:
     """The array of one form and of all whose coefficients are the first ones of it."""
 
     def __init__(self, form: fem.Form, pair: fem.Function):
-        self.form, self.pair, self.stale = form, pair, True
+        self.pair, self.stale = pair, True
         self.names = form._cpp_object.coefficients
         pair.x.array[:] = np.nan  # shows where it is packed
         self.arrays = cpp.fem.pack_coefficients(form._cpp_object)

@@ -30,13 +30,15 @@ class Factors:
         iterate: whether they precondition, or have to be exact if they can.
 
     Attributes:
+        exact: whether they solve a level to round-off, and no iteration does.
         source: of each level, whose factors it takes.
     """
 
     def __init__(self, pattern: Pattern, blocks: list[PETSc.Mat], prefix: str, iterate: bool):
         self.pattern, self.blocks, self.part = pattern, blocks, None
         self.own = [self._create(block, prefix) for block in blocks]
-        self.share = SHARED if iterate or self.type not in DIRECT else 0.0
+        self.exact = not iterate and self.type in DIRECT
+        self.share = 0.0 if self.exact else SHARED
         self.source, self.states = list(range(len(blocks))), [None] * len(blocks)
         self.in_turn = len(blocks) > 1 and blocks[0] is blocks[1]
         self.latest = None  # which level was factored last, and its entries
@@ -129,8 +131,7 @@ class _Transposed:
 
 def are_exact(discrete: Discretisation, prefix: str) -> bool:
     """Whether factors with this prefix solve a level exactly, and no iteration does."""
-    krylov, pc, _ = _solver(discrete, prefix)
-    return krylov == "preonly" and pc in DIRECT
+    return _kind(discrete, prefix)[0]
 
 
 def serve_both(discrete: Discretisation, prefix: str) -> bool:
@@ -141,21 +142,18 @@ def serve_both(discrete: Discretisation, prefix: str) -> bool:
     half the memory. Exact ones are worth their own: a hall took twice the iterations without, and
     so may any game with congestion.
     """
-    _, pc, schwarz = _solver(discrete, prefix)
-    transposable = schwarz or pc in TRANSPOSABLE
-    return transposable and not are_exact(discrete, prefix) and not discrete.congested
+    exact, transposable = _kind(discrete, prefix)
+    return transposable and not exact and not discrete.congested
 
 
-def _solver(discrete: Discretisation, prefix: str) -> tuple[str, str, bool]:
-    """PETSc's names of the solver of a level and of its preconditioner, and whether that is ours.
-
-    As the options with this prefix have it.
-    """
+def _kind(discrete: Discretisation, prefix: str) -> tuple[bool, bool]:
+    """Whether factors by the options with this prefix are exact, and whether transposable."""
     ksp = PETSc.KSP().create(discrete.comm)
     ksp.setOptionsPrefix(petsc.PREFIX + prefix)
     ksp.setOperators(discrete.mass)
     ksp.setFromOptions()
     pc = ksp.getPC()
-    found = ksp.getType(), pc.getType(), is_schwarz(pc)
+    exact = ksp.getType() == "preonly" and pc.getType() in DIRECT
+    transposable = pc.getType() in TRANSPOSABLE or is_schwarz(pc)
     ksp.destroy()
-    return found
+    return exact, transposable

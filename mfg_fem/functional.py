@@ -134,7 +134,6 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
     pair = state.pair.function_space
     z, dz = ufl.TestFunction(pair), ufl.TrialFunction(pair)
     both = dict(zip((u, m), ufl.split(state.pair), strict=True))
-
     residual = [ufl.replace(form, {v: z[i]}) for i, row in enumerate(rows) for form in row]
     jacobian = [
         ufl.replace(form, {v: z[i], du: dz[j]})

@@ -75,7 +75,7 @@ def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
 
 
 def _factors(discrete: Discretisation, prefix: str) -> float:
-    """Bytes of the factors of a step, found by factoring a matrix of the pattern of a block."""
+    """Mean bytes of the factors of a step, found by factoring a matrix of a block's pattern."""
     matrix = discrete.mass.copy()
     matrix.shift(1.0)
     pc = _preconditioner(matrix, prefix)

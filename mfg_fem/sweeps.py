@@ -8,7 +8,7 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.factors import DIRECT, Factors, TransposedFactors, serve_both
+from mfg_fem.factors import Factors, TransposedFactors, serve_both
 from mfg_fem.schwarz import OptimisedSchwarz
 from mfg_fem.spacetime import SpaceTime
 
@@ -120,7 +120,7 @@ class Sweeps:
     @property
     def exact(self) -> bool:
         """Whether a sweep solves to round-off."""
-        return not self.iterate and self.factors["B"].type in DIRECT
+        return self.factors["B"].exact
 
     def backward(self, r: np.ndarray, rtol: float | None = None) -> np.ndarray:
         """Solve A du = r for all levels, the last one first, to the tolerance rtol of each."""
