@@ -1,0 +1,70 @@
+"""Values of UFL expressions at the vertices of every cell: what they range over, their integral."""
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+
+from mpi4py import MPI
+
+import numpy as np
+
+import basix
+import ufl
+from dolfinx import fem
+
+from mfg_fem._compat import evaluate
+from mfg_fem.assembly import pointwise
+
+CELLS = 8192  # at a time, so that few values are held
+
+
+class VertexValues:
+    """Values of terms that are numbers, vectors or tensors.
+
+    A vertex has one value in each of its cells, as data may jump.
+    """
+
+    def __init__(self, mesh, *terms):
+        tdim = mesh.topology.dim
+        self.mesh, self.cells = mesh, mesh.topology.index_map(tdim).size_local
+        points = basix.geometry(getattr(basix.CellType, mesh.topology.cell_name()))
+        components = [_components(e) for e in terms]
+        self.ends = np.cumsum([len(c) for c in components])
+        # The coordinate is there for terms that are plain numbers: FFCx needs a mesh.
+        flat = [*chain(*components), ufl.SpatialCoordinate(mesh)[0]]
+        self.expression = pointwise(ufl.as_vector(flat), points)
+
+    def _parts(self) -> Iterator[list[np.ndarray]]:
+        """The values of each term in some cells of this rank, shape (cells, vertices, size)."""
+        for first in range(0, max(self.cells, 1), CELLS):
+            cells = np.arange(first, min(first + CELLS, self.cells), dtype=np.int32)
+            yield np.split(evaluate(self.expression, self.mesh, cells), self.ends, axis=2)[:-1]
+
+    def extremes(self, of: Callable = lambda *values: values) -> np.ndarray:
+        """The least and the largest number in each array that `of` makes of the values. Collective.
+
+        Shape (arrays, 2); not finite where one of the numbers is not.
+        """
+        parts = [[_ends(values) for values in of(*part)] for part in self._parts()]
+        ends = np.min(parts, axis=0)
+        self.mesh.comm.Allreduce(MPI.IN_PLACE, ends, MPI.MIN)
+        return ends * [1, -1]
+
+    def integral(self) -> float:
+        """Of the first term, a number, by the trapezoidal rule. Collective."""
+        constant = ufl.TestFunction(fem.functionspace(self.mesh, ("DG", 0)))
+        volumes = fem.assemble_vector(fem.form(constant * ufl.dx)).array
+        means = [values[0].mean(axis=(1, 2)) for values in self._parts()]
+        local = volumes[: self.cells] @ np.concatenate(means)
+        return self.mesh.comm.allreduce(float(local), MPI.SUM)
+
+
+def _components(expression) -> list:
+    shape = expression.ufl_shape
+    return [expression[i] for i in np.ndindex(*shape)] if shape else [expression]
+
+
+def _ends(values: np.ndarray) -> tuple[float, float]:
+    """The least number, and minus the largest."""
+    if not np.isfinite(values).all():
+        return -np.inf, -np.inf
+    return values.min(initial=np.inf), -values.max(initial=-np.inf)
