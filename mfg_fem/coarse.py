@@ -24,10 +24,14 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem.discretisation import Discretisation
+from mfg_fem.projection import Projection
 from mfg_fem.spacetime import SpaceTime
 
 SAMPLES = {1: 16, 2: 8, 3: 3}  # by dimension: their products are dear
 PRECISION = np.float32
+SAME, SUBSET = (
+    getattr(PETSc.Mat.Structure, f"{name}_NONZERO_PATTERN") for name in ("SAME", "SUBSET")
+)
 REGULARISATION = 10.0  # of the diagonal, in round-off: splines cut by the domain may be dependent
 
 
@@ -42,29 +46,22 @@ class CoarseSpace:
     def __init__(self, system: SpaceTime, cells: int):
         self.system = system
         columns, values = self._splines(cells)
-        comm = system.comm
+        cell, comm = columns[:, columns.shape[1] // 2], system.comm  # the middle one is its own
         whole = np.bincount(columns.ravel(), values.ravel(), columns.max(initial=0) + 1)
         length = comm.allreduce(len(whole), MPI.MAX)
         used = comm.allreduce(np.pad(whole, (0, length - len(whole))), MPI.SUM) > 0
         self.size = int(used.sum())
         columns = np.maximum(np.cumsum(used) - 1, 0)[columns]  # holes: a function without nodes
-        csr = self._csr(columns, values)
+        where = values != 0.0
+        starts = np.cumsum([0, *np.count_nonzero(where, axis=1)], dtype=PETSc.IntType)
+        csr = starts, columns[where].astype(PETSc.IntType), values[where]
         self.local = PETSc.Mat().createAIJ((system.owned, self.size), csr=csr, comm=MPI.COMM_SELF)
-        size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
-        self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
-        self.products, self.rows = {}, {}  # made again in place: all levels have the same patterns
-        self.WZ = self._mass_times_Z()
-        self.WZ.scale(1 / system.dt)
-
-    def _mass_times_Z(self) -> PETSc.Mat:
-        """This rank's rows of the mass without exits times Z. Collective."""
-        d = self.system.discrete
-        if not d.scheme.lumped:
-            return self._own_rows("WZ", d.free_mass.matMult, self.Z).copy()
-        product, weights = self.local.copy(), self.local.createVecLeft()  # no more entries than Z
-        weights.array[:] = d.free_weights
-        product.diagonalScale(weights, None)
-        return product
+        self.Z = self.local
+        if comm.size > 1:
+            size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
+            self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
+        self.projection = Projection(cell, columns, values, self.size)
+        self.products, self.rows = {}, {}  # of a refresh; all levels have the same patterns
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
@@ -78,7 +75,10 @@ class CoarseSpace:
         left = np.clip(s.astype(int), 0, counts - 1)
         s -= left
         pieces = np.stack([(1 - s) ** 2 / 2, 0.5 + s - s**2, s**2 / 2])
-        numbers = np.clip(left + np.array([-1, 0, 1])[:, None, None], 0, counts - 1)  # mirrored
+        for piece, end in ((0, left == 0), (2, left == counts - 1)):  # mirrored onto the middle one
+            pieces[1, end] += pieces[piece, end]
+            pieces[piece, end] = 0.0
+        numbers = np.clip(left + np.array([-1, 0, 1])[:, None, None], 0, counts - 1)
         strides = np.cumprod([1, *counts[:-1]])
 
         def outer(one, other, combine):
@@ -92,31 +92,28 @@ class CoarseSpace:
         values[d.held] = 0.0
         return columns, values
 
-    def _csr(self, columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Rows of the owned dofs, where mirrored splines meet themselves summed."""
-        rows = np.arange(len(columns))[:, None]
-        entries, where = np.unique(rows * self.size + columns, return_inverse=True)
-        values = np.bincount(where.ravel(), values.ravel(), len(entries))
-        entries, values = entries[values != 0], values[values != 0]
-        starts = np.searchsorted(entries, np.arange(len(columns) + 1) * self.size)
-        return starts.astype(PETSc.IntType), (entries % self.size).astype(PETSc.IntType), values
-
     def destroy(self):
         """Free the matrices."""
-        rows = (M for own in self.rows.values() for M in own)
-        for M in (self.Z, self.WZ, self.local, *self.products.values(), *rows):
+        self._free_products()
+        self.local.destroy()
+        self.Z.destroy()
+
+    def _free_products(self):
+        for M in (*self.products.values(), *(M for own in self.rows.values() for M in own)):
             M.destroy()
+        self.products, self.rows = {}, {}
 
     def refresh(self, coupling):
         """Project and factor H at the coefficients of `coupling`. Collective."""
         N, dim = self.system.steps, self.system.discrete.problem.domain.dim
-        # The terminal cost makes the last level different from the others.
         samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim])))
-        samples = np.unique([*samples, max(N - 2, 0)]).astype(int)
+        # A terminal cost of the density makes the last level different from the others.
+        samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
         made = samples[:1] if coupling.uniform else samples
         blocks = self.system.comm.allreduce(
             np.stack([self._blocks(coupling, n) for n in made]), MPI.SUM
         )
+        self._free_products()
         blocks = np.broadcast_to(blocks, (len(samples), *blocks.shape[1:]))
         blocks = blocks.swapaxes(0, 1).astype(PRECISION)
         own, self.upper, self.lower, after = (_Sampled(samples, b) for b in blocks)
@@ -130,47 +127,60 @@ class CoarseSpace:
                 before = after.at(n) - self.lower.at(n) @ self.inverse[n] @ self.upper.at(n)
 
     def _blocks(self, coupling, n: int) -> np.ndarray:
-        """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1)."""
-        system, Z, WZ = self.system, self.local, self.WZ
-        inverse = Z.createVecLeft()
+        """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
+
+        With the columns gA = F0^-1 A Z and gW = F0^-1 W Z, that is Z^T (B gA + D Z), - Z^T B gW,
+        - Z^T W gA and Z^T W gW of this rank's rows.
+        """
+        A, B = (self._euler(blocks[n]) for blocks in (self.system.A, self.system.B))
+        gA, gW = self._times("gA", A.matMult, self.Z), self._mass_times("gW", self.Z.copy())
+        inverse = gA.createVecLeft()
         inverse.array[:] = 1 / coupling.F0[n]
-        AZ = self._own_rows("AZ", system.A[n].matMult, self.Z)
-        BtZ = self._own_rows("BtZ", system.B[n].transposeMatMult, self.Z)
-        DZ = self._own_rows("DZ", system.D[n].matMult, self.Z)
-        for M in (AZ, BtZ) if system.half else ():  # 2 (W / 2 + K / 2) - W
-            M.scale(2)
-            M.axpy(-1.0, WZ, PETSc.Mat.Structure.SUBSET_NONZERO_PATTERN)
-        gA, gW = AZ.copy(), WZ.copy()
         for M in (gA, gW):
             M.diagonalScale(inverse, None)
-        own = self._dense("ZtDZ", Z, DZ) + self._dense("BtZ gA", BtZ, gA)
-        upper, lower = -self._dense("BtZ gW", BtZ, gW), -self._dense("WZ gA", WZ, gA)
-        after = self._dense("WZ gW", WZ, gW)
-        gA.destroy()
-        gW.destroy()
+        HZ = self._times("HZ", B.matMult, gA)
+        HZ.axpy(1.0, self._times("DZ", self.system.D[n].matMult, self.Z), SUBSET)
+        own = self._project("HZ", HZ)
+        upper = -self._project("BgW", self._times("BgW", B.matMult, gW))
+        lower = -self._project("WgA", self._mass_times("WgA", gA))
+        after = self._project("WgW", self._mass_times("WgW", gW))
         return np.stack([own, upper, lower, after])
 
+    def _euler(self, block: PETSc.Mat) -> PETSc.Mat:
+        """The block with the same operator in space for the Euler pair."""
+        if not self.system.half:
+            return block
+        block = block.copy()  # W + K / 2, where W + K is wanted
+        block.scale(2)
+        block.axpy(-1 / self.system.dt, self.system.discrete.free_mass, SAME)
+        return block
+
+    def _mass_times(self, name: str, M: PETSc.Mat) -> PETSc.Mat:
+        """W M, without exits: in the place of M, if the mass is lumped. Collective."""
+        d = self.system.discrete
+        if not d.scheme.lumped:
+            M = self._times(name, d.free_mass.matMult, M)
+            M.scale(1 / self.system.dt)
+            return M
+        weights = M.createVecLeft()
+        weights.array[:] = d.free_weights / self.system.dt
+        M.diagonalScale(weights, None)
+        return M
+
     def _times(self, name: str, multiply, right: PETSc.Mat) -> PETSc.Mat:
+        """A product, in the place of the one of another level."""
         self.products[name] = multiply(right, self.products.get(name))
         return self.products[name]
 
-    def _own_rows(self, name: str, multiply, right: PETSc.Mat) -> PETSc.Mat:
-        """This rank's rows of a product, a sequential matrix. Collective."""
-        product = self._times(name, multiply, right)
+    def _project(self, name: str, M: PETSc.Mat) -> np.ndarray:
+        """Z^T M of this rank's rows. Collective."""
         if self.system.comm.size == 1:
-            return product
-        first, last = product.getOwnershipRange()
+            return self.projection.of(M)
+        first, last = M.getOwnershipRange()
         rows = PETSc.IS().createStride(last - first, first, 1, comm=MPI.COMM_SELF)
         columns = PETSc.IS().createStride(self.size, 0, 1, comm=MPI.COMM_SELF)
-        self.rows[name] = product.createSubMatrices(rows, columns, self.rows.get(name))
-        return self.rows[name][0]
-
-    def _dense(self, name: str, left: PETSc.Mat, right: PETSc.Mat) -> np.ndarray:
-        """left^T right of this rank's rows, small."""
-        dense = self._times(name, left.transposeMatMult, right).convert("dense")
-        result = dense.getDenseArray().copy()
-        dense.destroy()
-        return result
+        self.rows[name] = M.createSubMatrices(rows, columns, self.rows.get(name))
+        return self.projection.of(self.rows[name][0])
 
     def solve(self, r: np.ndarray) -> np.ndarray:
         """Z (Z^T H Z)^-1 Z^T r. One reduction."""
@@ -180,7 +190,7 @@ class CoarseSpace:
             fine.array[:] = r[n]
             self.local.multTranspose(fine, small)
             y[n] = small.array_r
-        y = self.system.comm.allreduce(y, MPI.SUM).astype(PRECISION)
+        y = self.system.comm.allreduce(y, MPI.SUM)  # double, so that round-off stays linear
         for n in range(len(y)):
             y[n] = self.inverse[n] @ (y[n] - self.lower.times(n - 1, y[n - 1]) if n else y[n])
         for n in reversed(range(len(y) - 1)):

@@ -33,6 +33,7 @@ The midpoint rule sees averages T du and T* dm of two levels:  H = B T*^-1 F0^-1
 P = (B + X T*) T*^-1 F0^-1 (A + X T).
 """
 
+from functools import cached_property
 from itertools import chain
 
 from mpi4py import MPI
@@ -62,8 +63,8 @@ class Coupling:
 
     Attributes:
         F0: lumped F, shape (steps, owned), positive.
-        q: sqrt(f a), zero at exits.
-        exact: whether F is F0, so that HJB rows hold for du = v, dm = F0^-1 A v.
+        q: sqrt(f a), zero at exits; q_max the largest.
+        sloped: whether the terminal cost depends on the density.
         uniform: whether all levels are alike.
     """
 
@@ -92,25 +93,33 @@ class Coupling:
         """Free the stiffness matrix."""
         self.stiffness.destroy()
 
-    def refresh(self):
-        """The system has been linearised anew. Collective."""
-        system, d = self.system, self.system.discrete
-        f, a = system.f.copy(), system.a.copy()
-        f[-1] += system.terminal_slope / system.dt  # u^N = u_T(m^N) is eliminated
-        self.uniform = system.uniform and not d.comm.allreduce(
-            bool(system.terminal_slope.any()), MPI.LOR
-        )
-        f[:, d.held] = a[:, d.held] = 0.0
-        top = d.comm.allreduce(np.abs(f).max(initial=0.0), MPI.MAX) or 1.0
-        self.q = np.sqrt(np.maximum(f, 0.0) * np.maximum(a, 0.0))
-        self.q_max = d.comm.allreduce(self.q.max(initial=0.0), MPI.MAX)
-        f = np.maximum(np.abs(f), FLOOR * top)
-        f[:, d.held] = 1.0
-        self.F0 = f * self.weights
-        self.exact = self._is_exact()
+    def refresh(self, coefficients: np.ndarray):
+        """The system has been linearised anew, with this f and a, overwritten here. Collective."""
+        system, comm, held = self.system, self.system.comm, self.system.discrete.held
+        self.__dict__.pop("exact", None)
+        slope = system.terminal_slope
+        self.sloped = comm.allreduce(bool(slope.any()), MPI.LOR)
+        self.uniform = system.uniform and not self.sloped
+        f, a = coefficients
+        f[-1] += slope / system.dt  # u^N = u_T(m^N) is eliminated
+        f[:, held] = a[:, held] = 0.0
+        for n in range(system.steps):
+            a[n] = np.sqrt(np.maximum(f[n], 0.0) * np.maximum(a[n], 0.0))
+        np.abs(f, out=f)
+        largest = np.array([y.max(initial=0.0) for y in (f, a)])
+        comm.Allreduce(MPI.IN_PLACE, largest, MPI.MAX)
+        top, self.q_max = largest
+        np.maximum(f, FLOOR * (top or 1.0), out=f)
+        f[:, held] = 1.0
+        f *= self.weights
+        self.F0, self.q = f, a
 
-    def _is_exact(self) -> bool:
-        """Whether F and F0 do the same to a density with all frequencies."""
+    @cached_property
+    def exact(self) -> bool:
+        """Whether F is F0, so that HJB rows hold for du = v, dm = F0^-1 A v. Collective.
+
+        They are, if they do the same to a density with all frequencies.
+        """
         dm = np.random.default_rng(0).standard_normal(self.F0.shape)
         dm[:, self.system.discrete.held] = 0.0
         y = self.system.mult_F(dm)
@@ -136,12 +145,14 @@ class Coupling:
         s = self.system.half
         y = (1 - s) * dm
         y[1:] += s * dm[:-1]
-        return self.F0 * y
+        y *= self.F0
+        return y
 
     def density(self, du: np.ndarray) -> np.ndarray:
         """T*^-1 F0^-1 A du, the change of the density that makes du right."""
         s = self.system.half
-        dm = self.system.mult_A(du) / self.F0 / (1 - s)
+        dm = self.system.mult_A(du)
+        dm /= (1 - s) * self.F0 if s else self.F0
         if s:
             for n in range(1, len(dm)):
                 dm[n] -= s / (1 - s) * dm[n - 1]
@@ -150,7 +161,9 @@ class Coupling:
     def mult_H(self, du: np.ndarray) -> np.ndarray:
         """H du."""
         dm = self.density(du)
-        return self.system.mult_B(dm) + self.system.mult_D(du, dm[-1])
+        y = self.system.mult_B(dm)
+        y += self.system.mult_D(du, dm[-1])
+        return y
 
 
 def default_solvers(coupling: Coupling) -> dict[str, object]:
@@ -281,7 +294,10 @@ class MatchedSweeps:
         if not self.coarse:
             return self._sweep(r)
         v = self.coarse.solve(r)
-        return v + self._sweep(r - self.coupling.mult_H(v))
+        left = self.coupling.mult_H(v)
+        np.subtract(r, left, out=left)
+        v += self._sweep(left)
+        return v
 
     def _sweep(self, r: np.ndarray) -> np.ndarray:
         return self.sweeps.backward(self.coupling.mult_F0(self.sweeps.forward(r)))

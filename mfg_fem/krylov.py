@@ -12,7 +12,8 @@
 
       (B F^-1 A + D) v = r_m - D x0
 
-  by flexible GMRES preconditioned by `MatchedSweeps`: for any coupling. A product needs no solve.
+  by GMRES preconditioned by `MatchedSweeps` (flexible, where those iterate): for any coupling. A
+  product needs no solve.
   Where F is not diagonal and positive, dm = F0^-1 A v with its lumped F0 and du = x0 + A^-1 F dm:
   the operator has one backward sweep more and HJB rows hold again.
 
@@ -49,7 +50,6 @@ class _Form:
         self.operator.setUp()
         self.krylov = PETSc.KSP().create(self.system.comm)
         self.krylov.setOptionsPrefix(petsc.PREFIX + self.prefix)
-        self.krylov.setOperators(self.operator)
         self.krylov.setType(self.type)
         self.krylov.setPCSide(PETSc.PC.Side.RIGHT)
         pc = self.krylov.getPC()
@@ -58,8 +58,8 @@ class _Form:
             pc.setPythonContext(self)
         self.krylov.setFromOptions()
 
-    def refresh(self):
-        """The system has been linearised anew. Collective."""
+    def refresh(self, coefficients: np.ndarray):
+        """The system has been linearised anew, with these of its coupling. Collective."""
 
     def free(self):  # PETSc calls a context's destroy(obj) itself: another name
         """Free PETSc's objects."""
@@ -89,12 +89,11 @@ class _Form:
     def _krylov_solve(self, ksp, b, x, norm: float):
         """Solve with the scaled rows b to a tolerance relative to the norm of all rows."""
         max_it = ksp.getTolerances()[3]
+        self.krylov.setOperators(self.operator)
         self.krylov.setTolerances(rtol=1e-14, atol=self._atol(ksp, norm), max_it=max_it)
         self.krylov.solve(b, x)
         ksp.setConvergedReason(self.krylov.getConvergedReason())
-
-    def _right(self, b) -> np.ndarray:
-        return b.array_r.reshape(self.system.shape) / self.newton.scale
+        self.krylov.reset()  # frees its vectors, as large as all matrices of the Jacobian
 
 
 class _OneField(_Form):
@@ -102,21 +101,12 @@ class _OneField(_Form):
 
     rows = 1
 
-    def __init__(self, newton):
-        super().__init__(newton)
-        self.x, self.b = self.operator.createVecs()
-
-    def free(self):
-        """Free PETSc's objects."""
-        super().free()
-        self.x.destroy()
-        self.b.destroy()
-
-    def _unknown(self, ksp, right: np.ndarray, norm: float) -> np.ndarray:
-        """The unknown for this right-hand side."""
-        self.b.array[:] = (self.scale * right).ravel()
-        self._krylov_solve(ksp, self.b, self.x, norm)
-        return self._split(self.x)
+    def _unknown(self, ksp, right: np.ndarray, unknown: np.ndarray, norm: float):
+        """Solve for the unknown, which is filled, with this scaled right-hand side."""
+        b, y = (PETSc.Vec().createWithArray(z, comm=self.system.comm) for z in (right, unknown))
+        self._krylov_solve(ksp, b, y, norm)
+        b.destroy()
+        y.destroy()
 
     def _without_last(self, du: np.ndarray) -> np.ndarray:
         return self.system.mult_D(du, np.zeros(self.system.owned))
@@ -143,12 +133,12 @@ class SchurForm(_OneField):
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
-        r_u, r_m = self._right(b)
-        start = self.newton.sweeps.backward(r_u)
-        right = r_m - self._without_last(start)
-        y = self._unknown(ksp, right, b.norm())
-        du, dm = self._fields(y / self.scale)
-        x.array[:] = np.stack([start + du, dm]).ravel()
+        r_u, r_m = b.array_r.reshape(self.system.shape)
+        du, dm = x.array.reshape(self.system.shape)
+        du[:] = self.newton.sweeps.backward(r_u / self.newton.scale[0])
+        self._unknown(ksp, r_m - self.scale * self._without_last(du), dm, b.norm())
+        change, dm[:] = self._fields(dm / self.scale)
+        du += change
 
 
 class TwoFieldForm(_Form):
@@ -162,14 +152,18 @@ class TwoFieldForm(_Form):
 
     def mult(self, mat, x, y):
         """The scaled Jacobian, called by PETSc."""
-        y.array[:] = (self.scale * self.system.mult_jacobian(self._split(x))).ravel()
+        product = self.system.mult_jacobian(self._split(x))
+        product *= self.scale
+        y.array[:] = product.ravel()
 
     def apply(self, pc, x, y):
         """Apply the preconditioner, called by PETSc."""
-        r_u, r_m = self._right(x)
-        dm = self.newton.sweeps.forward(r_m)
-        du = self.newton.sweeps.backward(r_u + self.system.mult_F(dm))
-        y.array[:] = np.stack([du, dm]).ravel()
+        (r_u, r_m), (scale_u, scale_m) = self._split(x), self.scale
+        du, dm = y.array.reshape(self.scale.shape)
+        dm[:] = self.newton.sweeps.forward(r_m / scale_m)
+        right = self.system.mult_F(dm)
+        right += r_u / scale_u
+        du[:] = self.newton.sweeps.backward(right)
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
@@ -179,24 +173,26 @@ class TwoFieldForm(_Form):
 class HForm(_OneField):
     """Flexible GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
 
-    prefix, type = "hform_", "fgmres"
+    prefix = "hform_"
 
     def __init__(self, newton, coupling: Coupling | None = None):
-        super().__init__(newton)
         self.coupling = coupling or Coupling(newton.system)
         with petsc.options(default_solvers(self.coupling), {}):  # what is set already wins
             self.matched = MatchedSweeps(self.coupling)
             self.start = newton.sweeps
             if not newton.sweeps.exact:
                 self.start = Sweeps(newton.system, None, "start_", newton.sweeps.factors)
+        # Without iterations inside, the preconditioner is linear, and half of the vectors will do.
+        self.type = "fgmres" if self.matched.sweeps.iterate else "gmres"
+        super().__init__(newton)
 
     def __str__(self):
         """What the history calls it."""
         return f"H-form ({self.matched})"
 
-    def refresh(self):
-        """The system has been linearised anew. Collective."""
-        self.coupling.refresh()
+    def refresh(self, coefficients: np.ndarray):
+        """The system has been linearised anew, with these of its coupling. Collective."""
+        self.coupling.refresh(coefficients)
         self.matched.refresh()
 
     def free(self):
@@ -231,8 +227,10 @@ class HForm(_OneField):
         The less there is left to solve, the less exact: Simoncini, Szyld 2003.
         """
         du, dm = self._fields(self._split(x), self.krylov.getResidualNorm())
-        product = self.system.mult_B(dm) + self.system.mult_D(du, dm[-1])
-        y.array[:] = (self.scale * product).ravel()
+        product = self.system.mult_B(dm)
+        product += self.system.mult_D(du, dm[-1])
+        product *= self.scale
+        y.array[:] = product.ravel()
 
     def apply(self, pc, x, y):
         """Apply the preconditioner, called by PETSc."""
@@ -240,14 +238,15 @@ class HForm(_OneField):
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
-        r_u, r_m = self._right(b)
-        norm = b.norm()
+        norm, (scale_u, _) = b.norm(), self.newton.scale
+        r_u, r_m = b.array_r.reshape(self.system.shape)
         self.atol = self._atol(ksp, norm)
-        start = self._solve_A(r_u, norm)
-        right = r_m - self._without_last(start)
-        v = self._unknown(ksp, right, norm)
-        du, dm = self._fields(v, norm)
-        x.array[:] = np.stack([start + du, dm]).ravel()
+        du, dm = x.array.reshape(self.system.shape)
+        du[:] = self._solve_A(r_u / scale_u, norm)
+        self._unknown(ksp, r_m - self.scale * self._without_last(du), dm, norm)
+        change, density = self._fields(dm, norm)
+        du += change
+        dm[:] = density
 
 
 class AutoForm:
@@ -271,11 +270,11 @@ class AutoForm:
         """Krylov iterations of the last Newton step."""
         return self.form.iterations
 
-    def refresh(self):
-        """The system has been linearised anew. Collective."""
+    def refresh(self, coefficients: np.ndarray):
+        """The system has been linearised anew, with these of its coupling. Collective."""
         if self.newton.snes.getIterationNumber() == 0:
             self.failed = False
-        self.coupling.refresh()
+        self.coupling.refresh(coefficients)
         if self.coupling.strength > STRONG and not self.failed:
             self.form = self.strong = self.strong or self._strong()
             self.strong.matched.refresh()

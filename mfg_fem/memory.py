@@ -9,11 +9,12 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import factors, petsc
+from mfg_fem.coarse import SAMPLES
 from mfg_fem.continuation import SPREAD
 from mfg_fem.coupling import Coupling, coarse_size, default_solvers, needs_factors_only
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import OutOfMemory
-from mfg_fem.krylov import STRONG
+from mfg_fem.krylov import STRONG, HForm, SchurForm, TwoFieldForm
 from mfg_fem.newton import Newton, options
 from mfg_fem.schwarz import is_schwarz
 from mfg_fem.spacetime import SpaceTime
@@ -22,8 +23,10 @@ log = logging.getLogger(__name__)
 
 ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
-FIELDS = 26  # arrays of one number for each unknown: iterates, residuals, changes of both
-VECTORS = 20  # of a Krylov solver
+FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, changes of both
+# Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations.
+VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 15}
+COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
 FEW = 0.25  # of the levels, with factors that neighbours share, where players diffuse far
 
 
@@ -31,7 +34,8 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
     """Bytes that a solve takes on this rank. Collective.
 
     The blocks of the Jacobian of all steps, their factors as one that is made for trial has them,
-    the vectors of the Krylov solver; and what the H-form adds, where it may be taken.
+    fields; and what the form of the Newton equation adds that takes most, of those that may be
+    taken.
 
     Args:
         discrete: the problem on its mesh.
@@ -40,38 +44,65 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
     """
     entries = discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
     block = VALUE * entries
-    one_step = (3 if discrete.steady_um else 4) * block
+    one_step = (3 if discrete.steady_um else 4) * block + 2 * VALUE * FIELDS * discrete.owned
+    system = SpaceTime(discrete, 1)
+    system.dt /= steps  # one of them
+    coupling, forms = Coupling(system), []
     with options(discrete, method)():
         one_step += _factors(discrete, "sweep_")
-        if method.krylov in ("auto", "h-form"):
-            one_step += _h_form(discrete, block, method.krylov == "auto")
-    return steps * (one_step + 2 * VALUE * (FIELDS + VECTORS) * discrete.owned)
+        surely, perhaps = _strong(coupling, method)
+        if perhaps:
+            forms.append(_h_form(coupling, steps, block))
+        if not surely:
+            forms.append(_weak_form(discrete, steps, method))
+    coupling.destroy()
+    system.destroy()
+    return steps * one_step + max(forms)
 
 
-def _h_form(discrete: Discretisation, block: float, if_strong: bool) -> float:
-    """Bytes a step that the H-form adds: factors, and perhaps their block; the coarse operator.
+def _strong(coupling: Coupling, method: Newton) -> tuple[bool, bool]:
+    """Whether the H-form is taken at all steps, and whether at any.
 
-    Strength is that of the even crowd, as if all places had the largest density of the start.
+    As if the crowd were spread evenly, and as if all places had the largest density of the start.
     """
-    system = SpaceTime(discrete, 1)
-    coupling = Coupling(system)
-    try:
-        X = system.even_crowd()
-        system.linearise(X)
-        coupling.refresh()
-        peak = discrete.comm.allreduce(discrete.m0.max(initial=0.0), MPI.MAX)
-        if if_strong and coupling.strength * peak / discrete.state.crowd.value <= STRONG:
-            return 0.0
-        with petsc.options(default_solvers(coupling), {}):
-            matched = _factors(discrete, "matched_")
-            if not needs_factors_only(system):
-                matched += block * (1 if factors.serve_both(discrete, "matched_") else 2)
-        functions = coarse_size(coupling) ** discrete.problem.domain.dim
-        coarse = 2 * VALUE * functions**2  # its inverse, single, and samples while they are made
-        return matched + coarse
-    finally:
-        coupling.destroy()
-        system.destroy()
+    if method.krylov != "auto":
+        return (method.krylov == "h-form",) * 2
+    system, discrete = coupling.system, coupling.system.discrete
+    coupling.refresh(system.linearise(system.even_crowd()))
+    peak = discrete.comm.allreduce(discrete.m0.max(initial=0.0), MPI.MAX)
+    strength = coupling.strength
+    return strength > STRONG, strength * peak / discrete.state.crowd.value > STRONG
+
+
+def _vectors(discrete: Discretisation, form: type, default: str) -> float:
+    """Bytes a step of the vectors of the form's Krylov solver, of one or both fields."""
+    kind = PETSc.Options(petsc.PREFIX + form.prefix).getString("ksp_type", default)
+    fields = 2 if form is TwoFieldForm else 1
+    return VALUE * fields * VECTORS.get(kind, max(VECTORS.values())) * discrete.owned
+
+
+def _weak_form(discrete: Discretisation, steps: int, method: Newton) -> float:
+    """Bytes that the form without the coupling adds."""
+    exact = method.krylov == "auto" and factors.are_exact(discrete, "sweep_")
+    form = SchurForm if exact or method.krylov == "schur" else TwoFieldForm
+    return steps * _vectors(discrete, form, form.type)
+
+
+def _h_form(coupling: Coupling, steps: int, block: float) -> float:
+    """Bytes that the H-form adds: vectors, factors, perhaps their block; the coarse space."""
+    system, discrete = coupling.system, coupling.system.discrete
+    dim = discrete.problem.domain.dim
+    with petsc.options(default_solvers(coupling), {}):
+        one_step, linear = _factors(discrete, "matched_"), needs_factors_only(system)
+        if not linear:
+            one_step += block * (1 if factors.serve_both(discrete, "matched_") else 2)
+        one_step += _vectors(discrete, HForm, "gmres" if linear else "fgmres")
+        functions = coarse_size(coupling) ** dim
+    single, sample = VALUE / 2, 4 * (VALUE + VALUE / 2)  # an inverse a step, and four blocks each
+    coarse = (single * steps + sample * SAMPLES[dim]) * functions**2
+    if functions:
+        coarse += COARSE * ENTRY * 3**dim * discrete.owned
+    return steps * one_step + coarse
 
 
 def _factors(discrete: Discretisation, prefix: str) -> float:

@@ -41,6 +41,11 @@ DEFAULTS = {
 # diffusion three such steps more took a third of a stage's iterations and brought nothing.
 STUCK, SHORT_STEP = 3, 0.11
 
+# In 3D, where flexible GMRES's vectors for ten iterations of the two-field form take more memory
+# than the Jacobian: GCR, which needs no others than those it minimises over, and few of them. That
+# takes one iteration more.
+LEAN = {"ksp_type": "gcr", "ksp_gcr_restart": 6, "hform_ksp_gmres_restart": 8}
+
 
 @dataclass(frozen=True)
 class Newton:
@@ -99,9 +104,11 @@ class Outcome:
 
 def options(discrete: Discretisation, method: Newton) -> partial:
     """The context in which PETSc's options are those of a solve."""
-    nodes = discrete.V.dofmap.index_map.size_global
-    inner = default_inner(discrete.problem.domain.dim, nodes, discrete.comm.size)
-    return partial(petsc.options, DEFAULTS | inner, dict(method.petsc_options))
+    dim, nodes = discrete.problem.domain.dim, discrete.V.dofmap.index_map.size_global
+    defaults = DEFAULTS | default_inner(dim, nodes, discrete.comm.size)
+    if dim == 3:
+        defaults |= LEAN
+    return partial(petsc.options, defaults, dict(method.petsc_options))
 
 
 class NewtonSolver:
@@ -220,8 +227,7 @@ class NewtonSolver:
         f.array[:] = R.ravel()
 
     def _linearise(self, snes, x, J, P):
-        self.system.linearise(x.array_r.reshape(self.system.shape))
-        self.form.refresh()
+        self.form.refresh(self.system.linearise(x.array_r.reshape(self.system.shape)))
 
     def _monitor(self, snes, it, norm):
         comm, system = self.system.comm, self.system

@@ -34,8 +34,7 @@ class SpaceTime:
 
     The blocks of step n are the PETSc matrices  A = d hjb^n / d u^n,  B = d fp^n / d m^{n+1},
     F = - d hjb / d M,  D = d fp / d U; all levels share one sparsity pattern, and one F where it
-    depends on nothing that changes. `f` and `a` are the coefficients of the last two at the dofs.
-    `uniform`: at the last linearisation all steps saw the same.
+    depends on nothing that changes. `uniform`: at the last linearisation all steps saw the same.
     """
 
     def __init__(self, discrete: Discretisation, steps: int):
@@ -46,7 +45,6 @@ class SpaceTime:
         create = discrete.pattern.create
         self.A, self.B, self.D = ([create() for _ in range(steps)] for _ in range(3))
         self.F = [create()] * steps if discrete.steady_um else [create() for _ in range(steps)]
-        self.f, self.a = np.zeros((2, steps, self.owned))
         self.terminal_slope = np.zeros(self.owned)
         self.uniform, self.assembled = False, 0
         self._x, self._y = discrete.mass.createVecs()
@@ -144,9 +142,12 @@ class SpaceTime:
     def _rate(self, change: np.ndarray) -> np.ndarray:
         return self.mult_mass(change) / self.dt
 
-    def linearise(self, X: np.ndarray):
-        """Assemble the blocks at X."""
-        d, levels = self.discrete, self.levels(X)
+    def linearise(self, X: np.ndarray) -> np.ndarray:
+        """Assemble the blocks at X.
+
+        Returns the coefficients f and a of F and D at the dofs, shape (2, steps, owned).
+        """
+        d, levels, coefficients = self.discrete, self.levels(X), np.empty(self.shape)
         _, self.terminal_slope = d.terminal_values(X[1, -1])
         for n, (entries, coupling) in self._each(
             levels, lambda: (d.assemble_jacobian(), d.coupling())
@@ -157,8 +158,9 @@ class SpaceTime:
             d.pattern.fill(self.D[n], mu)
             if not (n and d.steady_um):
                 d.pattern.fill(self.F[n], -um)
-            self.f[n], self.a[n] = coupling
+            coefficients[:, n] = coupling
         self.uniform = self.assembled == 1
+        return coefficients
 
     def hjb_row(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
         """The hjb row of step n of X, given u^{n+1}."""
@@ -225,8 +227,10 @@ class SpaceTime:
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
         """What a change of the density adds to the right-hand side of the HJB rows."""
         s, d = self.half, self.discrete
-        dM = (1 - s) * dm
-        dM[1:] += s * dm[:-1]
+        dM = dm
+        if s:
+            dM = (1 - s) * dm
+            dM[1:] += s * dm[:-1]
         y = self._mult_each(self.F, dM)
         y[:, d.held] = 0.0
         y[-1] += self.other_level(self.A, self.steps - 1, self.terminal_slope * dm[-1])
@@ -234,9 +238,9 @@ class SpaceTime:
 
     def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
         """The fp rows of a change of the value function; u^N follows the last density."""
-        s = self.half
-        dU = (1 - s) * du
+        s, dU = self.half, du
         if s:
+            dU = (1 - s) * du
             dU[:-1] += s * du[1:]
             dU[-1] += s * self.terminal_slope * dm_last
         y = self._mult_each(self.D, dU)
@@ -259,10 +263,11 @@ class SpaceTime:
 
     def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
         """The whole Jacobian."""
-        du, dm = dX
-        return np.stack(
-            [self.mult_A(du) - self.mult_F(dm), self.mult_B(dm) + self.mult_D(du, dm[-1])]
-        )
+        (du, dm), y = dX, np.empty_like(dX)
+        y[0], y[1] = self.mult_A(du), self.mult_B(dm)
+        y[0] -= self.mult_F(dm)
+        y[1] += self.mult_D(du, dm[-1])
+        return y
 
     def norm_scale(self) -> np.ndarray:
         """sqrt(dt / w): makes the Euclidean norm of a residual its L2 norm in space-time."""

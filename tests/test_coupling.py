@@ -31,9 +31,8 @@ def flat_matched(wave_number: float | None = None, coarse: int = 0):
     """Matched sweeps at rest in an even crowd: constant coefficients but for the ends of time."""
     problem = default(mfg.box(1, 16), diffusion=0.02, coupling=10.0)
     system = SpaceTime(Discretisation(problem, mfg.Monotone()), 12)
-    system.linearise(system.even_crowd())
     coupling = Coupling(system)
-    coupling.refresh()
+    coupling.refresh(system.linearise(system.even_crowd()))
     choices = {"matched_ksp_type": "preonly", "matched_pc_type": "lu", "coarse_size": coarse}
     with petsc.options(choices, {"wave_number": wave_number} if wave_number else {}):
         matched = MatchedSweeps(coupling)
@@ -45,6 +44,15 @@ def dense(function, shape) -> np.ndarray:
     """The matrix of a linear function of arrays of this shape."""
     basis = np.eye(int(np.prod(shape)))
     return np.array([function(e.reshape(shape)).ravel() for e in basis]).T
+
+
+def test_preconditioner_without_iterations_is_linear():
+    """GMRES that is not flexible relies on that, though the coarse operator is single."""
+    coupling, matched = flat_matched(coarse=4)
+    assert not matched.sweeps.iterate
+    r, s = np.random.default_rng(4).standard_normal((2, *coupling.F0.shape))
+    one, other, both = (matched.solve(y) for y in (r, 1e3 * s, r + 1e3 * s))
+    assert difference(one + other, both) < 1e-12
 
 
 @serial_only
@@ -70,8 +78,7 @@ def test_coarse_space_solves_on_its_range(precision, accuracy, monkeypatch):
         v = matched.coarse.solve(random.standard_normal(coupling.F0.shape))
         again = matched.coarse.solve(coupling.mult_H(v))
         assert np.allclose(again, v, atol=accuracy * np.abs(v).max())
-        coupling.system.linearise(X + 0.3 * random.random(X.shape))
-        coupling.refresh()
+        coupling.refresh(coupling.system.linearise(X + 0.3 * random.random(X.shape)))
         matched.refresh()
 
 
@@ -180,8 +187,7 @@ def test_counts_do_not_depend_on_the_ranks_with_direct_blocks():
 def test_uniform_levels_have_the_coarse_operator_of_each(scheme):
     system = SpaceTime(Discretisation(default(square(12), coupling=10.0), scheme), 6)
     coupling = Coupling(system)
-    system.linearise(system.even_crowd())
-    coupling.refresh()
+    coupling.refresh(system.linearise(system.even_crowd()))
     coarse = CoarseSpace(system, 4)
     assert coupling.uniform
     coarse.refresh(coupling)
