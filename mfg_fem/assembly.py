@@ -129,23 +129,27 @@ class Pattern:
         rows, columns = csr.index_map(0), csr.index_map(1)
         owned, self.size = rows.size_local, (rows.size_local, rows.size_global)
         starts = csr.indptr[: owned + 1]
-        self.rows = np.repeat(np.arange(owned), np.diff(starts))
+        self.rows = np.repeat(np.arange(owned, dtype=np.int32), np.diff(starts))
         self.columns = csr.indices[: starts[-1]]
+        if self.comm.size == 1:
+            self.parts = [self._part(slice(None), self.columns)]
+            return
         mine, numbers = self.columns < owned, columns.local_to_global(self.columns)
-        self.parts = [self._part(np.flatnonzero(mine), self.columns)]
-        if self.comm.size > 1:
-            others = np.flatnonzero(~mine)
-            ascending = others[np.lexsort((numbers[others], self.rows[others]))]
-            self.parts.append(self._part(ascending, numbers))
+        others = np.flatnonzero(~mine)
+        ascending = others[np.lexsort((numbers[others], self.rows[others]))]
+        self.parts = [
+            self._part(np.flatnonzero(mine), self.columns),
+            self._part(ascending, numbers),
+        ]
 
-    def _part(self, where: np.ndarray, names: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _part(self, where: np.ndarray | slice, names: np.ndarray) -> tuple:
         """Where its entries are among all, the starts of its rows, and its columns."""
         starts = np.searchsorted(self.rows[where], np.arange(self.size[0] + 1))
-        return where, starts.astype(PETSc.IntType), names[where].astype(PETSc.IntType)
+        return where, starts.astype(PETSc.IntType), names[where].astype(PETSc.IntType, copy=False)
 
     def create(self, entries: np.ndarray | None = None) -> PETSc.Mat:
         """A matrix with these entries of the owned rows, or zeros. Collective."""
-        parts = [(starts, names, np.zeros(len(where))) for where, starts, names in self.parts]
+        parts = [(starts, names, np.zeros(len(names))) for _, starts, names in self.parts]
         for part, (starts, names, values) in enumerate(parts[1:], 1):
             parts[part] = starts, names.copy(), values  # PETSc will number the columns anew
         csr = parts[0] if len(parts) == 1 else tuple(parts)

@@ -91,8 +91,8 @@ class Discretisation:
         mass = fem.form(u * v * values)
         self.assembler, self.pair_assembler = Assembler(mass), Assembler(self.blocks["jacobian"][0])
         self.pattern = Pattern(self.assembler.csr)
-        self.mass_entries = self.assembler.assemble([mass]).ravel().copy()
-        self.mass = self.pattern.create(self.mass_entries)
+        self.step_entries = self.assembler.assemble([mass]).ravel().copy()
+        self.mass = self.free_mass = self.pattern.create(self.step_entries)
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
         self.mass.mult(ones, sums)
@@ -114,10 +114,11 @@ class Discretisation:
         held = held.array > 0
         self.held_entries = np.flatnonzero(held[rows] | held[columns])
         diagonal = np.flatnonzero(held[rows] & (rows == columns))
-        self.step_entries = self.mass_entries.copy()
+        masses = self.step_entries[diagonal]
         self.step_entries[self.held_entries] = 0.0
-        self.free_mass = self.pattern.create(self.step_entries)
-        self.step_entries[diagonal] = self.mass_entries[diagonal]
+        if self.exits:
+            self.free_mass = self.pattern.create(self.step_entries)
+        self.step_entries[diagonal] = masses
 
     def _find_exits(self):
         """Dofs of each exit (owned), their cost, and the conditions that hold them."""
