@@ -29,10 +29,10 @@ class Discretisation:
         self.comm = domain.comm
         self.V = function_space(scheme, domain.mesh)
         self.owned = self.V.dofmap.index_map.size_local
-        volume = domain.volume()
-        self.diameter = volume ** (1 / domain.dim)
-        self.mean_diffusion = self._integral_of_diffusion() / volume
-        self.state = StepState.on(self.V, crowd=problem.population / volume)
+        self.volume = domain.volume()
+        self.diameter = self.volume ** (1 / domain.dim)
+        self.mean_diffusion = self._integral_of_diffusion() / self.volume
+        self.state = StepState.on(self.V, crowd=problem.population / self.volume)
         forms = step_forms(problem, scheme, self.state)
         rows, blocks = ("residual", "hjb", "fp", "coupling"), ("jacobian", "uu", "mm")
         self.rows, self.blocks = (

@@ -162,10 +162,9 @@ class NewtonSolver:
 
     def natural_norm(self, X: np.ndarray) -> float:
         """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
-        problem, comm = self.system.discrete.problem, self.system.comm
-        u = comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
-        T = problem.horizon
-        return float(np.sqrt(problem.domain.volume() * T) * np.hypot(u, 1.0) / T)
+        discrete, T = self.system.discrete, self.system.discrete.problem.horizon
+        u = self.system.comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
+        return float(np.sqrt(discrete.volume * T) * np.hypot(u, 1.0) / T)
 
     def solve(
         self,

@@ -71,7 +71,7 @@ class SpaceTime:
         X = self.hold(np.stack([np.tile(y, (self.steps, 1)) for y in (u_T, m)]))
         if not d.exits:
             sums = self.comm.allreduce(self.residual(X)[0].sum(axis=1), MPI.SUM)
-            X[0] -= self.dt / d.problem.domain.volume() * sums[::-1].cumsum()[::-1, None]
+            X[0] -= self.dt / d.volume * sums[::-1].cumsum()[::-1, None]
         return X
 
     def hold(self, X: np.ndarray) -> np.ndarray:
