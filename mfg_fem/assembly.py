@@ -166,7 +166,7 @@ class Pattern:
             values[0][:] = entries
         else:
             for mine, (where, _, _) in zip(values, self.parts, strict=True):
-                np.take(entries, where, out=mine)
+                np.take(entries, where, out=mine, mode="clip")  # which is not buffered
             matrix.getDiagonalBlock().stateIncrease()
         matrix.stateIncrease()
 
