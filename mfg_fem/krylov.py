@@ -6,8 +6,8 @@
 
   by GMRES. One product costs one forward and one backward sweep, which must be exact. The best
   where the coupling is weak: about 2 sqrt(`Coupling.strength`) iterations.
-* `TwoFieldForm`: where sweeps are inexact. Flexible GMRES on both fields, right-preconditioned by
-  the block-triangular sweep  dm = B^-1 r_m,  du = A^-1 (r_u + F dm).
+* `TwoFieldForm`: where sweeps are inexact. Flexible GMRES (in 3D GCR) on both fields,
+  right-preconditioned by the block-triangular sweep  dm = B^-1 r_m,  du = A^-1 (r_u + F dm).
 * `HForm`: with x0 = A^-1 r_u, dm = F^-1 A v and du = x0 + v,
 
       (B F^-1 A + D) v = r_m - D x0
@@ -171,7 +171,7 @@ class TwoFieldForm(_Form):
 
 
 class HForm(_OneField):
-    """Flexible GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
+    """GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
 
     prefix = "hform_"
 
