@@ -97,19 +97,32 @@ class _Form:
 
 
 class _OneField(_Form):
-    """A form with one field for its unknown, and the Fokker-Planck rows."""
+    """A form with one field for its unknown, and the Fokker-Planck rows.
+
+    A subclass has `_solve_A(r, norm)`, A^-1 r, and `_fields(y, norm)`, both fields of the unknown.
+    The norm is that of r or y among the scaled rows: inexact solves are as exact as it asks.
+    """
 
     rows = 1
 
-    def _unknown(self, ksp, right: np.ndarray, unknown: np.ndarray, norm: float):
-        """Solve for the unknown, which is filled, with this scaled right-hand side."""
-        b, y = (PETSc.Vec().createWithArray(z, comm=self.system.comm) for z in (right, unknown))
-        self._krylov_solve(ksp, b, y, norm)
-        b.destroy()
-        y.destroy()
-
-    def _without_last(self, du: np.ndarray) -> np.ndarray:
-        return self.system.mult_D(du, np.zeros(self.system.owned))
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        norm, (scale_u, scale_m) = b.norm(), self.newton.scale
+        r_u, r_m = b.array_r.reshape(self.system.shape)
+        du, dm = x.array.reshape(self.system.shape)
+        self.atol = self._atol(ksp, norm)
+        du[:] = self._solve_A(r_u / scale_u, norm)
+        right = r_m - scale_m * self.system.mult_D(du, np.zeros(self.system.owned))
+        # In place, as these arrays are large: the unknown stands where dm will.
+        right, unknown = (
+            PETSc.Vec().createWithArray(z, comm=self.system.comm) for z in (right, dm)
+        )
+        self._krylov_solve(ksp, right, unknown, norm)
+        right.destroy()
+        unknown.destroy()
+        change, density = self._fields(dm, norm)
+        du += change
+        dm[:] = density
 
 
 class SchurForm(_OneField):
@@ -121,24 +134,18 @@ class SchurForm(_OneField):
         """What the history calls it."""
         return "Schur form"
 
-    def _fields(self, y):
-        dm = self.newton.sweeps.forward(y)
+    def _solve_A(self, r: np.ndarray, norm: float) -> np.ndarray:
+        return self.newton.sweeps.backward(r)
+
+    def _fields(self, y, norm: float):
+        dm = self.newton.sweeps.forward(y / self.scale)
         return self.newton.sweeps.backward(self.system.mult_F(dm)), dm
 
     def mult(self, mat, x, y):
         """The scaled operator, called by PETSc."""
-        z = self._split(x) / self.scale
-        du, dm = self._fields(z)
-        y.array[:] = (self.scale * (z + self.system.mult_D(du, dm[-1]))).ravel()
-
-    def solve(self, ksp, b, x):
-        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
-        r_u, r_m = b.array_r.reshape(self.system.shape)
-        du, dm = x.array.reshape(self.system.shape)
-        du[:] = self.newton.sweeps.backward(r_u / self.newton.scale[0])
-        self._unknown(ksp, r_m - self.scale * self._without_last(du), dm, b.norm())
-        change, dm[:] = self._fields(dm / self.scale)
-        du += change
+        z = self._split(x)
+        du, dm = self._fields(z, 0.0)
+        y.array[:] = (z + self.scale * self.system.mult_D(du, dm[-1])).ravel()
 
 
 class TwoFieldForm(_Form):
@@ -235,18 +242,6 @@ class HForm(_OneField):
     def apply(self, pc, x, y):
         """Apply the preconditioner, called by PETSc."""
         y.array[:] = self.matched.solve(self._split(x) / self.scale).ravel()
-
-    def solve(self, ksp, b, x):
-        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
-        norm, (scale_u, _) = b.norm(), self.newton.scale
-        r_u, r_m = b.array_r.reshape(self.system.shape)
-        self.atol = self._atol(ksp, norm)
-        du, dm = x.array.reshape(self.system.shape)
-        du[:] = self._solve_A(r_u / scale_u, norm)
-        self._unknown(ksp, r_m - self.scale * self._without_last(du), dm, norm)
-        change, density = self._fields(dm, norm)
-        du += change
-        dm[:] = density
 
 
 class AutoForm:
