@@ -6,7 +6,8 @@ mirrored at its faces so that their normal derivative vanishes there, restricted
 the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
 
 The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by block
-elimination on every rank, in single PRECISION, as it preconditions. It is made at SAMPLES levels
+elimination on every rank, in single PRECISION, as it preconditions (and then multiplied in double,
+so that it is linear to round-off). It is made at SAMPLES levels
 and taken as linear between them: that adds one iteration or none to a Newton step. With the Euler
 pair, W = w / dt and step n counting from 0,
 
@@ -55,11 +56,8 @@ class CoarseSpace:
         where = values != 0.0
         starts = np.cumsum([0, *np.count_nonzero(where, axis=1)], dtype=PETSc.IntType)
         csr = starts, columns[where].astype(PETSc.IntType), values[where]
-        self.local = PETSc.Mat().createAIJ((system.owned, self.size), csr=csr, comm=MPI.COMM_SELF)
-        self.Z = self.local
-        if comm.size > 1:
-            size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
-            self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
+        size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
+        self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.projection = Projection(cell, columns, values, self.size)
         self.products, self.rows = {}, {}  # of a refresh; all levels have the same patterns
 
@@ -90,12 +88,12 @@ class CoarseSpace:
             lambda y, z: outer(y, z, np.add), [numbers[:, :, i].T * strides[i] for i in axes]
         )
         values[d.held] = 0.0
+        values[values < np.finfo(float).eps] = 0.0  # a node on a grid line; its square is denormal
         return columns, values
 
     def destroy(self):
         """Free the matrices."""
         self._free_products()
-        self.local.destroy()
         self.Z.destroy()
 
     def _free_products(self):
@@ -110,21 +108,22 @@ class CoarseSpace:
         # A terminal cost of the density makes the last level different from the others.
         samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
         made = samples[:1] if coupling.uniform else samples
-        blocks = self.system.comm.allreduce(
-            np.stack([self._blocks(coupling, n) for n in made]), MPI.SUM
-        )
+        blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
         self._free_products()
-        blocks = np.broadcast_to(blocks, (len(samples), *blocks.shape[1:]))
-        blocks = blocks.swapaxes(0, 1).astype(PRECISION)
-        own, self.upper, self.lower, after = (_Sampled(samples, b) for b in blocks)
-        self.inverse = np.empty((N, self.size, self.size), PRECISION)
+        self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
+        blocks = np.broadcast_to(blocks, (4, len(samples), self.size, self.size))
+        self.upper, self.lower = (_Sampled(samples, b) for b in blocks[1:3])
+        single = blocks.astype(PRECISION, order="C")  # where all are one, numpy would choose another
+        own, upper, lower, after = (_Sampled(samples, b) for b in single)
+        self.inverse = np.empty((N, self.size, self.size))
         before = 0.0  # what level n - 1 leaves on the diagonal of level n
         for n in range(N):
             diagonal = own.at(n) + before
             diagonal[np.diag_indices(self.size)] *= 1 + REGULARISATION * np.finfo(PRECISION).eps
-            self.inverse[n] = np.linalg.inv(diagonal)
+            inverse = _inverse(diagonal)
+            self.inverse[n] = inverse
             if n + 1 < N:
-                before = after.at(n) - self.lower.at(n) @ self.inverse[n] @ self.upper.at(n)
+                before = after.at(n) - lower.at(n) @ inverse @ upper.at(n)
 
     def _blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
@@ -184,22 +183,30 @@ class CoarseSpace:
 
     def solve(self, r: np.ndarray) -> np.ndarray:
         """Z (Z^T H Z)^-1 Z^T r. One reduction."""
-        y, v = np.empty((len(r), self.size)), np.empty_like(r)
-        fine, small = self.local.createVecLeft(), self.local.createVecRight()
-        for n in range(len(r)):
-            fine.array[:] = r[n]
-            self.local.multTranspose(fine, small)
-            y[n] = small.array_r
-        y = self.system.comm.allreduce(y, MPI.SUM)  # double, so that round-off stays linear
+        y = np.ascontiguousarray(self.projection.restrict(r))
+        self.system.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
         for n in range(len(y)):
             y[n] = self.inverse[n] @ (y[n] - self.lower.times(n - 1, y[n - 1]) if n else y[n])
         for n in reversed(range(len(y) - 1)):
             y[n] -= self.inverse[n] @ self.upper.times(n, y[n + 1])
-        for n in range(len(y)):
-            small.array[:] = y[n]
-            self.local.mult(small, fine)
-            v[n] = fine.array_r
-        return v
+        return self.projection.prolong(y)
+
+
+def _inverse(A: np.ndarray) -> np.ndarray:
+    """The inverse, by halves: in a quarter of LAPACK's time, as nearly all of it are products.
+
+    Between halves there is no pivoting, which A, about B B^T, does not need.
+    """
+    k = len(A) // 2
+    if k < 16:
+        return np.linalg.inv(A)
+    top = _inverse(A[:k, :k])
+    left, right = A[k:, :k] @ top, top @ A[:k, k:]
+    bottom = _inverse(A[k:, k:] - left @ A[:k, k:])
+    inverse = np.empty_like(A)
+    inverse[k:, k:], inverse[k:, :k], inverse[:k, k:] = bottom, -bottom @ left, -right @ bottom
+    inverse[:k, :k] = top - inverse[:k, k:] @ left
+    return inverse
 
 
 class _Sampled:
@@ -212,7 +219,8 @@ class _Sampled:
         """The sample at or before level n, and how far level n is on the way to the next."""
         left = int(np.searchsorted(self.samples, n, side="right")) - 1
         span = self.samples[left : left + 2]
-        return left, (n - span[0]) / max(span[-1] - span[0], 1)
+        # A float of Python, as one of numpy would make matrices double.
+        return left, float((n - span[0]) / max(span[-1] - span[0], 1))
 
     def at(self, n: int) -> np.ndarray:
         """The matrix of level n."""

@@ -49,8 +49,8 @@ class Factors:
         pc.setOperators(block)
         pc.setFromOptions()
         if is_schwarz(pc):
-            self.part = self.part or Part(block)
-            pc.getPythonContext().part = self.part
+            context = pc.getPythonContext()
+            context.part = self.part = self.part or Part(block, context.overlap)
         return pc
 
     @property

@@ -1,7 +1,7 @@
-"""The product Z^T M with functions on a uniform grid, for sparse matrices M.
+"""Products with functions on a uniform grid: Z^T M for sparse matrices M, Z^T r and Z y.
 
-Dofs in one cell of the grid have the same functions, so that small dense products will do: in 3D
-they take less than half of the time of a sparse one.
+Dofs in one cell of the grid have the same functions, so that small dense products will do: they
+take half of the time of sparse ones, or less.
 """
 
 from collections.abc import Iterator
@@ -27,8 +27,23 @@ class _Places:
     taken: list[tuple[np.ndarray, np.ndarray]]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Cells that are multiplied at a time.
+
+    Attributes:
+        cells: their numbers.
+        Zt: Z^T of each, shape (cells, k, longest); zero, where there are fewer dofs.
+        dofs: of each, shape (cells, longest), or the number of all dofs, where there are fewer.
+    """
+
+    cells: slice
+    Zt: np.ndarray
+    dofs: np.ndarray
+
+
 class Projection:
-    """Z^T M of one rank's rows.
+    """Products with Z of one rank's rows.
 
     Args:
         cell: number of the cell of each dof.
@@ -46,12 +61,38 @@ class Projection:
         self.functions = columns[dofs[starts[:-1]]]
         self.row = np.empty(len(cell), int)  # of each dof in the array of its cell
         self.row[dofs] = np.arange(len(cell)) - starts[self.cell[dofs]]
-        self.groups = []  # of cells: the first, and Z^T of each
+        self.groups = []
         for first, last in _groups(counts, values.shape[1]):
             mine = dofs[starts[first] : starts[last]]
             Zt = np.zeros((last - first, values.shape[1], counts[last - 1]))
             Zt[self.cell[mine] - first, :, self.row[mine]] = values[mine]
-            self.groups.append((first, Zt))
+            numbers = np.full((last - first, counts[last - 1]), len(cell))
+            numbers[self.cell[mine] - first, self.row[mine]] = mine
+            self.groups.append(_Group(slice(first, last), Zt, numbers))
+        self.by_function = np.argsort(self.functions, axis=None, kind="stable")
+        self.present, self.starts = np.unique(
+            self.functions.ravel()[self.by_function], return_index=True
+        )
+
+    def restrict(self, r: np.ndarray) -> np.ndarray:
+        """Z^T of each row of r, shape (rows, size)."""
+        parts = np.empty((*self.functions.shape, len(r)))
+        for group in self.groups:
+            values = np.take(r, group.dofs, axis=1, mode="clip")
+            np.matmul(group.Zt, values.transpose(1, 2, 0), out=parts[group.cells])
+        sums = np.zeros((self.size, len(r)))
+        if len(self.starts):
+            parts = parts.reshape(-1, len(r))[self.by_function]
+            sums[self.present] = np.add.reduceat(parts, self.starts)
+        return sums.T
+
+    def prolong(self, y: np.ndarray) -> np.ndarray:
+        """Z times each row of y, shape (rows, dofs)."""
+        v = np.empty((len(y), len(self.cell) + 1))  # the last for dofs that are not
+        for group in self.groups:
+            coefficients = y[:, self.functions[group.cells]].swapaxes(0, 1)
+            v[:, group.dofs] = (coefficients @ group.Zt).swapaxes(0, 1)
+        return v[:, :-1]
 
     def of(self, M: PETSc.Mat) -> np.ndarray:
         """Z^T M for the sequential matrix M; all with as many entries have one pattern."""
@@ -59,10 +100,10 @@ class Projection:
         if len(entries) not in self.places:
             self.places[len(entries)] = self._places(starts, columns)
         places, products = self.places[len(entries)], [np.empty(0)]
-        for (_, Zt), (taken, where) in zip(self.groups, places.taken, strict=True):
-            dense = np.zeros((len(Zt), Zt.shape[2], places.functions.shape[1]))
+        for group, (taken, where) in zip(self.groups, places.taken, strict=True):
+            dense = np.zeros((*group.dofs.shape, places.functions.shape[1]))
             dense.ravel()[where] = entries[taken]
-            products.append((Zt @ dense).ravel())
+            products.append((group.Zt @ dense).ravel())
         where = self.functions[:, :, None] * self.size + places.functions[:, None, :]
         sums = np.bincount(where.ravel(), np.concatenate(products), self.size**2)
         return sums.reshape(self.size, self.size)
@@ -78,9 +119,10 @@ class Projection:
         functions[of_cell, numbers[of_cell, function]] = function
         by_cell = np.argsort(cell, kind="stable")
         ends, taken = np.cumsum([0, *np.bincount(cell, minlength=cells)]), []
-        for first, Zt in self.groups:
-            mine = by_cell[ends[first] : ends[first + len(Zt)]]
-            where = (cell[mine] - first) * Zt.shape[2] + self.row[row[mine]]
+        for group in self.groups:
+            first, last = group.cells.start, group.cells.stop
+            mine = by_cell[ends[first] : ends[last]]
+            where = (cell[mine] - first) * group.dofs.shape[1] + self.row[row[mine]]
             where = where * width + numbers[cell[mine], columns[mine]]
             taken.append((mine.astype(np.int32), where.astype(np.int32)))
         return _Places(functions, taken)

@@ -1,6 +1,6 @@
 """The preconditioner of one time level on several ranks: optimised restricted additive Schwarz.
 
-Each rank factors the rows of its own nodes and of OVERLAP layers of its neighbours', and keeps the
+Each rank factors the rows of its own nodes and of some layers of its neighbours', and keeps the
 solution at its own. Rows at the edge of that part lose entries, which alone would hold the
 solution at zero just outside and let the ranks hear of each other slowly. With TRANSMISSION of
 their sum put on the diagonal the edge is open: a Robin condition, near to the exact one for what
@@ -13,16 +13,15 @@ from petsc4py import PETSc
 import numpy as np
 
 TRANSMISSION = 0.8  # counts hardly change from .7 to .95; 1 would be no flux through the edge
-OVERLAP = 2  # layers of nodes; 1 takes a tenth more iterations, 3 no fewer
 
 
 class Part:
     """This rank's rows of a matrix and some of its neighbours': of any matrix of one pattern."""
 
-    def __init__(self, A: PETSc.Mat):
+    def __init__(self, A: PETSc.Mat, overlap: int):
         first, last = A.getOwnershipRange()
         self.rows = PETSc.IS().createStride(last - first, first, 1, comm=PETSc.COMM_SELF)
-        A.increaseOverlap(self.rows, OVERLAP)
+        A.increaseOverlap(self.rows, overlap)
         self.rows.sort()
         self.own = slice(*np.searchsorted(self.rows.getIndices(), (first, last)))
         self.matrices = A.createSubMatrices(self.rows)
@@ -51,23 +50,28 @@ class Part:
 class OptimisedSchwarz:
     """A PETSc PC of type python; the factors of each part take options with `sub_` in front.
 
+    The option `pc_asm_overlap` (that of PETSc's own Schwarz method) has the layers of nodes.
+
     Attributes:
         part: shared by all levels, as factors are all that a level must keep; made if not given.
         local: the PC that factors the part.
+        overlap: layers of nodes.
     """
 
     part: Part | None = None
 
     def setFromOptions(self, pc: PETSc.PC):  # noqa: D102
+        prefix = pc.getOptionsPrefix() or ""
+        self.overlap = PETSc.Options(prefix).getInt("pc_asm_overlap", 1)
         self.local = PETSc.PC().create(PETSc.COMM_SELF)
-        self.local.setOptionsPrefix((pc.getOptionsPrefix() or "") + "sub_")
+        self.local.setOptionsPrefix(prefix + "sub_")
         self.local.setType("ilu")
         self.local.setFromOptions()
 
     def setUp(self, pc: PETSc.PC):
         """Factor this rank's part. Collective."""
         _, A = pc.getOperators()
-        self.part = self.part or Part(A)
+        self.part = self.part or Part(A, self.overlap)
         self.local.setReusePreconditioner(False)
         self.local.setOperators(self.part.of(A))
         self.local.setUp()

@@ -61,12 +61,17 @@ def iterative(dim: int, ranks: int, rtol: float) -> dict[str, object]:
 
 
 def incomplete(dim: int, ranks: int) -> dict[str, object]:
-    """Options of incomplete factors."""
-    levels = 0 if dim == 3 else 2
+    """Options of incomplete factors.
+
+    On ranks, with so many layers of nodes in common that more take hardly fewer iterations: in 2D
+    with 2 layers a fifth more, where diffusion couples far; in 3D with 1 a tenth more.
+    """
+    levels, overlap = (0, 2) if dim == 3 else (2, 6)
     if ranks == 1:
         return {"pc_type": "ilu", "pc_factor_levels": levels}
     name = f"{OptimisedSchwarz.__module__}.{OptimisedSchwarz.__name__}"
-    return {"pc_type": "python", "pc_python_type": name, "sub_pc_factor_levels": levels}
+    schwarz = {"pc_type": "python", "pc_python_type": name, "pc_asm_overlap": overlap}
+    return schwarz | {"sub_pc_factor_levels": levels}
 
 
 class Sweeps:
