@@ -111,10 +111,8 @@ class CoarseSpace:
         blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
         self._free_products()
         self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
-        blocks = np.broadcast_to(blocks, (4, len(samples), self.size, self.size))
-        self.upper, self.lower = (_Sampled(samples, b) for b in blocks[1:3])
-        single = blocks.astype(PRECISION, order="C")  # where all are one, numpy would choose another
-        own, upper, lower, after = (_Sampled(samples, b) for b in single)
+        self.upper, self.lower = _sampled(samples, blocks[1:3].copy())
+        own, upper, lower, after = _sampled(samples, blocks.astype(PRECISION))
         self.inverse = np.empty((N, self.size, self.size))
         before = 0.0  # what level n - 1 leaves on the diagonal of level n
         for n in range(N):
@@ -219,7 +217,7 @@ class _Sampled:
         """The sample at or before level n, and how far level n is on the way to the next."""
         left = int(np.searchsorted(self.samples, n, side="right")) - 1
         span = self.samples[left : left + 2]
-        # A float of Python, as one of numpy would make matrices double.
+        # A float of Python, as one of numpy makes single matrices double.
         return left, float((n - span[0]) / max(span[-1] - span[0], 1))
 
     def at(self, n: int) -> np.ndarray:
@@ -236,6 +234,13 @@ class _Sampled:
         if weight:
             product += weight * (self.matrices[left + 1] @ y - product)
         return product
+
+
+def _sampled(samples: np.ndarray, blocks: np.ndarray) -> list[_Sampled]:
+    """Blocks of one name each, shape (names, samples, size, size); one sample may stand for all."""
+    names, _, *shape = blocks.shape
+    blocks = np.broadcast_to(blocks, (names, len(samples), *shape))
+    return [_Sampled(samples, matrices) for matrices in blocks]
 
 
 def bounding_box(discrete: Discretisation) -> tuple[np.ndarray, np.ndarray]:

@@ -98,8 +98,8 @@ def _h_form(coupling: Coupling, steps: int, block: float) -> float:
             one_step += block * (1 if factors.serve_both(discrete, "matched_") else 2)
         one_step += _vectors(discrete, HForm, "gmres" if linear else "fgmres")
         functions = coarse_size(coupling) ** dim
-    single, sample = VALUE / 2, 4 * (VALUE + VALUE / 2)  # an inverse a step, and four blocks each
-    coarse = (single * steps + sample * SAMPLES[dim]) * functions**2
+    sample = 4 * (VALUE + VALUE / 2)  # four blocks, also in single precision
+    coarse = (VALUE * steps + sample * SAMPLES[dim]) * functions**2
     if functions:
         coarse += COARSE * ENTRY * 3**dim * discrete.owned
     return steps * one_step + coarse

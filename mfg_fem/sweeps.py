@@ -64,7 +64,7 @@ def incomplete(dim: int, ranks: int) -> dict[str, object]:
     """Options of incomplete factors.
 
     On ranks, with so many layers of nodes in common that more take hardly fewer iterations: in 2D
-    with 2 layers a fifth more, where diffusion couples far; in 3D with 1 a tenth more.
+    with 2 layers a fifth more, where diffusion couples far; in 3D with 1 a few per cent more.
     """
     levels, overlap = (0, 2) if dim == 3 else (2, 6)
     if ranks == 1:

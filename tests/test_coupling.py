@@ -9,7 +9,7 @@ from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
 from mfg_fem import petsc
-from mfg_fem.coarse import CoarseSpace
+from mfg_fem.coarse import CoarseSpace, _inverse
 from mfg_fem.coupling import Coupling, MatchedSweeps
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.newton import NewtonSolver
@@ -80,6 +80,24 @@ def test_coarse_space_solves_on_its_range(precision, accuracy, monkeypatch):
         assert np.allclose(again, v, atol=accuracy * np.abs(v).max())
         coupling.refresh(coupling.system.linearise(X + 0.3 * random.random(X.shape)))
         matched.refresh()
+
+
+@serial_only
+@pytest.mark.parametrize("size", [1, 15, 33, 100])
+def test_inverse_by_halves_is_the_inverse(size):
+    B = np.eye(size) + 0.3 * np.random.default_rng(5).standard_normal((size, size))
+    np.testing.assert_allclose(_inverse(B @ B.T), np.linalg.inv(B @ B.T), rtol=1e-6)
+
+
+@serial_only
+def test_coarse_operator_is_factored_in_single_precision(monkeypatch):
+    kinds = set()
+    inverse = lambda A: kinds.add(A.dtype) or np.linalg.inv(A)  # noqa: E731
+    monkeypatch.setattr("mfg_fem.coarse._inverse", inverse)
+    coupling, matched = flat_matched(coarse=4)
+    coupling.uniform = False  # between samples too
+    matched.refresh()
+    assert kinds == {np.dtype(np.float32)}
 
 
 @serial_only

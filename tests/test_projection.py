@@ -38,3 +38,6 @@ def test_products_are_those_of_dense_matrices(room, counts, monkeypatch):
     for share in (0.3, 0.7, 0.3):  # the first pattern again, after another
         M, matrix = sparse(len(cell), share)
         np.testing.assert_allclose(product.of(matrix), Z.T @ M, atol=1e-13)
+    r, y = (np.random.default_rng(4).standard_normal((5, k)) for k in Z.shape)
+    np.testing.assert_allclose(product.restrict(r), r @ Z, atol=1e-13)
+    np.testing.assert_allclose(product.prolong(y), y @ Z.T, atol=1e-13)
