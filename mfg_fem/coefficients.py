@@ -50,8 +50,10 @@ class _Group:
         self.arrays = cpp.fem.pack_coefficients(form._cpp_object)
         pair.x.array[:] = 0.0
         found = [(y, np.flatnonzero(np.isnan(y[:1]).any(axis=0))) for y in self.arrays.values()]
-        # What to renew of each; nothing on a rank without cells.
-        self.places = [y[:, where[0] : where[-1] + 1] for y, where in found if len(where)]
+        # What to renew of each, two numbers at a time; nothing on a rank without cells.
+        self.places = [
+            y[:, where[0] : where[-1] + 1].view(complex) for y, where in found if len(where)
+        ]
         dofs = pair.function_space.dofmap.list
         self.dofs = dofs[: max((len(place) for place in self.places), default=0)]
 
@@ -62,10 +64,10 @@ class _Group:
     def packed(self) -> dict:
         """What DOLFINx's assemblers take."""
         if self.stale:
-            pairs = self.pair.x.array.view(complex)  # so that two numbers are taken at a time
+            pairs = self.pair.x.array.view(complex)
             for first in range(0, len(self.dofs), CELLS):
                 some = slice(first, first + CELLS)
-                values = pairs[self.dofs[some]].view(float)
+                values = pairs[self.dofs[some]]
                 for place in self.places:
                     place[some] = values
             self.stale = False

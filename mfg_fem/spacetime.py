@@ -132,11 +132,16 @@ class SpaceTime:
         return R
 
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
-        """The fp rows of `residual`."""
-        levels, R = self.levels(X), np.empty(self.shape[1:])
-        for n, rows in self._each(levels, lambda: self.discrete.assemble_rows("fp")):
-            R[n] = rows + self._rate(levels.m[n + 1] - levels.m[n])
-        R[:, self.discrete.held] = 0.0
+        """The fp rows of `residual`, where B has been assembled at X."""
+        d = self.discrete
+        if d.congested or "entering" in d.totals:
+            levels, R = self.levels(X), np.empty(self.shape[1:])
+            for n, rows in self._each(levels, lambda: d.assemble_rows("fp")):
+                R[n] = rows + self._rate(levels.m[n + 1] - levels.m[n])
+        else:  # linear in the density: a product will do
+            R = self.mult_B(X[1])
+            R[0] -= self.other_level(self.B, 0, d.m0)
+        R[:, d.held] = 0.0
         return R
 
     def _rate(self, change: np.ndarray) -> np.ndarray:
@@ -181,8 +186,9 @@ class SpaceTime:
             self._fill_diagonal(self.B[n], entries)
 
     def _fill_diagonal(self, block: PETSc.Mat, entries: np.ndarray):
-        d = self.discrete
-        d.pattern.fill(block, (1 - self.half) * entries + d.step_entries / self.dt)
+        d, sums = self.discrete, self.discrete.step_entries / self.dt
+        sums += (1 - self.half) * entries if self.half else entries
+        d.pattern.fill(block, sums)
 
     def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, float]:
         """Running cost and people entering in each step, shape (N,), and the terminal cost."""
