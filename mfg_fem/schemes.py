@@ -34,6 +34,7 @@ class Monotone:
     degree: ClassVar[int] = 1
     midpoint: ClassVar[bool] = False
     lumped: ClassVar[bool] = True
+    positive: ClassVar[bool] = True
 
     def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
         """Quadrature of products of gradients (centroid) and of point values (vertices)."""
@@ -99,6 +100,7 @@ class Galerkin:
     degree: int = 1
     time: str = "euler"
     lumped: ClassVar[bool] = False
+    positive: ClassVar[bool] = False
 
     def __post_init__(self):
         """Refuse what is not implemented."""

@@ -25,7 +25,7 @@ STEPS = 32
 
 
 def hard(diffusion=0.002, cells=8) -> mfg.MeanFieldGame:
-    """Goes through all there is: cold and in vain, easier problems, a coarser grid in time."""
+    """A coarser grid in time first; and easier problems, where stages end after a few steps."""
     return evacuation(mfg.box((1, 1), cells), diffusion, 1.0)
 
 
@@ -77,11 +77,11 @@ def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch
 @pytest.mark.parametrize("killed, resumed", [(1, (2,)), (2, (1, 3))])
 def test_killed_in_the_middle_of_a_step_it_ends_the_same_on_any_ranks(path, killed, resumed):
     with pytest.raises(pytest.fail.Exception, match="exit code"):
-        run_on(killed, __file__, path, 11)
+        run_on(killed, __file__, path, 6)
     for ranks in resumed:
         copy = path.with_name(f"{ranks}.npz")
         shutil.copy(path, copy)
-        assert "going on after 10 Newton steps" in run_on(ranks, __file__, copy, 0)
+        assert "going on after 5 Newton steps" in run_on(ranks, __file__, copy, 0)
         solution = mfg.Solution.load(copy, hard())
         assert len(solution.history) == len(uninterrupted().history)
         assert np.allclose(solution.levels.u, uninterrupted().levels.u, rtol=0, atol=1e-10)

@@ -17,7 +17,7 @@ import ufl
 import mfg_fem as mfg
 from mfg_fem.continuation import _Path
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.newton import Outcome
+from mfg_fem.newton import NewtonSolver, Outcome
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps
 
@@ -94,6 +94,18 @@ def hard() -> mfg.Solution:
 
 def test_hard_evacuation_converges_through_stages():
     assert hard().converged
+
+
+def test_no_newton_step_makes_the_density_negative(monkeypatch):
+    """And so congestion takes a fraction of the steps, without easier problems on the way."""
+    game = evacuation(square(16), 0.02, 1.5)
+    kept = mfg.solve(game, 16)
+    monkeypatch.setattr(NewtonSolver, "_keep_positive", lambda self, x, y: None)
+    free = mfg.solve(game, 16, throw=False)
+    lowest = [min(row["min_density"] for row in s.history) for s in (kept, free)]
+    assert lowest[0] >= 0 > lowest[1]
+    assert 2 * kept.iterations <= free.iterations
+    assert {row["stage"] for row in kept.history} == {"16 steps, cold"}
 
 
 def test_a_nested_start_that_fails_moves_the_crowd_along_its_drift():
