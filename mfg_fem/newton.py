@@ -138,8 +138,7 @@ class NewtonSolver:
         self.snes.setFunction(self._residual, self.residual_vector)
         self.snes.setJacobian(self._linearise, self.jacobian, self.jacobian)
         self.snes.setMonitor(self._monitor)
-        if discrete.scheme.positive:
-            self.snes.setLineSearchPreCheck(self._keep_positive)
+        self.snes.setLineSearchPreCheck(self._cut)
         self.measured = None, None  # a start that `norms` has seen, and its scaled residual
         with self.options():
             self.sweeps = Sweeps(system)
@@ -232,15 +231,26 @@ class NewtonSolver:
     def _linearise(self, snes, x, J, P):
         self.form.refresh(self.system.linearise(x.array_r.reshape(self.system.shape)))
 
-    def _keep_positive(self, x, y):
+    def _cut(self, x, y):
         """Cut y, which SNES subtracts from x, where a full step would make the density negative.
 
-        A solution's is not, and where one is, the coupling has the wrong sign. With exits and
-        congestion (exponent 1.5, D = 0.02) this took Newton from 26 steps to 11, and GMRES from 72
-        iterations to 8.
+        Where one is, the coupling has the wrong sign. With exits and congestion (exponent 1.5,
+        D = 0.02) this took Newton from 26 steps to 11, and GMRES from 72 iterations to 8. Where a
+        solution may be negative itself, on meshes that are too coarse for it, y is cut if that
+        leaves the smaller residual: from 128 steps to 14.
         """
-        (_, m), (_, dm) = (z.reshape(self.system.shape) for z in (x.array_r, y.array))
-        np.minimum(dm, m, out=dm)
+        X, dX = (z.reshape(self.system.shape) for z in (x.array_r, y.array))
+        cut = np.minimum(dX[1], X[1])
+        if not self.system.discrete.scheme.positive:
+            if self.system.comm.allreduce(np.array_equal(cut, dX[1]), MPI.LAND):
+                return
+            if self._norm(X - dX) <= self._norm(X - np.stack([dX[0], cut])):  # either may be NaN
+                return
+        dX[1] = cut
+
+    def _norm(self, X: np.ndarray) -> float:
+        R = self._scaled_residual(X)
+        return float(np.sqrt(self.system.comm.allreduce(np.vdot(R, R), MPI.SUM)))
 
     def _monitor(self, snes, it, norm):
         comm, system = self.system.comm, self.system
