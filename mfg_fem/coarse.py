@@ -6,10 +6,10 @@ mirrored at its faces so that their normal derivative vanishes there, restricted
 the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
 
 The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by block
-elimination on every rank, in single PRECISION, as it preconditions (and then multiplied in double,
-so that it is linear to round-off). It is made at SAMPLES levels
-and taken as linear between them: that adds one iteration or none to a Newton step. With the Euler
-pair, W = w / dt and step n counting from 0,
+elimination on every rank, in single PRECISION, as it preconditions; what comes out is multiplied in
+double, so that it is linear to round-off. It is made at SAMPLES levels and taken as linear between
+them: that adds one iteration or none to a Newton step. With the Euler pair, W = w / dt and step n
+counting from 0,
 
     (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
 
