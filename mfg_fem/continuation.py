@@ -1,10 +1,9 @@
 """From an easy problem to the one that was asked: what Newton starts from, chosen automatically.
 
-1. *Even crowd.* The population spread evenly at all times and the best response u of one player
-   to it (a nonlinear HJB sweep). From there Newton takes 4 to 7 steps on games without congestion.
-   As many from what that crowd costs on average, the same everywhere, where players diffuse far
-   and the HJB equation is no further from holding than the Fokker-Planck equation: then that is the
-   start.
+1. *Even crowd.* The population spread evenly at all times and what it costs on average, the same
+   everywhere. From there Newton takes 4 to 6 steps on most games without congestion. Where the HJB
+   equation is far from holding (exits, steep terminal costs), or other costs are larger than those
+   of the crowd, the best response u of one player to it instead (a nonlinear HJB sweep).
 2. *Path.* Where that fails (congestion with little diffusion): theta goes from 0 to 1, players see
    the crowd (1 - theta) even + theta m and diffuse with D stretch^(1 - theta). At theta = 0 each
    plays alone: an HJB and then a linear Fokker-Planck equation. The step in theta adapts.
@@ -32,9 +31,9 @@ log = logging.getLogger(__name__)
 STAGE_MAX_IT = 12  # a stage that needs more is better split
 SMALLEST_STEP = 1 / 64
 STRETCHES = (1.0, 8.0, 64.0)
-# From which `spread` on no best response is needed: with .02, and weak coupling, there would be 7
-# steps instead of 6, with .005 no end.
-SPREAD = 0.05
+# Of the residual of the Fokker-Planck rows, that of the HJB rows in an even crowd: without best
+# response up to here. At .07 that takes one or two steps fewer, at .5 two or three more.
+EVEN = 0.25
 COARSENING = 4
 FEWEST_COARSE_STEPS = 8
 
@@ -174,10 +173,12 @@ class _Path:
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
         """The even crowd, with or without a best response, and the norms of the residual there."""
         d, X = self.system.discrete, self.system.even_crowd()
-        if d.spread >= SPREAD:
-            norms = self.newton.norms(X)
-            if norms[0] <= norms[1]:
-                return X, norms
+        norms, crowd = self.newton.norms(X), d.state.crowd.value
+        d.set_state(X[0, 0], X[1, 0], 0.0)
+        slope = d.integral(d.coupling()[0]) / d.volume
+        felt = slope * crowd * np.sqrt(d.volume * d.problem.horizon)  # as a norm of HJB rows
+        if norms[0] <= min(EVEN * norms[1], felt):
+            return X, norms
         return self.respond(X)
 
     def first(self, guess: Levels | None, nested: Levels | None) -> State:

@@ -10,7 +10,6 @@ import numpy as np
 
 from mfg_fem import factors, petsc
 from mfg_fem.coarse import SAMPLES
-from mfg_fem.continuation import SPREAD
 from mfg_fem.coupling import Coupling, coarse_size, default_solvers, needs_factors_only
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import OutOfMemory
@@ -27,7 +26,7 @@ FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, chang
 # Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations.
 VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 15}
 COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
-FEW = 0.25  # of the levels, with factors that neighbours share, where players diffuse far
+FAR, FEW = 0.05, 0.25  # from this `spread` on, so few of the levels have factors of their own
 
 
 def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
@@ -123,7 +122,7 @@ def _factors(discrete: Discretisation, prefix: str) -> float:
         nodes = discrete.V.dofmap.index_map.size_global
         entries = 8 * nodes * np.log2(max(nodes, 2))
     matrix.destroy()
-    levels = FEW if discrete.spread >= SPREAD and not factors.are_exact(discrete, prefix) else 1.0
+    levels = FEW if discrete.spread >= FAR and not factors.are_exact(discrete, prefix) else 1.0
     return levels * (1 if factors.serve_both(discrete, prefix) else 2) * ENTRY * entries
 
 
