@@ -155,6 +155,9 @@ class NewtonSolver:
         """Norms of the scaled residual at X, of the hjb and the fp rows. Collective."""
         R = self._scaled_residual(X)
         self.measured = X, R
+        return self._norms(R)
+
+    def _norms(self, R: np.ndarray) -> np.ndarray:
         squares = np.array([np.vdot(row, row) for row in R])
         return np.sqrt(self.system.comm.allreduce(squares, MPI.SUM))
 
@@ -244,13 +247,13 @@ class NewtonSolver:
         if not self.system.discrete.scheme.positive:
             if self.system.comm.allreduce(np.array_equal(cut, dX[1]), MPI.LAND):
                 return
-            if self._norm(X - dX) <= self._norm(X - np.stack([dX[0], cut])):  # either may be NaN
+            whole, part = (
+                np.linalg.norm(self._norms(self._scaled_residual(X - step)))
+                for step in (dX, np.stack([dX[0], cut]))
+            )
+            if whole <= part:  # either may be NaN
                 return
         dX[1] = cut
-
-    def _norm(self, X: np.ndarray) -> float:
-        R = self._scaled_residual(X)
-        return float(np.sqrt(self.system.comm.allreduce(np.vdot(R, R), MPI.SUM)))
 
     def _monitor(self, snes, it, norm):
         comm, system = self.system.comm, self.system
