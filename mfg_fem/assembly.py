@@ -159,12 +159,13 @@ class Pattern:
             self.fill(matrix, entries)
         return matrix
 
-    def fill(self, matrix: PETSc.Mat, entries: np.ndarray):
-        """Write these entries of the owned rows."""
+    def fill(self, matrix: PETSc.Mat, entries: np.ndarray, more: np.ndarray | float = 0.0):
+        """Write these entries of the owned rows, or the sums of these and more."""
         values = matrix.getAttr("values")
         if len(values) == 1:
-            values[0][:] = entries
+            np.add(entries, more, out=values[0])
         else:
+            entries = entries + more
             for mine, (where, _, _) in zip(values, self.parts, strict=True):
                 np.take(entries, where, out=mine, mode="clip")  # which is not buffered
             matrix.getDiagonalBlock().stateIncrease()

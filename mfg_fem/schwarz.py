@@ -12,6 +12,8 @@ from petsc4py import PETSc
 
 import numpy as np
 
+from mfg_fem import relaxation
+
 TRANSMISSION = 0.8  # counts hardly change from .7 to .95; 1 would be no flux through the edge
 
 
@@ -67,6 +69,7 @@ class OptimisedSchwarz:
         self.local.setOptionsPrefix(prefix + "sub_")
         self.local.setType("ilu")
         self.local.setFromOptions()
+        self.relaxation = relaxation.wanted(prefix + "sub_")
 
     def setUp(self, pc: PETSc.PC):
         """Factor this rank's part. Collective."""
@@ -74,7 +77,7 @@ class OptimisedSchwarz:
         self.part = self.part or Part(A, self.overlap)
         self.local.setReusePreconditioner(False)
         self.local.setOperators(self.part.of(A))
-        self.local.setUp()
+        relaxation.set_up(self.local, self.relaxation)
         self.local.setReusePreconditioner(True)  # other levels will write into the part
 
     def reset(self, pc: PETSc.PC):

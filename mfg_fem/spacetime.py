@@ -10,6 +10,7 @@ given. With the pair (U, M) = (u^n, m^{n+1}), or both averages for the midpoint 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -185,10 +186,14 @@ class SpaceTime:
         for n, entries in self._each(self.levels(X), lambda: d.assemble_block("mm")):
             self._fill_diagonal(self.B[n], entries)
 
+    @cached_property
+    def _rate_entries(self) -> np.ndarray:
+        return self.discrete.step_entries / self.dt
+
     def _fill_diagonal(self, block: PETSc.Mat, entries: np.ndarray):
-        d, sums = self.discrete, self.discrete.step_entries / self.dt
-        sums += (1 - self.half) * entries if self.half else entries
-        d.pattern.fill(block, sums)
+        if self.half:
+            entries = (1 - self.half) * entries
+        self.discrete.pattern.fill(block, entries, self._rate_entries)
 
     def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, float]:
         """Running cost and people entering in each step, shape (N,), and the terminal cost."""
