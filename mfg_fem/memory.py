@@ -24,7 +24,7 @@ ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
 FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, changes of both
 # Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations.
-VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 15}
+VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 17}
 COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
 FAR, FEW = 0.05, 0.25  # from this `spread` on, so few of the levels have factors of their own
 

@@ -45,7 +45,7 @@ STUCK, SHORT_STEP = 3, 0.11
 # than the Jacobian: GCR, which needs no others than those it minimises over, and few of them. That
 # takes one iteration more. A restart of the H-form costs one too where F is lumped; where it is
 # consistent, up to half as many again.
-LEAN = {"ksp_type": "gcr", "ksp_gcr_restart": 6}
+LEAN = {"ksp_type": "gcr", "ksp_gcr_restart": 7}
 LEAN_LUMPED = LEAN | {"hform_ksp_gmres_restart": 8}
 
 
