@@ -66,9 +66,10 @@ class Newton:
             Prefixes: `mfg_snes_` Newton; `mfg_schur_ksp_`, `mfg_ksp_` and `mfg_hform_ksp_` the
             Krylov solver of the Schur, two-field and H-form; `mfg_sweep_` the solver of one time
             level (`mfg_sweep_pc_type lu`), `mfg_matched_` that of the matched sweeps and
-            `mfg_start_` of the H-form's solves with A, but their tolerance. Of the H-form,
-            `mfg_coarse_size` (coarse functions per direction, 0 for none) and `mfg_wave_number`,
-            chosen automatically.
+            `mfg_start_` of the H-form's solves with A, but their tolerance. Incomplete factors take
+            `pc_factor_relaxation` too, see `relaxation.py`. Of the H-form, `mfg_coarse_size`
+            (coarse functions per direction, 0 for none) and `mfg_wave_number`, chosen
+            automatically.
         check_memory: raise OutOfMemory, before anything is started, if the solve would not fit.
     """
 

@@ -36,6 +36,6 @@ def set_up(pc: PETSc.PC, share: float):
     A.setDiagonal(less)
     pc.setUp()
     A.setDiagonal(diagonal)
-    pivots = pc.getFactorMatrix().getDiagonal()
-    if (pivots.array_r < LEAST_PIVOT * diagonal.array_r).any():
+    pivots = pc.getFactorMatrix().getDiagonal().array_r / diagonal.array_r
+    if not (np.isfinite(pivots) & (pivots >= LEAST_PIVOT)).all():
         pc.setUp()  # anew, as A has changed
