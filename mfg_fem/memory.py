@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
 FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, changes of both
-# Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations.
+# Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations; of
+# GCR two for each until it restarts (`newton.LEAN`), and three.
 VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 17}
 COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
 FAR, FEW = 0.05, 0.25  # from this `spread` on, so few of the levels have factors of their own

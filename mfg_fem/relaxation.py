@@ -1,14 +1,14 @@
 """Incomplete factors that make up for what they drop: relaxed incomplete factorisation.
 
-Where A has the off-diagonal entries of an M-matrix, the products that ILU drops are negative, so
-that its product is larger than A on smooth functions, and too small corrections are made. The
-remedy of Axelsson and Lindskog 1986 is to take what a row drops from its diagonal. Here all rows
-drop the same share of the sum of their off-diagonal entries, which needs no factorisation of our
-own, and on uniform meshes does more: it over-relaxes too. On the cube, with ILU(0) and 30^3 to 50^3
-nodes, a level takes a quarter of the iterations less, and matched sweeps a quarter of GMRES's (at
-50^3 and strong coupling 9 instead of 13); on an unstructured ball there is hardly a difference.
+Where A has the off-diagonal entries of an M-matrix, the entries that ILU drops are negative, so
+that the product of its factors is larger than A on smooth functions, and corrections are too small.
+The remedy of Axelsson and Lindskog 1986 is to take what a row drops from its diagonal. Here all
+rows drop the same share of the sum of their off-diagonal entries, which needs no factorisation of
+our own, and on uniform meshes does more: it over-relaxes too. On the cube, with ILU(0) and 30^3 to
+50^3 nodes, a level takes a quarter of the iterations less, and matched sweeps a quarter of GMRES's
+(at 50^3 and strong coupling 9 instead of 13); on an unstructured ball there is hardly a difference.
 From .2 on, and in 2D with ILU(2) from .02 on, pivots come near to zero or are negative; then the
-factors are those of A itself.
+factors are those of A itself. On ranks less is saved: the rows of a part are in a worse order.
 """
 
 from petsc4py import PETSc

@@ -8,19 +8,35 @@ from cases import default
 from ranks import serial_only
 
 import mfg_fem as mfg
-from mfg_fem import relaxation
+from mfg_fem import petsc, relaxation
 from mfg_fem.discretisation import Discretisation
+from mfg_fem.factors import Factors
+from mfg_fem.schwarz import is_schwarz
 from mfg_fem.spacetime import SpaceTime
+from mfg_fem.sweeps import incomplete
 
 pytestmark = serial_only
 
 
-def block(*cells: int, diffusion: float) -> PETSc.Mat:
-    """That of the Fokker-Planck equation for one of two time steps."""
+def linearised(*cells: int, diffusion: float) -> SpaceTime:
+    """Two steps in an even crowd, the blocks of the Fokker-Planck equation alone."""
     problem = default(mfg.box((1.0,) * len(cells), cells), diffusion=diffusion)
     system = SpaceTime(Discretisation(problem, mfg.Monotone()), 2)
     system.linearise_fp(system.even_crowd())
-    return system.B[0]
+    return system
+
+
+def block(*cells: int, diffusion: float) -> PETSc.Mat:
+    return linearised(*cells, diffusion=diffusion).B[0]
+
+
+def relaxed_pivot(A: PETSc.Mat) -> float:
+    """The first one, with nothing before it, of a share of .1."""
+    diagonal, sums = A.getDiagonal(), A.createVecLeft()
+    A.getRowSum(sums)
+    off_diagonal = sums.array[0] - diagonal.array[0]
+    assert off_diagonal < 0
+    return pytest.approx(diagonal.array[0] + 0.1 * off_diagonal, rel=1e-12)
 
 
 def factored(A: PETSc.Mat, levels: int, share: float) -> PETSc.PC:
@@ -46,7 +62,7 @@ def iterations(A: PETSc.Mat, pc: PETSc.PC) -> int:
     return ksp.getIterationNumber()
 
 
-def test_a_quarter_of_the_iterations_is_saved_and_the_matrix_stays_as_it_is():
+def test_a_fifth_of_the_iterations_is_saved_and_the_matrix_stays_as_it_is():
     A = block(16, 16, 16, diffusion=0.1)
     before = A.copy()
     plain, relaxed = (iterations(A, factored(A, 0, share)) for share in (0.0, 0.1))
@@ -56,12 +72,20 @@ def test_a_quarter_of_the_iterations_is_saved_and_the_matrix_stays_as_it_is():
 
 def test_the_share_is_taken_from_the_diagonal():
     A = block(4, 4, 4, diffusion=0.1)
-    diagonal, sums = A.getDiagonal(), A.createVecLeft()
-    A.getRowSum(sums)
-    first = factored(A, 0, 0.1).getFactorMatrix().getDiagonal().array[0]  # nothing comes before it
-    off_diagonal = sums.array[0] - diagonal.array[0]
-    assert off_diagonal < 0
-    assert first == pytest.approx(diagonal.array[0] + 0.1 * off_diagonal, rel=1e-12)
+    pivots = factored(A, 0, 0.1).getFactorMatrix().getDiagonal().array
+    assert pivots[0] == relaxed_pivot(A)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_levels_in_3d_take_relaxed_factors(ranks):
+    """Those of the options for so many ranks, whose part here is the whole."""
+    system = linearised(4, 4, 4, diffusion=0.1)
+    with petsc.options({}, {f"sweep_{k}": v for k, v in incomplete(3, ranks).items()}):
+        factors = Factors(system.discrete.pattern, system.B, "mfg_sweep_", iterate=True)
+    pc = factors.of(0)
+    pc = pc.getPythonContext().local if is_schwarz(pc) else pc
+    assert pc.getFactorMatrix().getDiagonal().array[0] == relaxed_pivot(system.B[0])
+    factors.destroy()
 
 
 def test_bad_pivots_give_the_factors_of_the_matrix_itself():
