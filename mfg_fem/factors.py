@@ -7,9 +7,10 @@ the drift changes fast from level to level, most of them.
 
 from petsc4py import PETSc
 
-from mfg_fem import petsc, relaxation
+from mfg_fem import petsc
 from mfg_fem.assembly import Pattern
 from mfg_fem.discretisation import Discretisation
+from mfg_fem.relaxation import Relaxation
 from mfg_fem.schwarz import Part, is_schwarz
 
 DIRECT = ("lu", "cholesky", "redundant")
@@ -37,7 +38,7 @@ class Factors:
     def __init__(self, pattern: Pattern, blocks: list[PETSc.Mat], prefix: str, iterate: bool):
         self.pattern, self.blocks, self.part = pattern, blocks, None
         self.own = [self._create(block, prefix) for block in blocks]
-        self.relaxation = relaxation.wanted(prefix)
+        self.relaxation = Relaxation.of(prefix)
         self.exact = not iterate and self.type in DIRECT
         self.share = 0.0 if self.exact else SHARED
         self.source, self.states = list(range(len(blocks))), [None] * len(blocks)
@@ -76,7 +77,7 @@ class Factors:
         else:
             pc.setReusePreconditioner(False)
             pc.setOperators(block)
-            relaxation.set_up(pc, self.relaxation)
+            self.relaxation.set_up(pc)
             pc.setReusePreconditioner(True)  # for whatever block it will be used
             self.source[n] = n
             self.latest = (n, self.pattern.entries(block)) if self.share else None

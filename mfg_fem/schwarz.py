@@ -12,21 +12,33 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem import relaxation
+from mfg_fem.relaxation import Relaxation
 
+# The rows of a part come from several ranks, one after the other: incomplete factors are better in
+# this order, in 3D as good as in serial (an eighth of the iterations less in 2D, a quarter in 3D).
+ORDER = "rcm"
 TRANSMISSION = 0.8  # counts hardly change from .7 to .95; 1 would be no flux through the edge
 
 
 class Part:
-    """This rank's rows of a matrix and some of its neighbours': of any matrix of one pattern."""
+    """This rank's rows of a matrix and some of its neighbours', in ORDER.
+
+    Of any matrix of one pattern. `own`: where this rank's rows are among them.
+    """
 
     def __init__(self, A: PETSc.Mat, overlap: int):
         first, last = A.getOwnershipRange()
-        self.rows = PETSc.IS().createStride(last - first, first, 1, comm=PETSc.COMM_SELF)
-        A.increaseOverlap(self.rows, overlap)
-        self.rows.sort()
-        self.own = slice(*np.searchsorted(self.rows.getIndices(), (first, last)))
+        rows = PETSc.IS().createStride(last - first, first, 1, comm=PETSc.COMM_SELF)
+        A.increaseOverlap(rows, overlap)
+        rows.sort()
+        unordered, *_ = A.createSubMatrices(rows)
+        order, _ = unordered.getOrdering(ORDER)
+        names = rows.getIndices()[order.getIndices()]
+        self.rows = PETSc.IS().createGeneral(names, comm=PETSc.COMM_SELF)
+        self.own = np.argsort(names)[slice(*np.searchsorted(rows.getIndices(), (first, last)))]
         self.matrices = A.createSubMatrices(self.rows)
+        for obj in (rows, unordered, order):
+            obj.destroy()
         self.sums = A.createVecLeft()
         self.x, self.y = self.matrices[0].createVecs()
         self.scatter = PETSc.Scatter().create(self.sums, self.rows, self.x, None)
@@ -69,7 +81,7 @@ class OptimisedSchwarz:
         self.local.setOptionsPrefix(prefix + "sub_")
         self.local.setType("ilu")
         self.local.setFromOptions()
-        self.relaxation = relaxation.wanted(prefix + "sub_")
+        self.relaxation = Relaxation.of(prefix + "sub_")
 
     def setUp(self, pc: PETSc.PC):
         """Factor this rank's part. Collective."""
@@ -77,7 +89,7 @@ class OptimisedSchwarz:
         self.part = self.part or Part(A, self.overlap)
         self.local.setReusePreconditioner(False)
         self.local.setOperators(self.part.of(A))
-        relaxation.set_up(self.local, self.relaxation)
+        self.relaxation.set_up(self.local)
         self.local.setReusePreconditioner(True)  # other levels will write into the part
 
     def reset(self, pc: PETSc.PC):
