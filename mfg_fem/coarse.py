@@ -5,11 +5,9 @@ H is of fourth order in space, so its coarse functions have to be C1: a hat has 
 mirrored at its faces so that their normal derivative vanishes there, restricted to the nodes of
 the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
 
-The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by block
-elimination on every rank, in single PRECISION, as it preconditions; what comes out is multiplied in
-double, so that it is linear to round-off. It is made at SAMPLES levels and taken as linear between
-them: that adds one iteration or none to a Newton step. With the Euler pair, W = w / dt and step n
-counting from 0,
+The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by
+`elimination.py`. It is made at SAMPLES levels and taken as linear between them: that adds one
+iteration or none to a Newton step. With the Euler pair, W = w / dt and step n counting from 0,
 
     (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
 
@@ -24,16 +22,15 @@ from petsc4py import PETSc
 
 import numpy as np
 
+from mfg_fem import elimination
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.projection import Projection
 from mfg_fem.spacetime import SpaceTime
 
 SAMPLES = {1: 16, 2: 8, 3: 3}  # by dimension: their products are dear
-PRECISION = np.float32
 SAME, SUBSET = (
     getattr(PETSc.Mat.Structure, f"{name}_NONZERO_PATTERN") for name in ("SAME", "SUBSET")
 )
-REGULARISATION = 10.0  # of the diagonal, in round-off: splines cut by the domain may be dependent
 
 
 class CoarseSpace:
@@ -59,7 +56,7 @@ class CoarseSpace:
         size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.projection = Projection(cell, columns, values, self.size)
-        self.products, self.rows = {}, {}  # of a refresh; all levels have the same patterns
+        self.products = {}  # of a refresh; all levels have the same patterns
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
@@ -97,9 +94,9 @@ class CoarseSpace:
         self.Z.destroy()
 
     def _free_products(self):
-        for M in (*self.products.values(), *(M for own in self.rows.values() for M in own)):
+        for M in self.products.values():
             M.destroy()
-        self.products, self.rows = {}, {}
+        self.products = {}
 
     def refresh(self, coupling):
         """Project and factor H at the coefficients of `coupling`. Collective."""
@@ -108,22 +105,16 @@ class CoarseSpace:
         # A terminal cost of the density makes the last level different from the others.
         samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
         made = samples[:1] if coupling.uniform else samples
-        blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
+        blocks = np.empty((4, len(made), self.size, self.size), elimination.PRECISION)
+        for k, n in enumerate(made):
+            for block, found in zip(blocks[:, k], self._blocks(coupling, n), strict=True):
+                block[:] = found
         self._free_products()
-        self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
-        self.upper, self.lower = _sampled(samples, blocks[1:3].copy())
-        own, upper, lower, after = _sampled(samples, blocks.astype(PRECISION))
-        self.inverse = np.empty((N, self.size, self.size))
-        before = 0.0  # what level n - 1 leaves on the diagonal of level n
-        for n in range(N):
-            diagonal = own.at(n) + before
-            diagonal[np.diag_indices(self.size)] *= 1 + REGULARISATION * np.finfo(PRECISION).eps
-            inverse = _inverse(diagonal)
-            self.inverse[n] = inverse
-            if n + 1 < N:
-                before = after.at(n) - lower.at(n) @ inverse @ upper.at(n)
+        comm = self.system.comm
+        comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
+        self.operator = elimination.Elimination(comm, N, samples, blocks)
 
-    def _blocks(self, coupling, n: int) -> np.ndarray:
+    def _blocks(self, coupling, n: int) -> tuple[np.ndarray, ...]:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
 
         With the columns gA = F0^-1 A Z and gW = F0^-1 W Z, that is Z^T (B gA + D Z), - Z^T B gW,
@@ -137,11 +128,11 @@ class CoarseSpace:
             M.diagonalScale(inverse, None)
         HZ = self._times("HZ", B.matMult, gA)
         HZ.axpy(1.0, self._times("DZ", self.system.D[n].matMult, self.Z), SUBSET)
-        own = self._project("HZ", HZ)
-        upper = -self._project("BgW", self._times("BgW", B.matMult, gW))
-        lower = -self._project("WgA", self._mass_times("WgA", gA))
-        after = self._project("WgW", self._mass_times("WgW", gW))
-        return np.stack([own, upper, lower, after])
+        own = self.projection.of(HZ)
+        upper = -self.projection.of(self._times("BgW", B.matMult, gW))
+        lower = -self.projection.of(self._mass_times("WgA", gA))
+        after = self.projection.of(self._mass_times("WgW", gW))
+        return own, upper, lower, after
 
     def _euler(self, block: PETSc.Mat) -> PETSc.Mat:
         """The block with the same operator in space for the Euler pair."""
@@ -169,78 +160,11 @@ class CoarseSpace:
         self.products[name] = multiply(right, self.products.get(name))
         return self.products[name]
 
-    def _project(self, name: str, M: PETSc.Mat) -> np.ndarray:
-        """Z^T M of this rank's rows. Collective."""
-        if self.system.comm.size == 1:
-            return self.projection.of(M)
-        first, last = M.getOwnershipRange()
-        rows = PETSc.IS().createStride(last - first, first, 1, comm=MPI.COMM_SELF)
-        columns = PETSc.IS().createStride(self.size, 0, 1, comm=MPI.COMM_SELF)
-        self.rows[name] = M.createSubMatrices(rows, columns, self.rows.get(name))
-        return self.projection.of(self.rows[name][0])
-
     def solve(self, r: np.ndarray) -> np.ndarray:
         """Z (Z^T H Z)^-1 Z^T r. One reduction."""
         y = np.ascontiguousarray(self.projection.restrict(r))
         self.system.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
-        for n in range(len(y)):
-            y[n] = self.inverse[n] @ (y[n] - self.lower.times(n - 1, y[n - 1]) if n else y[n])
-        for n in reversed(range(len(y) - 1)):
-            y[n] -= self.inverse[n] @ self.upper.times(n, y[n + 1])
-        return self.projection.prolong(y)
-
-
-def _inverse(A: np.ndarray) -> np.ndarray:
-    """The inverse, by halves: in a quarter of LAPACK's time, as nearly all of it are products.
-
-    Between halves there is no pivoting, which A, about B B^T, does not need.
-    """
-    k = len(A) // 2
-    if k < 16:
-        return np.linalg.inv(A)
-    top = _inverse(A[:k, :k])
-    left, right = A[k:, :k] @ top, top @ A[:k, k:]
-    bottom = _inverse(A[k:, k:] - left @ A[:k, k:])
-    inverse = np.empty_like(A)
-    inverse[k:, k:], inverse[k:, :k], inverse[:k, k:] = bottom, -bottom @ left, -right @ bottom
-    inverse[:k, :k] = top - inverse[:k, k:] @ left
-    return inverse
-
-
-class _Sampled:
-    """A matrix of each level, known at some of them, the first and the last too."""
-
-    def __init__(self, samples: np.ndarray, matrices: np.ndarray):
-        self.samples, self.matrices = samples, matrices
-
-    def _between(self, n: int) -> tuple[int, float]:
-        """The sample at or before level n, and how far level n is on the way to the next."""
-        left = int(np.searchsorted(self.samples, n, side="right")) - 1
-        span = self.samples[left : left + 2]
-        # A float of Python, as one of numpy makes single matrices double.
-        return left, float((n - span[0]) / max(span[-1] - span[0], 1))
-
-    def at(self, n: int) -> np.ndarray:
-        """The matrix of level n."""
-        left, weight = self._between(n)
-        if not weight:
-            return self.matrices[left]
-        return (1 - weight) * self.matrices[left] + weight * self.matrices[left + 1]
-
-    def times(self, n: int, y: np.ndarray) -> np.ndarray:
-        """The matrix of level n times y."""
-        left, weight = self._between(n)
-        product = self.matrices[left] @ y
-        if weight:
-            product += weight * (self.matrices[left + 1] @ y - product)
-        return product
-
-
-def _sampled(samples: np.ndarray, blocks: np.ndarray) -> list[_Sampled]:
-    """Blocks of one name each, shape (names, samples, size, size); one sample may stand for all."""
-    names, _, *shape = blocks.shape
-    blocks = np.broadcast_to(blocks, (names, len(samples), *shape))
-    return [_Sampled(samples, matrices) for matrices in blocks]
+        return self.projection.prolong(self.operator.solve(y))
 
 
 def bounding_box(discrete: Discretisation) -> tuple[np.ndarray, np.ndarray]:

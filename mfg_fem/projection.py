@@ -95,7 +95,7 @@ class Projection:
         return v[:, :-1]
 
     def of(self, M: PETSc.Mat) -> np.ndarray:
-        """Z^T M for the sequential matrix M; all with as many entries have one pattern."""
+        """Z^T M of this rank's rows of M; all M with as many entries have one pattern."""
         starts, columns, entries = M.getValuesCSR()
         if len(entries) not in self.places:
             self.places[len(entries)] = self._places(starts, columns)

@@ -9,7 +9,7 @@ from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
 from mfg_fem import petsc
-from mfg_fem.coarse import CoarseSpace, _inverse
+from mfg_fem.coarse import CoarseSpace
 from mfg_fem.coupling import Coupling, MatchedSweeps
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.newton import NewtonSolver
@@ -71,7 +71,7 @@ def test_eigenvalues_keep_the_bounds_of_the_symbol(wave_number):
 @serial_only
 @pytest.mark.parametrize(("precision", "accuracy"), [(np.float64, 1e-8), (np.float32, 1e-3)])
 def test_coarse_space_solves_on_its_range(precision, accuracy, monkeypatch):
-    monkeypatch.setattr("mfg_fem.coarse.PRECISION", precision)
+    monkeypatch.setattr("mfg_fem.elimination.PRECISION", precision)
     coupling, matched = flat_matched(coarse=4)
     random, X = np.random.default_rng(1), coupling.system.even_crowd()
     for _ in range(2):  # at rest, then with matrices made in place at other coefficients
@@ -83,17 +83,10 @@ def test_coarse_space_solves_on_its_range(precision, accuracy, monkeypatch):
 
 
 @serial_only
-@pytest.mark.parametrize("size", [1, 15, 33, 100])
-def test_inverse_by_halves_is_the_inverse(size):
-    B = np.eye(size) + 0.3 * np.random.default_rng(5).standard_normal((size, size))
-    np.testing.assert_allclose(_inverse(B @ B.T), np.linalg.inv(B @ B.T), rtol=1e-6)
-
-
-@serial_only
 def test_coarse_operator_is_factored_in_single_precision(monkeypatch):
     kinds = set()
     inverse = lambda A: kinds.add(A.dtype) or np.linalg.inv(A)  # noqa: E731
-    monkeypatch.setattr("mfg_fem.coarse._inverse", inverse)
+    monkeypatch.setattr("mfg_fem.elimination._inverse", inverse)
     coupling, matched = flat_matched(coarse=4)
     coupling.uniform = False  # between samples too
     matched.refresh()
@@ -209,10 +202,12 @@ def test_uniform_levels_have_the_coarse_operator_of_each(scheme):
     coarse = CoarseSpace(system, 4)
     assert coupling.uniform
     coarse.refresh(coupling)
-    once = coarse.inverse
+    once = coarse.operator.inverses
     coupling.uniform = False
     coarse.refresh(coupling)
-    np.testing.assert_allclose(once, coarse.inverse, rtol=1e-5)  # single precision
+    assert once.keys() == coarse.operator.inverses.keys()
+    for n, inverse in once.items():
+        np.testing.assert_allclose(inverse, coarse.operator.inverses[n], rtol=1e-5)  # single
     coarse.destroy()
     coupling.destroy()
     system.destroy()
