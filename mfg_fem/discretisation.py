@@ -39,6 +39,7 @@ class Discretisation:
             {name: compiled(getattr(forms, name), scheme.degree) for name in names}
             for names in (rows, blocks)
         )
+        self.sums: dict[str, la.Vector] = {}
         self._at_vertices = fem.Function(forms.coupling[0].arguments()[0].ufl_function_space())
         self.totals = {k: compiled(form, scheme.degree) for k, form in forms.totals.items()}
         on_pair = chain(self.totals.values(), *self.rows.values(), *self.blocks.values())
@@ -167,9 +168,15 @@ class Discretisation:
         return u_T, slope
 
     def assemble_rows(self, name: str) -> np.ndarray:
-        """Owned entries of these rows, shape (owned,), or (2, owned) on the pair. Collective."""
+        """Owned entries of these rows, shape (owned,), or (2, owned) on the pair. Collective.
+
+        A view, valid until these rows are assembled again.
+        """
         space = self.rows[name][0].function_spaces[0]
-        total = la.vector(space.dofmap.index_map, space.dofmap.index_map_bs)
+        if name not in self.sums:  # kept, as making one takes ranks as long as adding up
+            self.sums[name] = la.vector(space.dofmap.index_map, space.dofmap.index_map_bs)
+        total = self.sums[name]
+        total.array[:] = 0.0
         for form in self.rows[name]:
             fem.assemble_vector(total.array, form, coeffs=self.packed.of(form))
         return _summed(total, space)

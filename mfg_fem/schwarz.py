@@ -17,13 +17,15 @@ from mfg_fem.relaxation import Relaxation
 # The rows of a part come from several ranks, one after the other: incomplete factors are better in
 # this order, in 3D as good as in serial (an eighth of the iterations less in 2D, a quarter in 3D).
 ORDER = "rcm"
+REVERSE, ADD = PETSc.ScatterMode.REVERSE, PETSc.InsertMode.ADD_VALUES
 TRANSMISSION = 0.8  # counts hardly change from .7 to .95; 1 would be no flux through the edge
 
 
 class Part:
     """This rank's rows of a matrix and some of its neighbours', in ORDER.
 
-    Of any matrix of one pattern. `own`: where this rank's rows are among them.
+    Of any matrix of one pattern. `scatter` takes a vector to the part, `own` takes this rank's rows
+    of the part back to a vector.
     """
 
     def __init__(self, A: PETSc.Mat, overlap: int):
@@ -35,13 +37,15 @@ class Part:
         order, _ = unordered.getOrdering(ORDER)
         names = rows.getIndices()[order.getIndices()]
         self.rows = PETSc.IS().createGeneral(names, comm=PETSc.COMM_SELF)
-        self.own = np.argsort(names)[slice(*np.searchsorted(rows.getIndices(), (first, last)))]
         self.matrices = A.createSubMatrices(self.rows)
-        for obj in (rows, unordered, order):
-            obj.destroy()
         self.sums = A.createVecLeft()
         self.x, self.y = self.matrices[0].createVecs()
         self.scatter = PETSc.Scatter().create(self.sums, self.rows, self.x, None)
+        where = np.flatnonzero((first <= names) & (names < last)).astype(names.dtype)
+        places = [PETSc.IS().createGeneral(y, comm=PETSc.COMM_SELF) for y in (where, names[where])]
+        self.own = PETSc.Scatter().create(self.x, places[0], self.sums, places[1])
+        for obj in (rows, unordered, order, *places):
+            obj.destroy()
 
     def of(self, A: PETSc.Mat) -> PETSc.Mat:
         """The part of A with an open edge, valid until the next call. Collective."""
@@ -57,7 +61,7 @@ class Part:
 
     def destroy(self):
         """Free PETSc's objects."""
-        for obj in (self.rows, *self.matrices, self.sums, self.x, self.y, self.scatter):
+        for obj in (self.rows, *self.matrices, self.sums, self.x, self.y, self.scatter, self.own):
             obj.destroy()
 
 
@@ -101,17 +105,16 @@ class OptimisedSchwarz:
         part = self.part
         part.scatter.scatter(x, part.x)
         self.local.apply(part.x, part.y)
-        y.array[:] = part.y.array_r[part.own]
+        part.own.scatter(part.y, y)
 
     def applyTranspose(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
         """Solve for this rank's own and add up what the parts make of it. Collective."""
         part = self.part
         part.x.set(0.0)
-        part.x.array[part.own] = x.array_r
+        part.own.scatter(x, part.x, mode=REVERSE)
         self.local.applyTranspose(part.x, part.y)
         y.set(0.0)
-        reverse = PETSc.ScatterMode.REVERSE
-        part.scatter.scatter(part.y, y, addv=PETSc.InsertMode.ADD_VALUES, mode=reverse)
+        part.scatter.scatter(part.y, y, addv=ADD, mode=REVERSE)
 
 
 def is_schwarz(pc: PETSc.PC) -> bool:
