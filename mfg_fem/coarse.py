@@ -100,6 +100,7 @@ class CoarseSpace:
 
     def refresh(self, coupling):
         """Project and factor H at the coefficients of `coupling`. Collective."""
+        self.operator = None  # frees it
         N, dim = self.system.steps, self.system.discrete.problem.domain.dim
         samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim])))
         # A terminal cost of the density makes the last level different from the others.
