@@ -14,14 +14,15 @@
 
   by GMRES preconditioned by `MatchedSweeps` (flexible, where those iterate): for any coupling. A
   product needs no solve.
-  Where F is not diagonal and positive, dm = F0^-1 A v with its lumped F0 and du = x0 + A^-1 F dm:
-  the operator has one backward sweep more and HJB rows hold again.
+  Where F is not diagonal and positive, dm = F0^-1 A v with its lumped F0 and
+  du = x0 + v + A^-1 (F - F0) dm: the operator has one backward sweep more and HJB rows hold again.
 
 The residuals of the first and the last are the true Fokker-Planck residual, their vectors half
 size. `AutoForm` takes the H-form where the coupling is strong. Each form is the context of the
 Krylov solver of SNES.
 """
 
+from mpi4py import MPI
 from petsc4py import PETSc
 
 import numpy as np
@@ -32,7 +33,7 @@ from mfg_fem.sweeps import Sweeps
 
 STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
 LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
-LOOSEST_START = 1e-2  # of the tolerances of solves with A in the H-form
+LOOSEST_START, LOOSEST_REST = 1e-2, 0.3  # of the tolerances of solves with A in the H-form
 
 
 class _Form:
@@ -214,19 +215,28 @@ class HForm(_OneField):
         """Tighter everywhere, as iterations are cheap."""
         return 0.3 * forcing
 
-    def _solve_A(self, r: np.ndarray, norm: float) -> np.ndarray:
-        """A^-1 r, where an error of r counts as if r had this norm among the scaled rows.
+    def _solve_A(self, r: np.ndarray, norm: float, share: float = 1.0) -> np.ndarray:
+        """A^-1 r, where an error of r counts as if r / share had this norm among the scaled rows.
 
         As exact as what is asked of all rows; a sweep adds up the errors of its levels.
         """
-        rtol = self.atol / max(norm, self.atol) / self.system.steps
-        return self.start.backward(r, min(rtol, LOOSEST_START))
+        rtol = min(self.atol / max(norm, self.atol) / self.system.steps, LOOSEST_START)
+        return self.start.backward(r, rtol / max(share, rtol / LOOSEST_REST))
 
     def _fields(self, v, norm: float):
         dm = self.coupling.density(v)
         if self.coupling.exact:
             return v, dm
-        return self._solve_A(self.system.mult_F(dm), norm), dm
+        # As v is A^-1 F0 dm, what is left to solve for is small, and as much less exact.
+        rest = self.system.mult_F(dm)
+        whole = self._size(rest)
+        rest -= self.coupling.mult_F0(dm)
+        du = self._solve_A(rest, norm, self._size(rest) / whole if whole else 1.0)
+        du += v
+        return du, dm
+
+    def _size(self, r: np.ndarray) -> float:
+        return float(np.sqrt(self.system.comm.allreduce(np.vdot(r, r), MPI.SUM)))
 
     def mult(self, mat, x, y):
         """The operator with scaled rows, called by PETSc.
