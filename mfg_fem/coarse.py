@@ -57,6 +57,7 @@ class CoarseSpace:
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.projection = Projection(cell, columns, values, self.size)
         self.products = {}  # of a refresh; all levels have the same patterns
+        self.operator: elimination.Elimination | None = None
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
@@ -111,9 +112,8 @@ class CoarseSpace:
             for block, found in zip(blocks[:, k], self._blocks(coupling, n), strict=True):
                 block[:] = found
         self._free_products()
-        comm = self.system.comm
-        comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
-        self.operator = elimination.Elimination(comm, N, samples, blocks)
+        self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
+        self.operator = elimination.Elimination(self.system.comm, N, samples, blocks)
 
     def _blocks(self, coupling, n: int) -> tuple[np.ndarray, ...]:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
@@ -162,7 +162,7 @@ class CoarseSpace:
         return self.products[name]
 
     def solve(self, r: np.ndarray) -> np.ndarray:
-        """Z (Z^T H Z)^-1 Z^T r. One reduction."""
+        """Z (Z^T H Z)^-1 Z^T r. Collective."""
         y = np.ascontiguousarray(self.projection.restrict(r))
         self.system.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
         return self.projection.prolong(self.operator.solve(y))

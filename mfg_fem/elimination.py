@@ -1,7 +1,7 @@
 """Block elimination from both ends of a block tridiagonal matrix, until they meet in the middle.
 
 The two halves know nothing of each other before that, so that two ranks need half of the time and
-memory each; more ranks would only do the same again, and wait for them.
+memory each. Any further ranks wait for these two.
 """
 
 from itertools import pairwise
@@ -26,6 +26,9 @@ class Elimination:
         blocks: at these levels, or one for all, shape (4, samples, size, size): `own` and `upper`,
             on the diagonal and to the right of it, `lower`, below it, and `after`, what the level
             adds to the diagonal of the next.
+
+    Attributes:
+        inverses: of what is eliminated at each level of this rank's halves, and in the middle.
     """
 
     def __init__(self, comm: MPI.Comm, steps: int, samples: np.ndarray, blocks: np.ndarray):

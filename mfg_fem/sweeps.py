@@ -65,8 +65,8 @@ def incomplete(dim: int, ranks: int) -> dict[str, object]:
     """Options of incomplete factors.
 
     Relaxed in 3D (`relaxation.py`). On ranks, with so many layers of nodes in common that more take
-    hardly fewer iterations: in 2D with 2 layers a fifth more, where diffusion couples far; in 3D
-    with 1 a few per cent more.
+    hardly fewer iterations: in 2D with 2 layers a third more, where diffusion couples far; in 3D
+    with 1 a sixth more.
     """
     levels, relaxation, overlap = (0, 0.1, 2) if dim == 3 else (2, 0.0, 6)
     factors = {"pc_factor_levels": levels, "pc_factor_relaxation": relaxation}
