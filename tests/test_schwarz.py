@@ -56,7 +56,7 @@ def on(ranks: int) -> dict:
 
 @serial_only
 @pytest.mark.parametrize("ranks", (2, 3))
-@pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
+@pytest.mark.parametrize("diffusion", [str(D) for D in DIFFUSIONS])
 def test_ranks_hardly_add_iterations_where_block_jacobi_does(diffusion, ranks):
     serial, parallel = (sum(on(r)["default"]["own"][diffusion][:4]) / 4 for r in (1, ranks))
     jacobi = sum(on(ranks)["block Jacobi"]["own"][diffusion][:4]) / 4
@@ -66,7 +66,7 @@ def test_ranks_hardly_add_iterations_where_block_jacobi_does(diffusion, ranks):
 
 @serial_only
 @pytest.mark.parametrize("ranks", (2, 3))
-@pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
+@pytest.mark.parametrize("diffusion", [str(D) for D in DIFFUSIONS])
 def test_nor_do_they_with_the_factors_of_the_other_block(diffusion, ranks):
     serial, parallel = (sum(on(r)["default"]["shared"][diffusion][:4]) / 4 for r in (1, ranks))
     assert parallel <= 1.5 * serial + 3
@@ -92,7 +92,7 @@ def test_gmres_applies_them_less_often_than_bicgstab(ranks):
 
 @serial_only
 @pytest.mark.parametrize("ranks", (1, 2, 3))
-@pytest.mark.parametrize("diffusion", map(str, DIFFUSIONS))
+@pytest.mark.parametrize("diffusion", [str(D) for D in DIFFUSIONS])
 @pytest.mark.parametrize("factors", ("own", "shared"))
 def test_levels_share_the_part_but_not_the_factors(factors, diffusion, ranks):
     first, second, again, once_more, residual = on(ranks)["default"][factors][diffusion]
