@@ -67,7 +67,7 @@ def incomplete(dim: int, ranks: int) -> dict[str, object]:
     Relaxed in 3D (`relaxation.py`). On ranks, with so many layers of nodes in common that more take
     hardly fewer iterations: in 2D with 2 layers a third more, where diffusion couples far; in 3D
     with 1 a sixth more. A part's rows come from one rank after the other: reordered, its factors
-    are better, in 3D as good as in serial (an eighth of the iterations less in 2D, a quarter there).
+    are better, in 3D as good as in serial: an eighth of the iterations less in 2D, a quarter in 3D.
     """
     levels, relaxation, overlap = (0, 0.1, 2) if dim == 3 else (2, 0.0, 6)
     factors = {"pc_factor_levels": levels, "pc_factor_relaxation": relaxation}
