@@ -17,17 +17,23 @@ class Packed:
     """Packed coefficients of forms, which share arrays where they can.
 
     Args:
-        forms: compiled forms on all cells.
+        forms: compiled forms on all cells; others may come later.
         pair: the one coefficient that changes, a Function with blocks of two.
     """
 
     def __init__(self, forms: Iterable[fem.Form], pair: fem.Function):
-        self.groups = []
+        self.pair, self.groups = pair, []
         # The longest lists first: a form whose own list begins another's reads that one's array.
         for form in sorted(forms, key=lambda form: -len(form._cpp_object.coefficients)):
-            names = form._cpp_object.coefficients
-            if not any(group.serves(names) for group in self.groups):
-                self.groups.append(_Group(form, pair))
+            self._group(form)
+
+    def _group(self, form: fem.Form) -> "_Group":
+        names = form._cpp_object.coefficients
+        found = next((group for group in self.groups if group.serves(names)), None)
+        if not found:
+            found = _Group(form, self.pair)
+            self.groups.append(found)
+        return found
 
     def stale(self):
         """The pair has changed."""
@@ -36,8 +42,7 @@ class Packed:
 
     def of(self, form: fem.Form) -> dict:
         """The coefficients of the form, for DOLFINx's assemblers."""
-        names = form._cpp_object.coefficients
-        return next(group for group in self.groups if group.serves(names)).packed()
+        return self._group(form).packed()
 
 
 class _Group:
@@ -46,9 +51,10 @@ class _Group:
     def __init__(self, form: fem.Form, pair: fem.Function):
         self.pair, self.stale = pair, True
         self.names = form._cpp_object.coefficients
+        values = pair.x.array.copy()
         pair.x.array[:] = np.nan  # shows where it is packed
         self.arrays = cpp.fem.pack_coefficients(form._cpp_object)
-        pair.x.array[:] = 0.0
+        pair.x.array[:] = values
         found = [(y, np.flatnonzero(np.isnan(y[:1]).any(axis=0))) for y in self.arrays.values()]
         # What to renew of each, two numbers at a time; nothing on a rank without cells.
         self.places = [

@@ -74,7 +74,7 @@ class Coupling:
     def __init__(self, system: SpaceTime):
         self.system = system
         d = system.discrete
-        problem, comm = d.problem, d.comm
+        comm = d.comm
         u, v = ufl.TrialFunction(d.V), ufl.TestFunction(d.V)
         dx, _ = d.scheme.measures(d.V.mesh)
         stiffness = fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * dx)
@@ -85,12 +85,6 @@ class Coupling:
         self.weights = d.norm_weights * (volume / trace)
         low, high = bounding_box(d)
         self.longest = (high - low).max()
-        self.mesh_size = d.diameter / d.V.dofmap.index_map.size_global ** (1 / problem.domain.dim)
-
-    @property
-    def diffusion(self) -> float:
-        """Mean of tr D / d, as continuation stretches it."""
-        return self.system.discrete.mean_diffusion * self.system.discrete.state.stretch.value
 
     def destroy(self):
         """Free the stiffness matrix."""
@@ -139,7 +133,7 @@ class Coupling:
         At the lowest frequency of [0, T] with one end free, omega = pi / 2T, and over |k| from the
         size of the domain on; GMRES on the Schur form takes about 2 sqrt(strength) iterations.
         """
-        omega, nu = np.pi / (2 * self.system.discrete.problem.horizon), self.diffusion
+        omega, nu = np.pi / (2 * self.system.discrete.problem.horizon), self.system.diffusion
         square = max((np.pi / self.system.discrete.diameter) ** 2, omega / nu)
         return self.q_max**2 * square / (omega**2 + (nu * square) ** 2)
 
@@ -179,12 +173,11 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
     DIFFUSIVE nodes in a time step. Then GMRES with it: as good as a factorisation at two thirds of
     time and memory.
     """
-    d, ranks = coupling.system.discrete, coupling.system.comm.size
-    dim, nodes = d.problem.domain.dim, d.V.dofmap.index_map.size_global
-    number = coupling.system.dt * coupling.diffusion / coupling.mesh_size**2
-    if dim == 1 or nodes <= (WITH_EXITS if d.exits else SMALL):
-        matched = direct(nodes, ranks)
-    elif number <= DIFFUSIVE:
+    system, d = coupling.system, coupling.system.discrete
+    dim, ranks = d.problem.domain.dim, system.comm.size
+    if dim == 1 or system.nodes <= (WITH_EXITS if d.exits else SMALL):
+        matched = direct(system.nodes, ranks)
+    elif system.diffusion_number <= DIFFUSIVE:
         matched = {"ksp_type": "preonly"} | incomplete(dim, ranks)
     else:
         matched = iterative(dim, ranks, 1e-2)
@@ -199,7 +192,7 @@ def coarse_size(coupling: Coupling) -> int:
     # Growing almost as the mesh, so that r grows as its power .07 only and counts hardly at all; to
     # an end, as dense factors of n functions a level cost n^3.
     # Rounded, as sums on ranks differ in the last digit.
-    across = round(coupling.longest / coupling.mesh_size, 6)
+    across = round(coupling.longest / coupling.system.mesh_size, 6)
     least, most = COARSE_SIZES[coupling.system.discrete.problem.domain.dim]
     size = min(max(least, round(0.29 * across**0.87)), most)
     size = PETSc.Options(petsc.PREFIX).getInt("coarse_size", size)
@@ -264,7 +257,7 @@ class MatchedSweeps:
 
     def _matched_wave_number(self) -> float:
         length = self.coarse.spacing if self.coarse else self.system.discrete.diameter
-        high = min(np.pi / self.coupling.mesh_size, self.coupling.q_max / self.coupling.diffusion)
+        high = min(np.pi / self.system.mesh_size, self.coupling.q_max / self.system.diffusion)
         kappa = np.pi * np.sqrt(max(high * length / np.pi, 1.0)) / length
         return kappa if self.coupling.exact or self.system.half else CONSISTENT * kappa
 

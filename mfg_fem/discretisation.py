@@ -15,9 +15,20 @@ from mfg_fem.assembly import Assembler, Pattern, compiled, pointwise
 from mfg_fem.coefficients import Packed
 from mfg_fem.domain import boundary_dofs
 from mfg_fem.errors import ProblemError
-from mfg_fem.functional import StepState, step_forms, terminal_value
+from mfg_fem.functional import StepForms, StepState, step_forms, terminal_value
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import function_space
+
+
+class _Compiled(dict):
+    """The forms of a step by their names, compiled at their first use, as few need all of them."""
+
+    def __init__(self, forms: StepForms, degree: int):
+        self.forms, self.degree = forms, degree
+
+    def __missing__(self, name: str) -> list[fem.Form]:
+        self[name] = compiled(self.forms.of(name), self.degree)
+        return self[name]
 
 
 class Discretisation:
@@ -34,16 +45,13 @@ class Discretisation:
         self.mean_diffusion = self._integral_of_diffusion() / self.volume
         self.state = StepState.on(self.V, crowd=problem.population / self.volume)
         forms = step_forms(problem, scheme, self.state)
-        rows, blocks = ("residual", "hjb", "fp", "coupling"), ("jacobian", "uu", "mm")
-        self.rows, self.blocks = (
-            {name: compiled(getattr(forms, name), scheme.degree) for name in names}
-            for names in (rows, blocks)
-        )
-        self.sums: dict[str, la.Vector] = {}
-        self._at_vertices = fem.Function(forms.coupling[0].arguments()[0].ufl_function_space())
+        self.forms = _Compiled(forms, scheme.degree)
         self.totals = {k: compiled(form, scheme.degree) for k, form in forms.totals.items()}
-        on_pair = chain(self.totals.values(), *self.rows.values(), *self.blocks.values())
-        self.packed = Packed(on_pair, self.state.pair)
+        always = chain(*(self.forms[name] for name in ("residual", "jacobian", "coupling", "mm")))
+        self.packed = Packed(chain(self.totals.values(), always), self.state.pair)
+        self.sums: dict[str, la.Vector] = {}
+        (test,) = forms.parts["coupling"][0].arguments()
+        self._at_vertices = fem.Function(test.ufl_function_space())
         self.steady_um, self.congested = forms.steady_um, forms.congested
         self.autonomous = forms.autonomous
         self.terminal = [self._terminal(e) for e in terminal_value(problem, self.state)]
@@ -90,7 +98,7 @@ class Discretisation:
         u, v = ufl.TrialFunction(self.V), ufl.TestFunction(self.V)
         _, values = self.scheme.measures(self.V.mesh)
         mass = fem.form(u * v * values)
-        self.assembler, self.pair_assembler = Assembler(mass), Assembler(self.blocks["jacobian"][0])
+        self.assembler, self.pair_assembler = Assembler(mass), Assembler(self.forms["jacobian"][0])
         self.pattern = Pattern(self.assembler.csr)
         self.step_entries = self.assembler.assemble([mass]).ravel().copy()
         self.mass = self.free_mass = self.pattern.create(self.step_entries)
@@ -153,10 +161,10 @@ class Discretisation:
     def set_state(self, u: np.ndarray, m: np.ndarray, t: float):
         """Give the forms the pair a step sees."""
         state = self.state
-        for i, (function, values) in enumerate(((state.u, u), (state.m, m))):
-            function.x.array[: self.owned] = values
-            function.x.scatter_forward()
-            state.pair.x.array[i::2] = function.x.array
+        pairs = state.pair.x.array.reshape(-1, 2)
+        pairs[: self.owned, 0], pairs[: self.owned, 1] = u, m
+        state.pair.x.scatter_forward()
+        state.u.x.array[:], state.m.x.array[:] = pairs.T
         state.t.value = t
         self.packed.stale()
 
@@ -172,12 +180,12 @@ class Discretisation:
 
         A view, valid until these rows are assembled again.
         """
-        space = self.rows[name][0].function_spaces[0]
+        space = self.forms[name][0].function_spaces[0]
         if name not in self.sums:  # kept, as making one takes ranks as long as adding up
             self.sums[name] = la.vector(space.dofmap.index_map, space.dofmap.index_map_bs)
         total = self.sums[name]
         total.array[:] = 0.0
-        for form in self.rows[name]:
+        for form in self.forms[name]:
             fem.assemble_vector(total.array, form, coeffs=self.packed.of(form))
         return _summed(total, space)
 
@@ -190,13 +198,13 @@ class Discretisation:
 
     def assemble_block(self, name: str) -> np.ndarray:
         """Entries of a block of the Jacobian on the `pattern`, exits held. Collective."""
-        entries = self.assembler.assemble(self.blocks[name], self.packed).ravel()
+        entries = self.assembler.assemble(self.forms[name], self.packed).ravel()
         entries[self.held_entries] = 0.0
         return entries
 
     def assemble_jacobian(self) -> np.ndarray:
         """Entries of all four, shape (entries, 2, 2), first the HJB row and u. Collective."""
-        entries = self.pair_assembler.assemble(self.blocks["jacobian"], self.packed)
+        entries = self.pair_assembler.assemble(self.forms["jacobian"], self.packed)
         entries[self.held_entries] = 0.0
         return entries
 

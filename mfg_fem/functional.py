@@ -26,7 +26,7 @@ from dolfinx import fem
 from ufl.algorithms import expand_derivatives
 from ufl.corealg.traversal import traverse_unique_terminals
 
-from mfg_fem.assembly import tabulated
+from mfg_fem.assembly import Tables
 from mfg_fem.problem import _MeanField
 
 
@@ -59,34 +59,35 @@ class StepState:
 
 @dataclass(frozen=True)
 class StepForms:
-    """The forms of one step: in each list no more than one form of a quadrature rule.
+    """The forms of one step.
 
-    `residual` and `jacobian` are those of both rows, first the HJB row and u: one kernel has much
-    in common to compute and takes half the time of six. `hjb` and `fp` are the rows one by one,
-    `uu` and `mm` their derivatives in u and in m. `coupling` has f, the derivative of the running
-    cost and of -H in m, and a = m tr H_pp / d, each against a continuous piecewise linear test
-    function. `totals`: "running" cost of the population and people "entering", both per unit of
-    time, and its "terminal" cost; those that are not zero.
+    `parts`, by names for `of`: "residual" and "jacobian" are those of both rows, first the HJB row
+    and u: one kernel has much in common to compute and takes half the time of six. "hjb" and "fp"
+    are the rows one by one, "uu" and "mm" their derivatives in u and in m. "coupling" has f, the
+    derivative of the running cost and of -H in m, and a = m tr H_pp / d, each against a continuous
+    piecewise linear test function. `totals`: "running" cost of the population and people
+    "entering", both per unit of time, and its "terminal" cost; those that are not zero.
 
     `steady_um`: with costs that are linear in m, the derivative of hjb in m is the same at all
     states. `congested`: H depends on m, so that the Fokker-Planck equation is nonlinear in m.
     `autonomous`: nothing depends on t but through u and m, and on u but through its gradient.
     """
 
-    residual: list[ufl.Form]
-    jacobian: list[ufl.Form]
-    hjb: list[ufl.Form]
-    fp: list[ufl.Form]
-    uu: list[ufl.Form]
-    mm: list[ufl.Form]
-    coupling: list[ufl.Form]
+    parts: dict[str, list[ufl.Form]]
+    both: dict
     totals: dict[str, ufl.Form]
     steady_um: bool
     congested: bool
     autonomous: bool
 
+    def of(self, name: str) -> list[ufl.Form]:
+        """Forms on the pair that add up to what is named, no more than one of each rule."""
+        return _merged([ufl.replace(form, self.both) for form in self.parts[name]])
 
-def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> list[ufl.Form]:
+
+def functional(
+    problem: _MeanField, scheme, state: StepState, seen, frozen, tables: Tables
+) -> list[ufl.Form]:
     """A(u, m; seen): what depends on point values, and for Monotone separately the diffusion.
 
     `frozen` = (w, crowd seen there).
@@ -95,8 +96,7 @@ def functional(problem: _MeanField, scheme, state: StepState, seen, frozen) -> l
     gradients, values = scheme.measures(u.function_space.mesh)
     D = scheme.diffusion(problem, state.stretch, *frozen)
 
-    points = partial(scheme.points, u.function_space.mesh)
-    f, s = (tabulated(y, points) for y in (problem.f(x, state.t, seen), problem.s(x, state.t)))
+    f, s = tables(problem.f(x, state.t, seen)), tables(problem.s(x, state.t))
 
     diffusion = ufl.inner(D * ufl.grad(u), ufl.grad(m))
     costs = m * (problem.H(x, ufl.grad(u), seen) - f) * values
@@ -118,7 +118,8 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
     w, crowd = fem.Function(V), fem.Function(V)
     seen = state.seen_of(m)
     thaw = {w: u, crowd: seen}
-    A = functional(problem, scheme, state, problem.seen(seen, crowd), (w, crowd))
+    tables = Tables(partial(scheme.points, V.mesh))
+    A = functional(problem, scheme, state, problem.seen(seen, crowd), (w, crowd), tables)
 
     def derivative(parts, y, direction):
         forms = [expand_derivatives(ufl.derivative(part, y, direction)) for part in parts]
@@ -142,16 +143,17 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
         for form in block
     ]
     _, values = scheme.measures(V.mesh)
-    coupling = _coupling(problem, state, um, v, du, values)
-    per_step = (residual, jacobian, *rows, uu, mm, coupling)
+    parts = {"residual": residual, "jacobian": jacobian, "hjb": rows[0], "fp": rows[1]}
+    parts |= {"uu": uu, "mm": mm, "coupling": _coupling(problem, state, um, v, du, values)}
     changing = (u, m, state.t)
     rates = {
-        "running": _cost_rate(problem, state),
+        "running": _cost_rate(problem, state, tables),
         "terminal": m * problem.g(problem.x, m),
         "entering": problem.s(problem.x, state.t),
     }
     return StepForms(
-        *(_merged([ufl.replace(form, both) for form in forms]) for forms in per_step),
+        parts,
+        both,
         totals={k: ufl.replace(y * values, both) for k, y in rates.items() if y != 0},
         steady_um=not any(
             y in (*form.coefficients(), *form.constants()) for form in um for y in changing
@@ -185,12 +187,12 @@ def _coupling(problem: _MeanField, state: StepState, um, v, du, values) -> list[
     return [*f, expand_derivatives(a * a_test * values)]
 
 
-def _cost_rate(problem: _MeanField, state: StepState):
+def _cost_rate(problem: _MeanField, state: StepState, tables: Tables):
     """Cost rate m (L + f), with L = p.H_p - H (Legendre) the running cost of moving."""
     x, m = problem.x, state.m
     p = ufl.variable(ufl.grad(state.u))
     H = problem.H(x, p, m)
-    return m * (ufl.dot(p, ufl.diff(H, p)) - H + problem.f(x, state.t, m))
+    return m * (ufl.dot(p, ufl.diff(H, p)) - H + tables(problem.f(x, state.t, m)))
 
 
 def drift(problem: _MeanField, u, m):

@@ -48,7 +48,7 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
     system = SpaceTime(discrete, 1)
     system.dt /= steps  # one of them
     coupling, forms = Coupling(system), []
-    with options(discrete, method)():
+    with options(system, method)():
         one_step += _factors(discrete, "sweep_")
         surely, perhaps = _strong(coupling, method)
         if perhaps:

@@ -13,7 +13,6 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import MFGError, ProblemError
 from mfg_fem.krylov import FORMS, LOOSEST
 from mfg_fem.spacetime import SpaceTime
@@ -105,12 +104,11 @@ class Outcome:
     iterations: int
 
 
-def options(discrete: Discretisation, method: Newton) -> partial:
+def options(system: SpaceTime, method: Newton) -> partial:
     """The context in which PETSc's options are those of a solve."""
-    dim, nodes = discrete.problem.domain.dim, discrete.V.dofmap.index_map.size_global
-    defaults = DEFAULTS | default_inner(dim, nodes, discrete.comm.size)
-    if dim == 3:
-        defaults |= LEAN_LUMPED if discrete.scheme.lumped else LEAN
+    defaults = DEFAULTS | default_inner(system)
+    if system.discrete.problem.domain.dim == 3:
+        defaults |= LEAN_LUMPED if system.discrete.scheme.lumped else LEAN
     return partial(petsc.options, defaults, dict(method.petsc_options))
 
 
@@ -123,9 +121,8 @@ class NewtonSolver:
         self.system, self.method, self.record = system, method, record
         discrete = system.discrete
         comm = system.comm
-        nodes = discrete.V.dofmap.index_map.size_global
-        self.unknowns = nodes * system.steps  # of each field
-        self.options = options(discrete, method)
+        self.unknowns = system.nodes * system.steps  # of each field
+        self.options = options(system, method)
         rows = np.array([1.0, 1 / discrete.state.crowd.value])  # people to fractions
         self.scale = np.broadcast_to(rows[:, None, None] * system.norm_scale(), system.shape)
 

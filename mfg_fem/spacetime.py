@@ -8,7 +8,7 @@ given. With the pair (U, M) = (u^n, m^{n+1}), or both averages for the midpoint 
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,6 +41,7 @@ class SpaceTime:
     def __init__(self, discrete: Discretisation, steps: int):
         self.discrete, self.steps = discrete, steps
         self.comm, self.owned = discrete.comm, discrete.owned
+        self.nodes = discrete.V.dofmap.index_map.size_global
         self.dt = discrete.problem.horizon / steps
         self.half = 0.5 if discrete.scheme.midpoint else 0.0  # weight of the other level
         create = discrete.pattern.create
@@ -54,6 +55,24 @@ class SpaceTime:
     def shape(self) -> tuple[int, int, int]:
         """Shape of the unknowns and of the residual on this rank."""
         return 2, self.steps, self.owned
+
+    @property
+    def mesh_size(self) -> float:
+        """Mean distance of two nodes."""
+        return self.discrete.diameter / self.nodes ** (1 / self.discrete.problem.domain.dim)
+
+    @property
+    def diffusion(self) -> float:
+        """Mean of tr D / d, as continuation stretches it."""
+        return self.discrete.mean_diffusion * self.discrete.state.stretch.value
+
+    @property
+    def diffusion_number(self) -> float:
+        """Diffusion times dt over the square of the mesh size.
+
+        Rounded, as sums on ranks differ in the last digit.
+        """
+        return round(self.dt * self.diffusion / self.mesh_size**2, 6)
 
     def destroy(self):
         """Free the matrices."""
@@ -86,12 +105,12 @@ class SpaceTime:
         u_T, _ = self.discrete.terminal_values(X[1, -1])
         return Levels(np.vstack([X[0], u_T]), np.vstack([self.discrete.m0, X[1]]))
 
-    def _pair(self, u: tuple, m: tuple) -> np.ndarray:
-        """What a step sees of the fields at its two levels, shape (2, owned)."""
+    def _pair(self, u: Sequence[np.ndarray], m: Sequence[np.ndarray]) -> tuple:
+        """What a step sees of the fields at its two levels."""
         s = self.half
-        return np.stack([(1 - s) * u[0] + s * u[1], s * m[0] + (1 - s) * m[1]])
+        return ((1 - s) * u[0] + s * u[1], s * m[0] + (1 - s) * m[1]) if s else (u[0], m[1])
 
-    def _see(self, pair: np.ndarray, n: int):
+    def _see(self, pair: tuple, n: int):
         self.discrete.set_state(*pair, (n + 0.5) * self.dt)
 
     def _each(self, levels: Levels, assemble: Callable):
@@ -99,27 +118,33 @@ class SpaceTime:
 
         That is done once for steps in a row that see the same, as at a start from an even crowd.
         """
-        before = found = None
-        self.assembled = 0
+        self.assembled, found, alike = 0, None, self._alike(levels)
         for n in range(self.steps):
-            pair = self._pair(levels.u[n : n + 2], levels.m[n : n + 2])
-            if before is None or not self._alike(pair, before):
-                self._see(pair, n)
+            if not alike[n]:
+                self._see(self._pair(levels.u[n : n + 2], levels.m[n : n + 2]), n)
                 found = assemble()
                 self.assembled += 1
-            before = pair
             yield n, found
 
-    def _alike(self, pair: np.ndarray, before: np.ndarray) -> bool:
-        """Whether forms are the same on both: the same m, and u but for a constant. Collective."""
+    def _alike(self, levels: Levels) -> np.ndarray:
+        """Whether forms are the same for each step as for the one before it. Collective.
+
+        That is for the same m, and u but for a constant.
+        """
         if not self.discrete.autonomous:
-            return False
-        change = pair - before
-        most, least = change.max(axis=1, initial=-np.inf), change.min(axis=1, initial=np.inf)
-        ends = np.array([*most, *-least, np.abs(pair[0]).max(initial=0.0)])
+            return np.zeros(self.steps, bool)
+        ends, before = np.full((self.steps, 5), np.inf), None  # the first has none before it
+        for n in range(self.steps):
+            pair = self._pair(levels.u[n : n + 2], levels.m[n : n + 2])
+            if before:
+                ends[n, 4] = np.abs(pair[0]).max(initial=0.0)
+                for i, change in enumerate(map(np.subtract, pair, before)):
+                    ends[n, i] = change.max(initial=-np.inf)
+                    ends[n, 2 + i] = -change.min(initial=np.inf)
+            before = pair
         self.comm.Allreduce(MPI.IN_PLACE, ends, MPI.MAX)
-        up_u, up_m, down_u, down_m, size = ends
-        return up_m == down_m == 0.0 and up_u + down_u <= ROUND_OFF * size
+        up_u, up_m, down_u, down_m, size = ends.T
+        return (up_m == 0.0) & (down_m == 0.0) & (up_u + down_u <= ROUND_OFF * size)
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
         """The hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""

@@ -20,17 +20,18 @@ MAX_CORRECTIONS = 8  # sweeps until the residual is round-off: one or two do
 EPS = np.finfo(float).eps
 
 
-def default_inner(dim: int, nodes: int, ranks: int) -> dict[str, object]:
+def default_inner(system: SpaceTime) -> dict[str, object]:
     """Options (prefix `sweep_`) of the solver of one time level.
 
     A factorisation in 1D and up to SMALL nodes. Beyond, GMRES with incomplete factors of each
     rank's part, to INNER_RTOL: on 64^2 nodes and more that took half the time and memory of LU for
-    diffusion .02 to .5. ILU(2) in 2D, in 3D ILU(0): more levels fill it up.
+    diffusion .02 to .5.
     """
-    if dim == 1 or nodes <= SMALL:
-        inner = direct(nodes, ranks)
+    dim, ranks = system.discrete.problem.domain.dim, system.comm.size
+    if dim == 1 or system.nodes <= SMALL:
+        inner = direct(system.nodes, ranks)
     else:
-        inner = iterative(dim, ranks, INNER_RTOL[dim])
+        inner = iterative(dim, ranks, INNER_RTOL[dim], system.diffusion_number)
     return {f"sweep_{key}": value for key, value in inner.items()}
 
 
@@ -49,8 +50,8 @@ def direct(nodes: int, ranks: int) -> dict[str, object]:
     return {"ksp_type": "preonly"} | pc
 
 
-def iterative(dim: int, ranks: int, rtol: float) -> dict[str, object]:
-    """Options of flexible GMRES with incomplete factors.
+def iterative(dim: int, ranks: int, rtol: float, number: float = 0.0) -> dict[str, object]:
+    """Options of flexible GMRES with incomplete factors, for this diffusion number.
 
     From the right, so that it stops by the residual itself: from the left, on ranks, it stopped too
     early for the outer iterations, whose number grew by half. Two or three iterations do, and then
@@ -58,18 +59,23 @@ def iterative(dim: int, ranks: int, rtol: float) -> dict[str, object]:
     third less often than BiCGStab and multiplies a tenth less often.
     """
     gmres = {"ksp_type": "fgmres", "ksp_rtol": rtol, "ksp_max_it": 100, "ksp_gmres_restart": 100}
-    return gmres | incomplete(dim, ranks)
+    return gmres | incomplete(dim, ranks, number)
 
 
-def incomplete(dim: int, ranks: int) -> dict[str, object]:
-    """Options of incomplete factors.
+def incomplete(dim: int, ranks: int, number: float = 0.0) -> dict[str, object]:
+    """Options of incomplete factors, for this diffusion number.
 
-    Relaxed in 3D (`relaxation.py`). On ranks, with so many layers of nodes in common that more take
-    hardly fewer iterations: in 2D with 2 layers a third more, where diffusion couples far; in 3D
-    with 1 a sixth more. A part's rows come from one rank after the other: reordered, its factors
-    are better, in 3D as good as in serial: an eighth of the iterations less in 2D, a quarter in 3D.
+    In 2D ILU(2), and up to ILU(6) where diffusion couples more nodes: there levels share factors,
+    and iterations become half as many (at 256^2 a fifth of the time). In 3D ILU(0), as more levels
+    fill it up, relaxed (`relaxation.py`).
+
+    On ranks, with so many layers of nodes in common that more take hardly fewer iterations: in 2D
+    with 2 layers a third more, where diffusion couples far; in 3D with 1 a sixth more. A part's
+    rows come from one rank after the other: reordered, its factors are better, in 3D as good as in
+    serial: an eighth of the iterations less in 2D, a quarter in 3D.
     """
-    levels, relaxation, overlap = (0, 0.1, 2) if dim == 3 else (2, 0.0, 6)
+    levels = min(max(2, round(0.6 * number**0.5)), 6)
+    levels, relaxation, overlap = (0, 0.1, 2) if dim == 3 else (levels, 0.0, levels + 4)
     factors = {"pc_factor_levels": levels, "pc_factor_relaxation": relaxation}
     if ranks == 1:
         return {"pc_type": "ilu"} | factors

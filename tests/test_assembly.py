@@ -11,7 +11,7 @@ import ufl
 from dolfinx import fem
 
 import mfg_fem as mfg
-from mfg_fem.assembly import tabulated
+from mfg_fem.assembly import Tables
 from mfg_fem.schemes import function_space
 
 SCHEMES = [mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(degree=2, time="midpoint")]
@@ -40,7 +40,7 @@ def test_tabulated_costs_assemble_to_the_same_rows(setting):
     _, values = scheme.measures(V.mesh)
     known, plain = (
         fem.assemble_vector(fem.form(f * ufl.TestFunction(V) * values)).array
-        for f in (tabulated(cost, space), cost)
+        for f in (Tables(space)(cost), cost)
     )
     np.testing.assert_allclose(known, plain, rtol=0, atol=1e-15)
 
@@ -49,7 +49,7 @@ def test_functions_of_x_alone_are_not_computed_again(setting):
     *_, cost, space = setting
     sines = [
         str(e)
-        for e in ufl.corealg.traversal.unique_pre_traversal(tabulated(cost, space))
+        for e in ufl.corealg.traversal.unique_pre_traversal(Tables(space)(cost))
         if isinstance(e, ufl.classes.Sin)
     ]
     assert sines == []
@@ -59,4 +59,4 @@ def test_a_cost_without_functions_of_x_alone_stays_as_it_is(setting):
     _, V, _, space = setting
     m = fem.Function(V)
     cost = m**2 + ufl.SpatialCoordinate(V.mesh)[0] * ufl.exp(m)
-    assert tabulated(cost, space) is cost
+    assert Tables(space)(cost) is cost

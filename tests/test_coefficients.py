@@ -34,7 +34,7 @@ def test_they_are_those_of_dolfinx_after_each_change(scheme, own_cost):
     d = discretised(scheme, own_cost=own_cost)
     for seed in (1, 2):
         d.set_state(*state(d, seed), 0.1 * seed)
-        for form in chain.from_iterable((*d.rows.values(), *d.blocks.values())):
+        for form in chain.from_iterable(map(d.forms.__getitem__, d.forms.forms.parts)):
             kept, fresh = d.packed.of(form), cpp.fem.pack_coefficients(form._cpp_object)
             assert kept.keys() == fresh.keys()
             for key, values in fresh.items():
@@ -45,7 +45,7 @@ def test_forms_whose_coefficients_begin_alike_share_an_array():
     d = discretised(mfg.Monotone(), own_cost=False)
     arrays = [
         next(iter(d.packed.of(form).values())).__array_interface__["data"][0]
-        for form in (*d.rows["residual"], *d.blocks["jacobian"], *d.rows["fp"])
+        for form in (*d.forms["residual"], *d.forms["jacobian"], *d.forms["fp"])
     ]
     assert len(set(arrays)) == 1
 

@@ -1,6 +1,6 @@
 """What holds to round-off on any mesh: positivity, mass, duality of the two equations."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from dolfinx import fem
 from dolfinx.fem import petsc as fem_petsc
 
 import mfg_fem as mfg
+from mfg_fem.assembly import Tables
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.functional import functional, step_forms
 
@@ -98,7 +99,8 @@ class Frozen:
         discrete.set_state(random.uniform(-1, 1, n), random.uniform(0.5, 1.5, n), 0.5)
         w, crowd = fem.Function(V), fem.Function(V)
         seen = problem.seen(state.m, crowd)
-        parts = functional(problem, scheme, state, seen, (w, crowd))
+        tables = Tables(partial(scheme.points, V.mesh))
+        parts = functional(problem, scheme, state, seen, (w, crowd), tables)
         test, trial = ufl.TestFunction(V), ufl.TrialFunction(V)
 
         def assemble(first, second):
@@ -117,7 +119,7 @@ class Frozen:
         self.m = state.m.x.array.copy()
         self.row = sum(
             fem.assemble_vector(fem.form(part)).array
-            for part in step_forms(problem, scheme, state).fp
+            for part in step_forms(problem, scheme, state).of("fp")
         )
 
 
