@@ -170,15 +170,16 @@ class Pattern:
             self.fill(matrix, entries)
         return matrix
 
-    def fill(self, matrix: PETSc.Mat, entries: np.ndarray, more: np.ndarray | float = 0.0):
-        """Write these entries of the owned rows, or the sums of these and more."""
+    def split(self, entries: np.ndarray) -> list[np.ndarray]:
+        """These entries of the owned rows in the parts of a matrix."""
+        return [entries[where] for where, _, _ in self.parts]  # np.take needs three times as long
+
+    def fill(self, matrix: PETSc.Mat, entries: np.ndarray, more: list[np.ndarray] | None = None):
+        """Write these entries of the owned rows, or the sums of these and more, which is split."""
         values = matrix.getAttr("values")
-        if len(values) == 1:
-            np.add(entries, more, out=values[0])
-        else:
-            entries = entries + more
-            for mine, (where, _, _) in zip(values, self.parts, strict=True):
-                mine[:] = entries[where]  # np.take needs three times as long
+        for k, (mine, part) in enumerate(zip(values, self.split(entries), strict=True)):
+            np.add(part, more[k] if more else 0.0, out=mine)
+        if len(values) > 1:
             matrix.getDiagonalBlock().stateIncrease()
         matrix.stateIncrease()
 

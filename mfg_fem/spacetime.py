@@ -212,8 +212,8 @@ class SpaceTime:
             self._fill_diagonal(self.B[n], entries)
 
     @cached_property
-    def _rate_entries(self) -> np.ndarray:
-        return self.discrete.step_entries / self.dt
+    def _rate_entries(self) -> list[np.ndarray]:
+        return self.discrete.pattern.split(self.discrete.step_entries / self.dt)
 
     def _fill_diagonal(self, block: PETSc.Mat, entries: np.ndarray):
         if self.half:
