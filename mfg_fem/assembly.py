@@ -133,10 +133,11 @@ class Pattern:
 
     Attributes:
         rows, columns: of each entry in an owned row, local numbers.
+        overlapping: what `schwarz.py` makes once for all matrices.
     """
 
     def __init__(self, csr):
-        self.comm = csr.index_map(0).comm
+        self.comm, self.overlapping = csr.index_map(0).comm, {}
         rows, columns = csr.index_map(0), csr.index_map(1)
         owned, self.size = rows.size_local, (rows.size_local, rows.size_global)
         starts = csr.indptr[: owned + 1]

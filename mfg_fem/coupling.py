@@ -168,19 +168,20 @@ def default_solvers(coupling: Coupling) -> dict[str, object]:
 
     The second is taken where the sweeps of the system are inexact. The first is direct in 1D, up to
     SMALL nodes, and with exits up to WITH_EXITS nodes: on graded meshes ILU took 31 iterations a
-    Newton step there, direct blocks 12. Beyond, one application of ILU(2), which costs a tenth of a
-    factorisation and leaves the number of iterations as it is until diffusion couples more than
-    DIFFUSIVE nodes in a time step. Then GMRES with it: as good as a factorisation at two thirds of
-    time and memory.
+    Newton step there, direct blocks 12. Beyond, one application of incomplete factors, which costs
+    a tenth of a factorisation and leaves the number of iterations as it is: in 2D always, as their
+    fill grows with the diffusion number (GMRES with ILU(2) took a tenth to a sixth more time), in
+    3D up to DIFFUSIVE. Then GMRES with them: as good as a factorisation at two thirds of time and
+    memory.
     """
     system, d = coupling.system, coupling.system.discrete
     dim, ranks = d.problem.domain.dim, system.comm.size
     if dim == 1 or system.nodes <= (WITH_EXITS if d.exits else SMALL):
         matched = direct(system.nodes, ranks)
-    elif system.diffusion_number <= DIFFUSIVE:
-        matched = {"ksp_type": "preonly"} | incomplete(dim, ranks)
-    else:
+    elif dim == 3 and system.diffusion_number > DIFFUSIVE:
         matched = iterative(dim, ranks, 1e-2)
+    else:
+        matched = {"ksp_type": "preonly"} | incomplete(dim, ranks, system.diffusion_number)
     start = iterative(dim, ranks, 1e-2)  # `HForm` asks for its own
     return {f"matched_{k}": v for k, v in matched.items()} | {
         f"start_{k}": v for k, v in start.items()

@@ -11,7 +11,7 @@ from mfg_fem import petsc
 from mfg_fem.assembly import Pattern
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.relaxation import Relaxation
-from mfg_fem.schwarz import Part, is_schwarz
+from mfg_fem.schwarz import is_schwarz, share
 
 DIRECT = ("lu", "cholesky", "redundant")
 TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi")
@@ -36,7 +36,7 @@ class Factors:
     """
 
     def __init__(self, pattern: Pattern, blocks: list[PETSc.Mat], prefix: str, iterate: bool):
-        self.pattern, self.blocks, self.part = pattern, blocks, None
+        self.pattern, self.blocks = pattern, blocks
         self.own = [self._create(block, prefix) for block in blocks]
         self.relaxation = Relaxation.of(prefix)
         self.exact = not iterate and self.type in DIRECT
@@ -51,8 +51,7 @@ class Factors:
         pc.setOperators(block)
         pc.setFromOptions()
         if is_schwarz(pc):
-            context = pc.getPythonContext()
-            context.part = self.part = self.part or Part(block, context.overlap)
+            share(pc, block, self.pattern.overlapping)
         return pc
 
     @property
@@ -95,8 +94,8 @@ class Factors:
 
     def destroy(self):
         """Free PETSc's objects."""
-        for obj in (*self.own, *filter(None, [self.part])):
-            obj.destroy()
+        for pc in self.own:
+            pc.destroy()
 
 
 class TransposedFactors:

@@ -15,7 +15,7 @@ from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.krylov import STRONG, HForm, SchurForm, TwoFieldForm
 from mfg_fem.newton import Newton, options
-from mfg_fem.schwarz import is_schwarz
+from mfg_fem.schwarz import is_schwarz, share
 from mfg_fem.spacetime import SpaceTime
 
 log = logging.getLogger(__name__)
@@ -114,6 +114,7 @@ def _factors(discrete: Discretisation, prefix: str) -> float:
     if pc.getType() == "bjacobi":
         pc = _preconditioner(matrix.getDiagonalBlock(), prefix + "sub_")
     elif is_schwarz(pc):
+        share(pc, matrix, discrete.pattern.overlapping)
         pc.setUp()
         pc = pc.getPythonContext().local
     entries = 0.0

@@ -89,7 +89,7 @@ def test_levels_in_3d_take_relaxed_factors(ranks):
         factors = Factors(system.discrete.pattern, system.B, "mfg_sweep_", iterate=True)
     pc, first = factors.of(0), 0
     if is_schwarz(pc):
-        pc, part = pc.getPythonContext().local, factors.part
+        pc, part = pc.getPythonContext().local, pc.getPythonContext().part
         first = part.rows.getIndices()[part.matrices[0].getOrdering("rcm")[0].getIndices()[0]]
     assert pc.getFactorMatrix().getDiagonal().array[0] == relaxed_pivot(system.B[0], first)
     factors.destroy()
