@@ -15,7 +15,7 @@ from mfg_fem import petsc
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.factors import SHARED
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import Sweeps, iterative
+from mfg_fem.sweeps import Sweeps, incomplete, iterative
 
 STEPS = 8
 
@@ -37,9 +37,9 @@ def sweeps_of(system: SpaceTime, **changes) -> Sweeps:
         return Sweeps(system)
 
 
-def solve_all(system: SpaceTime, share: float) -> dict:
+def solve_all(system: SpaceTime, share: float, **changes) -> dict:
     """Iterations of all levels, which factors they took, the largest relative residual."""
-    sweeps = sweeps_of(system)
+    sweeps = sweeps_of(system, **changes)
     x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
     rhs = np.sin(19 * x[:, 0]) * system.discrete.weights
     sweeps.factors["B"].share = share
@@ -75,6 +75,14 @@ def test_where_diffusion_rules_one_level_is_factored(ranks):
 @pytest.mark.parametrize("ranks", (1, 2, 3))
 def test_where_the_drift_changes_fast_each_level_is_factored(ranks):
     assert on(ranks)["0.005"]["shared"]["source"] == list(range(STEPS))
+
+
+@serial_only
+@pytest.mark.parametrize("ranks", (1, 2, 3))
+def test_more_fill_where_diffusion_couples_more_nodes_halves_the_iterations(ranks):
+    far, near = (on(ranks)[D] for D in ("0.5", "0.005"))
+    assert far["more fill"]["iterations"] <= 0.6 * far["own"]["iterations"]
+    assert near["more fill"]["iterations"] == near["own"]["iterations"]
 
 
 @serial_only
@@ -128,8 +136,11 @@ if __name__ == "__main__":
     found = {}
     for diffusion in (0.5, 0.005):
         system = system_with_waves(diffusion)
+        more = incomplete(2, system.comm.size, system.diffusion_number)
         found[diffusion] = {
-            name: solve_all(system, share) for name, share in (("shared", SHARED), ("own", 0.0))
+            "shared": solve_all(system, SHARED),
+            "own": solve_all(system, 0.0),
+            "more fill": solve_all(system, 0.0, **more),
         }
         system.destroy()
     leave_numbers(found)

@@ -5,6 +5,8 @@ Run as a script, this module counts iterations.
 
 from functools import cache
 
+from mpi4py import MPI
+
 import numpy as np
 import pytest
 from cases import default
@@ -14,10 +16,12 @@ import mfg_fem as mfg
 from mfg_fem import petsc
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.factors import Factors
+from mfg_fem.schwarz import Part
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps, iterative
 
 DIFFUSIONS = (0.5, 0.1, 0.005)
+LAYERS = 4
 
 
 def iterations(ranks: int, diffusion: float, factors: str, **changes) -> list[float]:
@@ -47,6 +51,35 @@ def iterations(ranks: int, diffusion: float, factors: str, **changes) -> list[fl
     sweeps.destroy()
     system.destroy()
     return [*counts, worst]
+
+
+def weights() -> list[float]:
+    """How far they are from adding up to one, their extremes, and the least of a rank's own."""
+    discrete = Discretisation(default(mfg.box((1, 1), 48)), mfg.Monotone())
+    part, comm = Part(discrete.mass, LAYERS), discrete.comm
+    part.x.array[:] = part.weights
+    part.add_up(part.x, part.sums)
+    first, last = discrete.mass.getOwnershipRange()
+    rows = part.rows.getIndices()
+    own = part.weights[(first <= rows) & (rows < last)]
+    away = np.abs(part.sums.array_r - 1).max()
+    most = (away, part.weights.max(), -part.weights.min(), -own.min())
+    away, largest, least, least_own = (comm.allreduce(y, MPI.MAX) for y in most)
+    return [away, largest, -least, -least_own]
+
+
+def parts() -> int:
+    """How many there are after two sets of factors have been made."""
+    discrete = Discretisation(default(mfg.box((1, 1), 48)), mfg.Monotone())
+    options = {f"sweep_{k}": v for k, v in iterative(2, discrete.comm.size, 1e-8).items()}
+    with petsc.options({}, options):
+        first, second = (
+            Factors(discrete.pattern, [discrete.mass], "mfg_sweep_", iterate=True) for _ in "12"
+        )
+    found = {id(factors.of(0).getPythonContext().part) for factors in (first, second)}
+    first.destroy()
+    second.destroy()
+    return len(found)
 
 
 @cache
@@ -91,6 +124,25 @@ def test_more_layers_in_common_take_fewer_iterations_in_all():
 
 @serial_only
 @pytest.mark.parametrize("ranks", (1, 2, 3))
+def test_weights_add_up_to_one_and_fade_towards_the_edge(ranks):
+    away, most, least, least_own = on(ranks)["weights"]
+    assert away <= 1e-15
+    assert most == 1.0
+    if ranks == 1:
+        assert least == 1.0
+    else:  # of the last layer, against the one where its owner counts as one
+        near = 1 / (LAYERS + 1) ** 2
+        assert near / (ranks - 1 + near) <= 1.001 * least <= 1.002 * near / (1 + near)
+        assert least_own >= 1 / ranks
+
+
+@serial_only
+def test_sweeps_share_a_part():
+    assert on(2)["parts"] == 1
+
+
+@serial_only
+@pytest.mark.parametrize("ranks", (1, 2, 3))
 def test_gmres_applies_them_less_often_than_bicgstab(ranks):
     gmres, bicgstab = (total(ranks, k) for k in ("default", "BiCGStab"))
     assert gmres <= 0.9 * 2 * bicgstab  # which applies them twice an iteration
@@ -116,12 +168,11 @@ if __name__ == "__main__":
         "block Jacobi": {"pc_type": "bjacobi"},  # with ILU(2) too
         "BiCGStab": {"ksp_type": "bcgs", "ksp_pc_side": "right"},
     }
-    leave_numbers(
-        {
-            choice: {
-                factors: {D: iterations(ranks, D, factors, **options) for D in DIFFUSIONS}
-                for factors in ("own", "shared")
-            }
-            for choice, options in choices.items()
+    found = {
+        choice: {
+            factors: {D: iterations(ranks, D, factors, **options) for D in DIFFUSIONS}
+            for factors in ("own", "shared")
         }
-    )
+        for choice, options in choices.items()
+    }
+    leave_numbers(found | {"weights": weights(), "parts": parts() if ranks > 1 else 0})
