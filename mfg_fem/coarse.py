@@ -130,8 +130,11 @@ class CoarseSpace:
         HZ = self._times("HZ", B.matMult, gA)
         HZ.axpy(1.0, self._times("DZ", self.system.D[n].matMult, self.Z), SUBSET)
         own = self.projection.of(HZ)
-        upper = -self.projection.of(self._times("BgW", B.matMult, gW))
         lower = -self.projection.of(self._mass_times("WgA", gA))
+        if self.system.discrete.adjoint:
+            upper = lower.T
+        else:
+            upper = -self.projection.of(self._times("BgW", B.matMult, gW))
         after = self.projection.of(self._mass_times("WgW", gW))
         return own, upper, lower, after
 

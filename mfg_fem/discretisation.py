@@ -54,6 +54,7 @@ class Discretisation:
         self._at_vertices = fem.Function(test.ufl_function_space())
         self.steady_um, self.congested = forms.steady_um, forms.congested
         self.autonomous = forms.autonomous
+        self.adjoint = not (forms.congested or scheme.positive)  # B is A^T, without viscosity
         self.terminal = [self._terminal(e) for e in terminal_value(problem, self.state)]
         self._find_exits()
         self._assemble_mass()

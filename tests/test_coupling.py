@@ -213,5 +213,26 @@ def test_uniform_levels_have_the_coarse_operator_of_each(scheme):
     system.destroy()
 
 
+@pytest.mark.parametrize(
+    "scheme", [mfg.Galerkin(), mfg.Galerkin(degree=2, time="midpoint")], ids=str
+)
+def test_coarse_blocks_are_the_transposes_of_each_other_where_equations_are_adjoint(scheme):
+    system = SpaceTime(Discretisation(default(square(8), coupling=10.0), scheme), 4)
+    x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
+    X = system.even_crowd()
+    X[0] += np.cos(3 * x[:, 0]) * np.sin(4 * x[:, 1])
+    coupling = Coupling(system)
+    coupling.refresh(system.linearise(X))
+    coarse = CoarseSpace(system, 3)
+    assert system.discrete.adjoint
+    found = [y.copy() for y in coarse._blocks(coupling, 1)]
+    system.discrete.adjoint = False
+    for one, other in zip(found, coarse._blocks(coupling, 1), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
+    coarse.destroy()
+    coupling.destroy()
+    system.destroy()
+
+
 if __name__ == "__main__":
     leave_numbers(krylov(strong()))
