@@ -18,6 +18,7 @@
 # about wall time: run that one on an idle machine.
 
 import argparse
+import gc
 import json
 import math
 import subprocess
@@ -89,6 +90,7 @@ def measure(game="box", n=64, steps=64, scheme="Monotone", sweep=False, **data):
     mfg.solve(make(n=2), 1, SCHEMES[scheme], mfg.Newton(max_it=1, continuation="none"), throw=False)
     before = memory("VmRSS")
     problem = make(n=n)
+    gc.collect()  # of what was there before; one in the midst of a solve takes 50 ms
     comm.barrier()
     wall, cpu = time.perf_counter(), time.process_time()
     solution = mfg.solve(problem, steps, SCHEMES[scheme], throw=False)
