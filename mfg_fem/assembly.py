@@ -133,7 +133,7 @@ class Pattern:
 
     Attributes:
         rows, columns: of each entry in an owned row, local numbers.
-        overlapping: what `schwarz.py` makes once for all matrices.
+        overlapping: the parts that `schwarz.py` makes once for all matrices.
     """
 
     def __init__(self, csr):
@@ -170,6 +170,12 @@ class Pattern:
         if entries is not None:
             self.fill(matrix, entries)
         return matrix
+
+    def free_parts(self):
+        """Free the overlapping parts, which nobody needs any more."""
+        for part in self.overlapping.values():
+            part.destroy()
+        self.overlapping.clear()
 
     def split(self, entries: np.ndarray) -> list[np.ndarray]:
         """These entries of the owned rows in the parts of a matrix."""

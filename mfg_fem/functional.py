@@ -61,12 +61,13 @@ class StepState:
 class StepForms:
     """The forms of one step.
 
-    `parts`, by names for `of`: "residual" and "jacobian" are those of both rows, first the HJB row
-    and u: one kernel has much in common to compute and takes half the time of six. "hjb" and "fp"
-    are the rows one by one, "uu" and "mm" their derivatives in u and in m. "coupling" has f, the
-    derivative of the running cost and of -H in m, and a = m tr H_pp / d, each against a continuous
-    piecewise linear test function. `totals`: "running" cost of the population and people
-    "entering", both per unit of time, and its "terminal" cost; those that are not zero.
+    `parts`, by names for `of`, where u and m become what they are in `both`, components of the
+    pair: "residual" and "jacobian" are those of both rows, first the HJB row and u: one kernel has
+    much in common to compute and takes half the time of six. "hjb" and "fp" are the rows one by
+    one, "uu" and "mm" their derivatives in u and in m. "coupling" has f, the derivative of the
+    running cost and of -H in m, and a = m tr H_pp / d, each against a continuous piecewise linear
+    test function. `totals`: "running" cost of the population and people "entering", both per unit
+    of time, and its "terminal" cost; those that are not zero.
 
     `steady_um`: with costs that are linear in m, the derivative of hjb in m is the same at all
     states. `congested`: H depends on m, so that the Fokker-Planck equation is nonlinear in m.

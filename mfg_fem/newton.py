@@ -146,6 +146,7 @@ class NewtonSolver:
         """Free PETSc's objects."""
         self.form.free()
         self.sweeps.destroy()
+        self.system.discrete.pattern.free_parts()
         for obj in (self.snes, self.jacobian, self.vector, self.residual_vector):
             obj.destroy()
 

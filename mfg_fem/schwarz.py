@@ -78,6 +78,11 @@ class Part:
         part.setDiagonal(diagonal)
         return part
 
+    def destroy(self):
+        """Free PETSc's objects."""
+        for obj in (self.rows, *self.matrices, self.sums, self.x, self.y, self.scatter):
+            obj.destroy()
+
 
 class OptimisedSchwarz:
     """A PETSc PC of type python; the factors of each part take options with `sub_` in front.
@@ -126,12 +131,13 @@ class OptimisedSchwarz:
         part = self.part
         part.scatter.scatter(x, part.x)
         solve(part.x, part.y)
-        part.y.array *= part.weights
+        solution = part.y.array
+        solution *= part.weights
         part.add_up(part.y, y)
 
 
 def share(pc: PETSc.PC, A: PETSc.Mat, parts: dict[int, Part]):
-    """Give it its part, made of A unless it is there already, by layers. Collective.
+    """Give it its part, by its layers of nodes, made of A unless it is there. Collective.
 
     It will do for all matrices with the pattern of A.
     """

@@ -68,11 +68,11 @@ class SpaceTime:
 
     @property
     def diffusion_number(self) -> float:
-        """Diffusion times dt over the square of the mesh size.
+        """Diffusion times dt over the square of the mesh size, whatever continuation stretches.
 
         Rounded, as sums on ranks differ in the last digit.
         """
-        return round(self.dt * self.diffusion / self.mesh_size**2, 6)
+        return round(self.dt * self.discrete.mean_diffusion / self.mesh_size**2, 6)
 
     def destroy(self):
         """Free the matrices."""
