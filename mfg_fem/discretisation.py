@@ -48,7 +48,8 @@ class Discretisation:
         self.forms = _Compiled(forms, scheme.degree)
         self.totals = {k: compiled(form, scheme.degree) for k, form in forms.totals.items()}
         always = chain(*(self.forms[name] for name in ("residual", "jacobian", "coupling", "mm")))
-        self.packed = Packed(chain(self.totals.values(), always), self.state.pair)
+        # Those of totals come later, when the solver's memory is free.
+        self.packed = Packed(always, self.state.pair)
         self.sums: dict[str, la.Vector] = {}
         (test,) = forms.parts["coupling"][0].arguments()
         self._at_vertices = fem.Function(test.ufl_function_space())
