@@ -1,6 +1,7 @@
 """Bilinear forms as PETSc matrices that share one sparsity pattern; expressions at points."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -199,14 +200,18 @@ class Pattern:
 
         The change of a row is the sum of the changes of its entries. Collective.
         """
-        change, diagonal = np.zeros(self.size[0]), matrix.getDiagonal()
-        parts = zip(self.parts, matrix.getAttr("values"), before, strict=True)
-        for (_, starts, _), new, old in parts:
-            filled = np.flatnonzero(np.diff(starts))  # reduceat knows no empty rows
-            difference = new - old
-            np.abs(difference, out=difference)
-            if len(filled):
-                change[filled] += np.add.reduceat(difference, starts[filled])
-        change /= np.abs(diagonal.array_r)
-        diagonal.destroy()
-        return self.comm.allreduce(change.max(initial=0.0), MPI.MAX)
+        changes, ones, sums, diagonal = self._scratch
+        values = (y.getAttr("values") for y in (changes, matrix))
+        for change, new, old in zip(*values, before, strict=True):
+            np.abs(np.subtract(new, old, out=change), out=change)
+        changes.mult(ones, sums)  # by rows: in half the time that np.add.reduceat takes
+        matrix.getDiagonal(diagonal)
+        largest = np.abs(sums.array_r / diagonal.array_r).max(initial=0.0)
+        return self.comm.allreduce(largest, MPI.MAX)
+
+    @cached_property
+    def _scratch(self) -> tuple[PETSc.Mat, PETSc.Vec, PETSc.Vec, PETSc.Vec]:
+        matrix = self.create()
+        ones, sums = matrix.createVecs()
+        ones.set(1.0)
+        return matrix, ones, sums, sums.duplicate()

@@ -39,6 +39,7 @@ class CoarseSpace:
     Attributes:
         size: number of functions of a time level.
         spacing: of the grid, its longest direction having the number of cells asked for.
+        places: of entries in a block of Z^T H Z, known after the first product.
     """
 
     def __init__(self, system: SpaceTime, cells: int):
@@ -58,6 +59,7 @@ class CoarseSpace:
         self.projection = Projection(cell, columns, values, self.size)
         self.products = {}  # of a refresh; all levels have the same patterns
         self.operator: elimination.Elimination | None = None
+        self.places: np.ndarray | None = None
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
@@ -107,19 +109,18 @@ class CoarseSpace:
         # A terminal cost of the density makes the last level different from the others.
         samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
         made = samples[:1] if coupling.uniform else samples
-        blocks = np.empty((4, len(made), self.size, self.size), elimination.PRECISION)
-        for k, n in enumerate(made):
-            for block, found in zip(blocks[:, k], self._blocks(coupling, n), strict=True):
-                block[:] = found
+        blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
         self._free_products()
         self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
-        self.operator = elimination.Elimination(self.system.comm, N, samples, blocks)
+        self.operator = elimination.Elimination(
+            self.system.comm, N, samples, self.size, self.places, blocks
+        )
 
-    def _blocks(self, coupling, n: int) -> tuple[np.ndarray, ...]:
+    def _blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
 
         With the columns gA = F0^-1 A Z and gW = F0^-1 W Z, that is Z^T (B gA + D Z), - Z^T B gW,
-        - Z^T W gA and Z^T W gW of this rank's rows.
+        - Z^T W gA and Z^T W gW of this rank's rows; of each the entries at `places`.
         """
         A, B = (self._euler(blocks[n]) for blocks in (self.system.A, self.system.B))
         gA, gW = self._times("gA", A.matMult, self.Z), self._mass_times("gW", self.Z.copy())
@@ -130,13 +131,18 @@ class CoarseSpace:
         HZ = self._times("HZ", B.matMult, gA)
         HZ.axpy(1.0, self._times("DZ", self.system.D[n].matMult, self.Z), SUBSET)
         own = self.projection.of(HZ)
+        if self.places is None:  # of the widest of the four
+            taken = self.projection.taken(HZ)
+            self.system.comm.Allreduce(MPI.IN_PLACE, taken, MPI.LOR)
+            self.places = np.flatnonzero(taken)
         lower = -self.projection.of(self._mass_times("WgA", gA))
         if self.system.discrete.adjoint:
             upper = lower.T
         else:
             upper = -self.projection.of(self._times("BgW", B.matMult, gW))
         after = self.projection.of(self._mass_times("WgW", gW))
-        return own, upper, lower, after
+        blocks = np.array([y.ravel()[self.places] for y in (own, upper, lower, after)])
+        return blocks.astype(elimination.PRECISION)
 
     def _euler(self, block: PETSc.Mat) -> PETSc.Mat:
         """The block with the same operator in space for the Euler pair."""

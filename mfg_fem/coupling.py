@@ -43,9 +43,6 @@ from petsc4py import PETSc
 
 import numpy as np
 
-import ufl
-from dolfinx import fem
-
 from mfg_fem import petsc
 from mfg_fem.coarse import CoarseSpace, bounding_box
 from mfg_fem.factors import serve_both
@@ -75,20 +72,12 @@ class Coupling:
         self.system = system
         d = system.discrete
         comm = d.comm
-        u, v = ufl.TrialFunction(d.V), ufl.TestFunction(d.V)
-        dx, _ = d.scheme.measures(d.V.mesh)
-        stiffness = fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * dx)
-        self.stiffness = d.pattern.create(d.assembler.assemble([stiffness]).ravel())
         # P2's row sums of the mass vanish at vertices: its diagonal, scaled to the whole volume.
         sums = np.array([d.weights.sum(), d.norm_weights.sum()])
         volume, trace = comm.allreduce(sums, MPI.SUM)
         self.weights = d.norm_weights * (volume / trace)
         low, high = bounding_box(d)
         self.longest = (high - low).max()
-
-    def destroy(self):
-        """Free the stiffness matrix."""
-        self.stiffness.destroy()
 
     def refresh(self, coefficients: np.ndarray):
         """The system has been linearised anew, with this f and a, overwritten here. Collective."""
@@ -268,7 +257,7 @@ class MatchedSweeps:
         K_q has the entries K_ij (q_i + q_j) / 2 and constants in its kernel, that is
         K_q = (Q K + K Q - diag(K q)) / 2.
         """
-        K, kappa = self.coupling.stiffness, self.wave_number
+        K, kappa = self.system.discrete.stiffness, self.wave_number
         X, KQ = self._scratch
         scaling = K.createVecRight()
         scaling.array[:] = q

@@ -51,14 +51,14 @@ class Discretisation:
         # Those of totals come later, when the solver's memory is free.
         self.packed = Packed(always, self.state.pair)
         self.sums: dict[str, la.Vector] = {}
-        (test,) = forms.parts["coupling"][0].arguments()
+        (test,) = forms.parts["coupling"][0][0].arguments()
         self._at_vertices = fem.Function(test.ufl_function_space())
         self.steady_um, self.congested = forms.steady_um, forms.congested
         self.autonomous = forms.autonomous
         self.adjoint = not (forms.congested or scheme.positive)  # B is A^T, without viscosity
         self.terminal = [self._terminal(e) for e in terminal_value(problem, self.state)]
         self._find_exits()
-        self._assemble_mass()
+        self._assemble_matrices()
         self._scale_initial_density()
 
     @property
@@ -96,14 +96,16 @@ class Discretisation:
         function.interpolate(expression)
         return function.x.array[: self.owned].copy()
 
-    def _assemble_mass(self):
+    def _assemble_matrices(self):
         u, v = ufl.TrialFunction(self.V), ufl.TestFunction(self.V)
-        _, values = self.scheme.measures(self.V.mesh)
+        gradients, values = self.scheme.measures(self.V.mesh)
         mass = fem.form(u * v * values)
         self.assembler, self.pair_assembler = Assembler(mass), Assembler(self.forms["jacobian"][0])
         self.pattern = Pattern(self.assembler.csr)
         self.step_entries = self.assembler.assemble([mass]).ravel().copy()
         self.mass = self.free_mass = self.pattern.create(self.step_entries)
+        stiffness = fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * gradients)  # exits or not
+        self.stiffness = self.pattern.create(self.assembler.assemble([stiffness]).ravel())
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
         self.mass.mult(ones, sums)

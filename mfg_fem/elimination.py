@@ -4,6 +4,7 @@ The two halves know nothing of each other before that, so that two ranks need ha
 memory each. Any further ranks wait for these two.
 """
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 from mpi4py import MPI
@@ -23,23 +24,34 @@ class Elimination:
         comm: of the ranks, which all have the same matrix.
         steps: number of levels.
         samples: ascending levels, the first and the last among them, between which it is linear.
-        blocks: at these levels, or one for all, shape (4, samples, size, size): `own` and `upper`,
-            on the diagonal and to the right of it, `lower`, below it, and `after`, what the level
-            adds to the diagonal of the next.
+        size: of a block.
+        places: of entries in a block, row by row; the others are zero.
+        blocks: these entries at these levels, or one for all, shape (4, samples, places): `own` and
+            `upper`, on the diagonal and to the right of it, `lower`, below it, and `after`, what
+            the level adds to the diagonal of the next.
 
     Attributes:
-        inverses: of what is eliminated at each level of this rank's halves, and in the middle.
+        inverses: of what is eliminated at each level of this rank's half, and in the middle.
     """
 
-    def __init__(self, comm: MPI.Comm, steps: int, samples: np.ndarray, blocks: np.ndarray):
+    def __init__(
+        self,
+        comm: MPI.Comm,
+        steps: int,
+        samples: np.ndarray,
+        size: int,
+        places: np.ndarray,
+        blocks: np.ndarray,
+    ):
         self.comm, self.middle = comm, (steps - 1) // 2
         ends = range(self.middle), range(steps - 1, self.middle, -1)
         self.paths = [[*end, self.middle] for end in ends[comm.rank :: comm.size]]
-        self.size, self.inverses = blocks.shape[-1], {}
-        self._factor(*_sampled(samples, blocks))
-        self.upper, self.lower = _sampled(samples, blocks[1:3].astype(float))
+        self.size, self.inverses = size, {}
+        entries = np.broadcast_to(blocks, (4, len(samples), len(places)))
+        own, self.upper, self.lower, after = (_Sampled(samples, size, places, y) for y in entries)
+        self._factor(own, after)
 
-    def _factor(self, own, upper, lower, after):
+    def _factor(self, own: "_Sampled", after: "_Sampled"):
         def inverse(n: int, eliminated: np.ndarray) -> np.ndarray:
             diagonal = own.at(n) - eliminated
             if n:
@@ -53,11 +65,12 @@ class Elimination:
         for path in self.paths:
             eliminated = np.zeros_like(both)
             for n, k in pairwise(path):
-                out, back = (upper, lower) if n < k else (lower, upper)
+                out, back = (self.upper, self.lower)[:: 1 if n < k else -1]
                 eliminated = back.at(min(n, k)) @ inverse(n, eliminated) @ out.at(min(n, k))
             both += eliminated
         self.comm.Allreduce(MPI.IN_PLACE, both, MPI.SUM)
-        inverse(self.middle, both)
+        if self.paths:
+            inverse(self.middle, both)
 
     def solve(self, y: np.ndarray) -> np.ndarray:
         """The solution for the right-hand side y, shape (steps, size), the same on all ranks."""
@@ -69,8 +82,8 @@ class Elimination:
                 eliminated = self._times(k, n, self.inverses[n] @ z[n])
             both += eliminated
         self.comm.Allreduce(MPI.IN_PLACE, both, MPI.SUM)
-        x[self.middle] = self.inverses[self.middle] @ (z[self.middle] - both)
         for path in self.paths:
+            x[self.middle] = self.inverses[self.middle] @ (z[self.middle] - both)
             for k, n in pairwise(reversed(path)):
                 x[n] = self.inverses[n] @ (z[n] - self._times(n, k, x[k]))
         if self.comm.rank:
@@ -100,37 +113,31 @@ def _inverse(A: np.ndarray) -> np.ndarray:
     return inverse
 
 
+@dataclass(frozen=True)
 class _Sampled:
-    """A matrix of each level, known at some of them, the first and the last too."""
+    """A matrix of each level, by its entries at some places and levels, the first and last too."""
 
-    def __init__(self, samples: np.ndarray, matrices: np.ndarray):
-        self.samples, self.matrices = samples, matrices
+    samples: np.ndarray
+    size: int
+    places: np.ndarray
+    entries: np.ndarray
 
-    def _between(self, n: int) -> tuple[int, float]:
-        """The sample at or before level n, and how far level n is on the way to the next."""
+    def _at(self, n: int) -> np.ndarray:
         left = int(np.searchsorted(self.samples, n, side="right")) - 1
-        span = self.samples[left : left + 2]
-        # A float of Python, as one of numpy makes single matrices double.
-        return left, float((n - span[0]) / max(span[-1] - span[0], 1))
+        if self.samples[left] == n:
+            return self.entries[left]
+        before, after = self.samples[left : left + 2]
+        # A float of Python, as one of numpy makes single entries double.
+        weight = float((n - before) / (after - before))
+        return (1 - weight) * self.entries[left] + weight * self.entries[left + 1]
 
     def at(self, n: int) -> np.ndarray:
         """The matrix of level n."""
-        left, weight = self._between(n)
-        if not weight:
-            return self.matrices[left]
-        return (1 - weight) * self.matrices[left] + weight * self.matrices[left + 1]
+        matrix = np.zeros((self.size, self.size), PRECISION)
+        matrix.ravel()[self.places] = self._at(n)
+        return matrix
 
     def times(self, n: int, y: np.ndarray) -> np.ndarray:
         """The matrix of level n times y."""
-        left, weight = self._between(n)
-        product = self.matrices[left] @ y
-        if weight:
-            product += weight * (self.matrices[left + 1] @ y - product)
-        return product
-
-
-def _sampled(samples: np.ndarray, blocks: np.ndarray) -> list[_Sampled]:
-    """Blocks of one name each, shape (names, samples, size, size); one sample may stand for all."""
-    names, _, *shape = blocks.shape
-    blocks = np.broadcast_to(blocks, (names, len(samples), *shape))
-    return [_Sampled(samples, matrices) for matrices in blocks]
+        rows, columns = np.divmod(self.places, self.size)
+        return np.bincount(rows, self._at(n) * y[columns], self.size)

@@ -62,19 +62,19 @@ class StepForms:
     """The forms of one step.
 
     `parts`, by names for `of`, where u and m become what they are in `both`, components of the
-    pair: "residual" and "jacobian" are those of both rows, first the HJB row and u: one kernel has
-    much in common to compute and takes half the time of six. "hjb" and "fp" are the rows one by
-    one, "uu" and "mm" their derivatives in u and in m. "coupling" has f, the derivative of the
-    running cost and of -H in m, and a = m tr H_pp / d, each against a continuous piecewise linear
-    test function. `totals`: "running" cost of the population and people "entering", both per unit
-    of time, and its "terminal" cost; those that are not zero.
+    pair, and arguments what the part says: "residual" and "jacobian" are those of both rows, first
+    the HJB row and u: one kernel has much in common to compute and takes half the time of six.
+    "hjb" and "fp" are the rows one by one, "uu" and "mm" their derivatives in u and in m.
+    "coupling" has f, the derivative of the running cost and of -H in m, and a = m tr H_pp / d, each
+    against a continuous piecewise linear test function. `totals`: "running" cost of the population
+    and people "entering", both per unit of time, and its "terminal" cost; those that are not zero.
 
     `steady_um`: with costs that are linear in m, the derivative of hjb in m is the same at all
     states. `congested`: H depends on m, so that the Fokker-Planck equation is nonlinear in m.
     `autonomous`: nothing depends on t but through u and m, and on u but through its gradient.
     """
 
-    parts: dict[str, list[ufl.Form]]
+    parts: dict[str, list[tuple[ufl.Form, dict]]]
     both: dict
     totals: dict[str, ufl.Form]
     steady_um: bool
@@ -83,7 +83,7 @@ class StepForms:
 
     def of(self, name: str) -> list[ufl.Form]:
         """Forms on the pair that add up to what is named, no more than one of each rule."""
-        return _merged([ufl.replace(form, self.both) for form in self.parts[name]])
+        return _merged([ufl.replace(form, self.both | become) for form, become in self.parts[name]])
 
 
 def functional(
@@ -136,16 +136,17 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
     pair = state.pair.function_space
     z, dz = ufl.TestFunction(pair), ufl.TrialFunction(pair)
     both = dict(zip((u, m), ufl.split(state.pair), strict=True))
-    residual = [ufl.replace(form, {v: z[i]}) for i, row in enumerate(rows) for form in row]
-    jacobian = [
-        ufl.replace(form, {v: z[i], du: dz[j]})
+    _, values = scheme.measures(V.mesh)
+    own = {"hjb": rows[0], "fp": rows[1], "uu": uu, "mm": mm}
+    own["coupling"] = _coupling(problem, state, um, v, du, values)
+    parts = {name: [(form, {}) for form in forms] for name, forms in own.items()}
+    parts["residual"] = [(form, {v: z[i]}) for i, row in enumerate(rows) for form in row]
+    parts["jacobian"] = [
+        (form, {v: z[i], du: dz[j]})
         for i, row in enumerate(blocks)
         for j, block in enumerate(row)
         for form in block
     ]
-    _, values = scheme.measures(V.mesh)
-    parts = {"residual": residual, "jacobian": jacobian, "hjb": rows[0], "fp": rows[1]}
-    parts |= {"uu": uu, "mm": mm, "coupling": _coupling(problem, state, um, v, du, values)}
     changing = (u, m, state.t)
     rates = {
         "running": _cost_rate(problem, state, tables),

@@ -168,10 +168,10 @@ class TwoFieldForm(_Form):
         """Apply the preconditioner, called by PETSc."""
         (r_u, r_m), (scale_u, scale_m) = self._split(x), self.scale
         du, dm = y.array.reshape(self.scale.shape)
-        dm[:] = self.newton.sweeps.forward(r_m / scale_m)
+        dm[:] = self.newton.sweeps.forward(r_m / scale_m, rough=True)
         right = self.system.mult_F(dm)
         right += r_u / scale_u
-        du[:] = self.newton.sweeps.backward(right)
+        du[:] = self.newton.sweeps.backward(right, rough=True)
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
@@ -209,7 +209,6 @@ class HForm(_OneField):
         self.matched.destroy()
         if self.start is not self.newton.sweeps:
             self.start.destroy()
-        self.coupling.destroy()
 
     def tolerance(self, forcing: float) -> float:
         """Tighter everywhere, as iterations are cheap."""
@@ -300,7 +299,6 @@ class AutoForm:
     def free(self):
         """Free PETSc's objects."""
         self.weak.free()
-        self.coupling.destroy()
         if self.strong:
             self.strong.free()
 

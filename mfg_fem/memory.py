@@ -55,7 +55,6 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
             forms.append(_h_form(coupling, steps, block))
         if not surely:
             forms.append(_weak_form(discrete, steps, method))
-    coupling.destroy()
     system.destroy()
     return steps * one_step + max(forms)
 

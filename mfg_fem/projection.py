@@ -97,16 +97,28 @@ class Projection:
     def of(self, M: PETSc.Mat) -> np.ndarray:
         """Z^T M of this rank's rows of M; all M with as many entries have one pattern."""
         starts, columns, entries = M.getValuesCSR()
-        if len(entries) not in self.places:
-            self.places[len(entries)] = self._places(starts, columns)
-        places, products = self.places[len(entries)], [np.empty(0)]
+        places, products = self._of_pattern(starts, columns), [np.empty(0)]
         for group, (taken, where) in zip(self.groups, places.taken, strict=True):
             dense = np.zeros((*group.dofs.shape, places.functions.shape[1]))
             dense.ravel()[where] = entries[taken]
             products.append((group.Zt @ dense).ravel())
-        where = self.functions[:, :, None] * self.size + places.functions[:, None, :]
-        sums = np.bincount(where.ravel(), np.concatenate(products), self.size**2)
+        sums = np.bincount(self._where(places), np.concatenate(products), self.size**2)
         return sums.reshape(self.size, self.size)
+
+    def taken(self, M: PETSc.Mat) -> np.ndarray:
+        """Where, row by row, `of(M)` may have other entries than zero."""
+        taken = np.zeros(self.size**2, bool)
+        taken[self._where(self._of_pattern(*M.getRowIJ()))] = True
+        return taken
+
+    def _where(self, places: _Places) -> np.ndarray:
+        """Where the products of cells go, row by row."""
+        return (self.functions[:, :, None] * self.size + places.functions[:, None, :]).ravel()
+
+    def _of_pattern(self, starts: np.ndarray, columns: np.ndarray) -> _Places:
+        if len(columns) not in self.places:
+            self.places[len(columns)] = self._places(starts, columns)
+        return self.places[len(columns)]
 
     def _places(self, starts: np.ndarray, columns: np.ndarray) -> _Places:
         row = np.repeat(np.arange(len(self.cell)), np.diff(starts))

@@ -67,18 +67,16 @@ class Monotone:
         J, g = ufl.Jacobian(mesh), _barycentric_gradients(mesh)
         X = np.vstack([np.zeros(d), np.eye(d)])  # reference vertices
         kappa = edge_diffusion(problem)
-        H_p = []
+        p, H_p = ufl.variable(ufl.grad(w)), []
         for vertex in X:
             to_vertex = J * ufl.as_vector((vertex - X.mean(axis=0)).tolist())
-            p = ufl.variable(ufl.grad(w))
             seen = crowd + ufl.dot(ufl.grad(crowd), to_vertex)
             H_p.append(ufl.diff(problem.H(problem.x + to_vertex, p, seen), p))
         size = stretch * ufl.tr(problem.D(problem.x)) / d
+        lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
         total = []
         for edge, (i, j) in enumerate(_edges(mesh)):
-            width = (
-                0.05 * size / L * (ufl.sqrt(ufl.dot(g[i], g[i])) + ufl.sqrt(ufl.dot(g[j], g[j])))
-            )
+            width = 0.05 * size / L * (lengths[i] + lengths[j])
             b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
             t = J * ufl.as_vector((X[j] - X[i]).tolist())
             total.append(_smax(stretch * kappa[edge], b, width) * ufl.outer(t, t))

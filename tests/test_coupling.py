@@ -209,7 +209,6 @@ def test_uniform_levels_have_the_coarse_operator_of_each(scheme):
     for n, inverse in once.items():
         np.testing.assert_allclose(inverse, coarse.operator.inverses[n], rtol=1e-5)  # single
     coarse.destroy()
-    coupling.destroy()
     system.destroy()
 
 
@@ -230,7 +229,6 @@ def test_coarse_blocks_are_the_transposes_of_each_other_where_equations_are_adjo
     for one, other in zip(found, coarse._blocks(coupling, 1), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
     coarse.destroy()
-    coupling.destroy()
     system.destroy()
 
 
