@@ -142,9 +142,7 @@ class Sweeps:
         """Whether a sweep solves to round-off."""
         return self.factors["B"].exact
 
-    def backward(
-        self, r: np.ndarray, rtol: float | None = None, rough: bool = False
-    ) -> np.ndarray:
+    def backward(self, r: np.ndarray, rtol: float | None = None, rough: bool = False) -> np.ndarray:
         """Solve A du = r for all levels, the last one first, to the tolerance rtol of each.
 
         `rough`: as a preconditioner, see `ROUGH`. An outer iteration then takes a tenth less time
