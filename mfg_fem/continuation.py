@@ -34,6 +34,8 @@ STRETCHES = (1.0, 8.0, 64.0)
 # Of the residual of the Fokker-Planck rows, that of the HJB rows in an even crowd: without best
 # response up to here. At .07 that takes one or two steps fewer, at .5 two or three more.
 EVEN = 0.25
+# Of the residual of the start: where Newton stops below, that is round-off (4e-14 to 3e-11).
+ROUND_OFF = 1e-9
 COARSENING = 4
 FEWEST_COARSE_STEPS = 8
 
@@ -217,12 +219,21 @@ class _Path:
         if stage.failed and not outcome.converged:
             reason = f"{stage.failed}; and no easier problem led to it"
             outcome = replace(outcome, reason=reason)
+        if self._at_round_off(self.state, outcome):
+            reason = f"{outcome.reason}, where round-off begins; rtol={self.method.rtol:.3g} is less"
+            outcome = replace(outcome, reason=reason, advice="Try a larger rtol")
         return outcome
+
+    def _at_round_off(self, state: State, outcome: Outcome) -> bool:
+        """Whether Newton was asked for more than double precision has."""
+        start = state.atol / self.method.rtol
+        return not outcome.converged and outcome.norm <= ROUND_OFF * start
 
     def _after(self, state: State, outcome: Outcome) -> State | None:
         """The stage after the one of `state`; None if that was the last."""
         stage, X = state.stage, state.start
-        if not self.auto or (outcome.converged and stage.theta == 1.0):
+        done = outcome.converged or self._at_round_off(state, outcome)  # easier ones cannot help
+        if not self.auto or (done and stage.theta == 1.0):
             return None
         if stage.name == "nested":
             log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)

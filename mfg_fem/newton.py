@@ -96,12 +96,23 @@ class Newton:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a Newton solve left: the iterate, whether it is a solution, PETSc's reason."""
+    """What a Newton solve left.
+
+    Attributes:
+        X: the iterate.
+        converged: whether it is a solution.
+        reason: in words.
+        iterations: Newton steps.
+        norm: of the scaled residual.
+        advice: what to try if it is no solution.
+    """
 
     X: np.ndarray
     converged: bool
     reason: str
     iterations: int
+    norm: float = np.nan
+    advice: str = "Try more diffusion, more time steps, a solution of an easier problem as guess="
 
 
 def options(system: SpaceTime, method: Newton) -> partial:
@@ -209,7 +220,7 @@ class NewtonSolver:
         X = self.vector.array_r.reshape(self.system.shape).copy()
         code = self.snes.getConvergedReason()
         steps = self.done + self.snes.getIterationNumber()
-        return Outcome(X, code > 0, petsc.reason(self.snes), steps)
+        return Outcome(X, code > 0, petsc.reason(self.snes), steps, self.snes.getFunctionNorm())
 
     def _stuck(self) -> bool:
         last = self.lengths[-STUCK:]

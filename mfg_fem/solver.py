@@ -102,8 +102,7 @@ def solve(
         last = history[-1]
         raise NotConverged(
             f"Newton stopped: {outcome.reason} after {outcome.iterations} steps "
-            f"(HJB residual {last['hjb']:.1e}, FP residual {last['fp']:.1e}). Try more "
-            "diffusion, more time steps, a solution of an easier problem as guess=, or "
+            f"(HJB residual {last['hjb']:.1e}, FP residual {last['fp']:.1e}). {outcome.advice}, or "
             "throw=False to look at the last iterate.",
             history,
         )

@@ -162,6 +162,16 @@ def test_without_throw_the_last_iterate_comes_back():
     assert np.isfinite(solution.levels.u).all() and "NOT CONVERGED" in solution.report
 
 
+def test_a_tolerance_below_round_off_is_called_that_and_no_easier_problem_is_tried():
+    problem = default(square(16), diffusion=50.0)
+    with pytest.raises(mfg.NotConverged, match=r"round-off.* rtol=1e-14 .*larger rtol") as caught:
+        mfg.solve(problem, 32, method=mfg.Newton(rtol=1e-14))
+    history = caught.value.history
+    assert {row["stage"] for row in history} == {"32 steps, cold"}
+    norms = [np.hypot(row["hjb"], row["fp"]) for row in history]
+    assert 1e-14 * norms[0] < norms[-1] <= 1e-9 * norms[0]
+
+
 def test_petsc_options_reach_snes():
     method = mfg.Newton(continuation="none", petsc_options={"snes_max_it": 2})
     assert mfg.solve(default(square(16)), 8, method=method, throw=False).iterations == 2
