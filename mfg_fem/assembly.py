@@ -209,6 +209,11 @@ class Pattern:
         largest = np.abs(sums.array_r / diagonal.array_r).max(initial=0.0)
         return self.comm.allreduce(largest, MPI.MAX)
 
+    def free_scratch(self):
+        """Free what `change` works with, as large as a matrix."""
+        for obj in self.__dict__.pop("_scratch", ()):
+            obj.destroy()
+
     @cached_property
     def _scratch(self) -> tuple[PETSc.Mat, PETSc.Vec, PETSc.Vec, PETSc.Vec]:
         matrix = self.create()

@@ -242,6 +242,7 @@ class MatchedSweeps:
                 blocks[n].axpy(1 - system.half, X, SAME)
                 if self.factors_only:
                     self.sweeps.factors[name].update(n)
+        system.discrete.pattern.free_scratch()
         if self.coarse:
             self.coarse.refresh(coupling)
 

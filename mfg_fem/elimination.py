@@ -25,7 +25,7 @@ class Elimination:
         steps: number of levels.
         samples: ascending levels, the first and the last among them, between which it is linear.
         size: of a block.
-        places: of entries in a block, row by row; the others are zero.
+        places: of entries in a block, row by row, one or more in each; the others are zero.
         blocks: these entries at these levels, or one for all, shape (4, samples, places): `own` and
             `upper`, on the diagonal and to the right of it, `lower`, below it, and `after`, what
             the level adds to the diagonal of the next.
@@ -48,7 +48,9 @@ class Elimination:
         self.paths = [[*end, self.middle] for end in ends[comm.rank :: comm.size]]
         self.size, self.inverses = size, {}
         entries = np.broadcast_to(blocks, (4, len(samples), len(places)))
-        own, self.upper, self.lower, after = (_Sampled(samples, size, places, y) for y in entries)
+        rows, columns = np.divmod(places, size)
+        where = rows, columns, np.searchsorted(rows, np.arange(size))
+        own, self.upper, self.lower, after = (_Sampled(samples, *where, y) for y in entries)
         self._factor(own, after)
 
     def _factor(self, own: "_Sampled", after: "_Sampled"):
@@ -65,7 +67,7 @@ class Elimination:
         for path in self.paths:
             eliminated = np.zeros_like(both)
             for n, k in pairwise(path):
-                out, back = (self.upper, self.lower)[:: 1 if n < k else -1]
+                out, back = (self.upper, self.lower) if n < k else (self.lower, self.upper)
                 eliminated = back.at(min(n, k)) @ inverse(n, eliminated) @ out.at(min(n, k))
             both += eliminated
         self.comm.Allreduce(MPI.IN_PLACE, both, MPI.SUM)
@@ -115,11 +117,15 @@ def _inverse(A: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A matrix of each level, by its entries at some places and levels, the first and last too."""
+    """A matrix of each level, by its entries at some places and levels, the first and last too.
+
+    `starts`: where in `rows` each row begins.
+    """
 
     samples: np.ndarray
-    size: int
-    places: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    starts: np.ndarray
     entries: np.ndarray
 
     def _at(self, n: int) -> np.ndarray:
@@ -133,11 +139,10 @@ class _Sampled:
 
     def at(self, n: int) -> np.ndarray:
         """The matrix of level n."""
-        matrix = np.zeros((self.size, self.size), PRECISION)
-        matrix.ravel()[self.places] = self._at(n)
+        matrix = np.zeros((len(self.starts),) * 2, PRECISION)
+        matrix[self.rows, self.columns] = self._at(n)
         return matrix
 
     def times(self, n: int, y: np.ndarray) -> np.ndarray:
         """The matrix of level n times y."""
-        rows, columns = np.divmod(self.places, self.size)
-        return np.bincount(rows, self._at(n) * y[columns], self.size)
+        return np.add.reduceat(self._at(n) * y[self.columns], self.starts)

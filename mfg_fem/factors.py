@@ -65,6 +65,7 @@ class Factors:
             self.latest = None
             for k in range(len(self.blocks)):
                 self.update(k)
+            self.pattern.free_scratch()
             self._free_unused()
         return self.own[self.source[n]]
 

@@ -97,7 +97,7 @@ def _h_form(coupling: Coupling, steps: int, block: float) -> float:
             one_step += block * (1 if factors.serve_both(discrete, "matched_") else 2)
         one_step += _vectors(discrete, HForm, "gmres" if linear else "fgmres")
         functions = coarse_size(coupling) ** dim
-    sample = 4 * VALUE / 2 + 2 * VALUE  # four blocks in single precision, two in double
+    sample = 4 * VALUE / 2  # four blocks in single precision, by no more than all entries
     inverses = steps if discrete.comm.size == 1 else steps // 2 + 1  # two ranks have them
     coarse = (VALUE * inverses + sample * SAMPLES[dim]) * functions**2
     if functions:

@@ -244,8 +244,8 @@ class Sweeps:
 
     def _will_do(self, ksp: PETSc.KSP, iterations: int, norm: float) -> int:
         """Whether this is enough for a rough sweep. If not, PETSc's own test decides."""
-        reason = PETSc.KSP.ConvergedReason
-        if self.rough and iterations >= FEW:
+        reason, true = PETSc.KSP.ConvergedReason, PETSc.KSP.NormType.UNPRECONDITIONED
+        if self.rough and iterations >= FEW and ksp.getNormType() == true:
             rtol, *_ = ksp.getTolerances()
             if norm <= ROUGH * rtol * ksp.getRhs().norm():
                 return reason.CONVERGED_RTOL
