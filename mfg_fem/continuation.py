@@ -220,7 +220,8 @@ class _Path:
             reason = f"{stage.failed}; and no easier problem led to it"
             outcome = replace(outcome, reason=reason)
         if self._at_round_off(self.state, outcome):
-            reason = f"{outcome.reason}, where round-off begins; rtol={self.method.rtol:.3g} is less"
+            rtol = f"rtol={self.method.rtol:.3g}"
+            reason = f"{outcome.reason}, where round-off begins; {rtol} is less"
             outcome = replace(outcome, reason=reason, advice="Try a larger rtol")
         return outcome
 
