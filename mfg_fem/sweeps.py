@@ -71,9 +71,9 @@ def incomplete(dim: int, ranks: int, number: float = 0.0) -> dict[str, object]:
     fill it up, relaxed (`relaxation.py`).
 
     On ranks, with so many layers of nodes in common that more take hardly fewer iterations: in 2D
-    with 2 layers a third more, where diffusion couples far; in 3D with 1 a sixth more. A part's
-    rows come from one rank after the other: reordered, its factors are better, in 3D as good as in
-    serial: an eighth of the iterations less in 2D, a quarter in 3D.
+    with 2 layers a seventh more, and nearly half more where diffusion couples far; in 3D with 1 a
+    sixteenth more. A part's rows come from one rank after the other: reordered, its factors are
+    better, in 3D as good as in serial: an eighth of the iterations less in 2D, a quarter in 3D.
     """
     levels = min(max(2, round(0.6 * number**0.5)), 6)
     levels, relaxation, overlap = (0, 0.1, 2) if dim == 3 else (levels, 0.0, levels + 4)
