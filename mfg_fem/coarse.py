@@ -110,6 +110,7 @@ class CoarseSpace:
         samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
         made = samples[:1] if coupling.uniform else samples
         blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
+        blocks = blocks.astype(elimination.PRECISION)
         self._free_products()
         self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
         self.operator = elimination.Elimination(
@@ -141,8 +142,7 @@ class CoarseSpace:
         else:
             upper = -self.projection.of(self._times("BgW", B.matMult, gW))
         after = self.projection.of(self._mass_times("WgW", gW))
-        blocks = np.array([y.ravel()[self.places] for y in (own, upper, lower, after)])
-        return blocks.astype(elimination.PRECISION)
+        return np.array([y.ravel()[self.places] for y in (own, upper, lower, after)])
 
     def _euler(self, block: PETSc.Mat) -> PETSc.Mat:
         """The block with the same operator in space for the Euler pair."""

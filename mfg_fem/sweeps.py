@@ -150,23 +150,22 @@ class Sweeps:
         """
         if rtol:
             self.ksp.setTolerances(rtol=rtol)
-        self.rough = rough
         du = np.empty_like(r)
         for n in reversed(range(self.system.steps)):
             rhs = r[n]
             if n + 1 < self.system.steps:
                 rhs = rhs + self.system.other_level(self.blocks["A"], n, du[n + 1])
-            du[n] = self._solve_level("A", n, rhs, du[n + 1 : n + 3])
+            du[n] = self._solve_level("A", n, rhs, du[n + 1 : n + 3], rough)
         return du
 
     def forward(self, r: np.ndarray, rough: bool = False) -> np.ndarray:
         """Solve B dm = r for all levels, the first one first; `rough` as for `backward`."""
-        self.rough, dm = rough, np.empty_like(r)
+        dm = np.empty_like(r)
         for n in range(self.system.steps):
             rhs = r[n]
             if n > 0:
                 rhs = rhs + self.system.other_level(self.blocks["B"], n, dm[n - 1])
-            dm[n] = self._solve_level("B", n, rhs, dm[max(n - 2, 0) : n][::-1])
+            dm[n] = self._solve_level("B", n, rhs, dm[max(n - 2, 0) : n][::-1], rough)
         return dm
 
     def best_response(self, X: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -177,7 +176,7 @@ class Sweeps:
         Backward in time, Newton on each level from the level after it. For convex H and the
         monotone scheme this is policy iteration, which converges from any start.
         """
-        system, X, solved, self.rough = self.system, X.copy(), True, False
+        system, X, solved = self.system, X.copy(), True
         u_next, _ = system.discrete.terminal_values(X[1, -1])
         for n in reversed(range(system.steps)):
             X[0, n], first = u_next, None
@@ -224,15 +223,15 @@ class Sweeps:
         self.ksp.setTolerances(rtol=rtol, atol=atol)
         return X
 
-    def _solve_level(self, name: str, n: int, rhs: np.ndarray, before) -> np.ndarray:
-        return self._solve(self.blocks[name][n], self.factors[name].of(n), rhs, before)
+    def _solve_level(self, name: str, n: int, rhs, before, rough: bool = False) -> np.ndarray:
+        return self._solve(self.blocks[name][n], self.factors[name].of(n), rhs, before, rough)
 
-    def _solve(self, block, factor, rhs: np.ndarray, before=()) -> np.ndarray:
+    def _solve(self, block, factor, rhs: np.ndarray, before=(), rough: bool = False) -> np.ndarray:
         """The block's solution. `before` has those of the neighbouring levels, the nearest first.
 
         Iterations start where these lead: a third less of them in serial, two fifths on two ranks.
         """
-        self.rhs.array[:] = rhs
+        self.rough, self.rhs.array[:] = rough, rhs
         self.ksp.setPC(factor)
         self.ksp.setOperators(block)
         if self.iterate:
