@@ -226,9 +226,9 @@ class _Path:
         return outcome
 
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:
-        """Whether Newton was asked for more than double precision has."""
-        start = state.atol / self.method.rtol
-        return not outcome.converged and outcome.norm <= ROUND_OFF * start
+        """Whether Newton was asked for more than double precision has, and not for fewer steps."""
+        start, stopped = state.atol / self.method.rtol, outcome.iterations >= self.method.max_it
+        return not (outcome.converged or stopped) and outcome.norm <= ROUND_OFF * start
 
     def _after(self, state: State, outcome: Outcome) -> State | None:
         """The stage after the one of `state`; None if that was the last."""

@@ -145,8 +145,8 @@ class Sweeps:
     def backward(self, r: np.ndarray, rtol: float | None = None, rough: bool = False) -> np.ndarray:
         """Solve A du = r for all levels, the last one first, to the tolerance rtol of each.
 
-        `rough`: as a preconditioner, see `ROUGH`. An outer iteration then takes a tenth less time
-        or more, and there are as many, but where factors are poor: there one more.
+        `rough`: as a preconditioner, see `ROUGH`. That takes a tenth of these iterations less, and
+        as many outer ones, but where factors are poor: there one more.
         """
         if rtol:
             self.ksp.setTolerances(rtol=rtol)
