@@ -8,42 +8,48 @@ import numpy as np
 
 import ufl
 from dolfinx import fem
-from ufl.algorithms import expand_derivatives, extract_coefficients, extract_type
+from ufl.algorithms import (
+    expand_derivatives,
+    extract_arguments,
+    extract_coefficients,
+    extract_type,
+)
+from ufl.algorithms.analysis import extract_constants
+from ufl.domain import extract_domains
 
 from mfg_fem.boundary import Exit
 from mfg_fem.errors import MeshError, ProblemError, together
 from mfg_fem.sampling import VertexValues
 from mfg_fem.torus import check_periodic
+from mfg_fem.units import Units, gradient_for
+from mfg_fem.validate import is_number, number
 
-NUMBER = (int, float, np.number)
+SIGNATURES = {
+    "hamiltonian": "(x, p, m)",
+    "running_cost": "(x, t, m)",
+    "terminal_cost": "(x, m)",
+    "initial_density": "(x)",
+    "source": "(x, t)",
+}
+COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
+OF_FACETS = (ufl.classes.GeometricFacetQuantity, ufl.classes.Restricted)
+MOMENTS = np.linspace(0.0, 1.0, 9)  # of the horizon, when costs are looked at
 
 
 def check_arguments(problem):
     """Types and numbers, without evaluating a callable."""
     for name in ("horizon", "population"):
-        value = getattr(problem, name)
-        number = isinstance(value, NUMBER) and not isinstance(value, bool)
-        if not number or not np.isfinite(value) or value <= 0:
-            raise ProblemError(f"{name} must be a positive finite number, not {value!r}.")
-    if not callable(problem.diffusion) and not isinstance(
-        problem.diffusion, (*NUMBER, ufl.core.expr.Expr)
-    ):
-        raise ProblemError(
-            f"diffusion must be a positive number or a callable x -> UFL, "
-            f"not {type(problem.diffusion).__name__}."
-        )
-    signatures = {
-        "hamiltonian": "(x, p, m)",
-        "running_cost": "(x, t, m)",
-        "terminal_cost": "(x, m)",
-        "initial_density": "(x)",
-    } | ({} if problem.source is None else {"source": "(x, t)"})
-    for name, signature in signatures.items():
-        if not callable(getattr(problem, name)):
+        number(name, getattr(problem, name), above=0.0)
+    data = {name: getattr(problem, name) for name in SIGNATURES}
+    for name, value in data.items():
+        if name == "source" and value is None:
+            continue
+        if not callable(value):  # as UFL's expressions are
             raise ProblemError(
-                f"{name} must be a callable {signature} -> UFL or number, "
-                f"not {getattr(problem, name)!r}. For a constant write lambda *_: value."
+                f"{name} must be a callable {SIGNATURES[name]} -> UFL or number, or a UFL "
+                f"expression, not {value!r}. For a constant write lambda *_: value."
             )
+    _check_number_or_callable("diffusion", problem.diffusion)
     if not isinstance(problem.boundary, Mapping):
         raise ProblemError('boundary must be a dict such as {"exits": mfg.Exit(cost=0.0)}.')
     for name, condition in problem.boundary.items():
@@ -55,37 +61,86 @@ def check_arguments(problem):
                 f"boundary[{name!r}] is {condition!r}; it must be an Exit. "
                 "Boundaries that are not named reflect."
             )
+        _check_number_or_callable(f"boundary[{name!r}].cost", condition.cost)
 
 
-def check_values(problem):
-    """Evaluate every callable on the mesh: finite, of the right sign and shape, convex."""
-    domain, comm = problem.domain, problem.domain.comm
+def _check_number_or_callable(name: str, value):
+    if not callable(value) and not is_number(value):
+        raise ProblemError(
+            f"{name} must be a number, a callable x -> UFL or a UFL expression, not {value!r}."
+        )
+
+
+def check_values(problem) -> Units:
+    """Evaluate all data on the mesh: finite, of the right sign and shape, convex.
+
+    Returns the units of the problem.
+    """
+    domain = problem.domain
     gdim, mesh = domain.dim, domain.mesh
-    t, mass_scale = fem.Constant(mesh, 0.0), fem.Constant(mesh, 1.0)
+    t, share = fem.Constant(mesh, 0.0), fem.Constant(mesh, 1.0)
     p = ufl.variable(fem.Constant(mesh, np.zeros(gdim)))
-    x = problem.x
+    x, density = problem.x, fem.Function(fem.functionspace(mesh, ("Lagrange", 1)))
 
-    def build(name: str, shape: tuple, make: Callable):
-        with together(comm, ProblemError, f"{name} could not be built"):
-            expression = ufl.as_ufl(make())
-            if expression.ufl_shape != shape:
-                raise ProblemError(f"its shape is {expression.ufl_shape}, expected {shape}")
-        return expression
+    def build(name: str, make: Callable, shape: tuple = ()):
+        with together(domain.comm, ProblemError, f"{name} could not be built"):
+            return _understood(make, shape, density, mesh)
 
-    m0 = build("initial_density(x)", (), lambda: problem.m0(x))
-    m = ufl.variable(mass_scale * m0)
-    D = build("diffusion", (gdim, gdim), lambda: problem.D(x))
-    build("terminal_cost(x, m)", (), lambda: _pointwise(problem))
+    m0 = build("initial_density(x)", lambda: problem.m0(x))
+    m = ufl.variable(share * m0)
+
+    def of_density(name: str, make: Callable):
+        """Built once with a density that is a Function, to see what becomes of it."""
+        build(name, lambda: make(density))
+        return build(name, lambda: make(m))
+
+    D = build("diffusion", lambda: problem.D(x), (gdim, gdim))
     costs = {
-        "running_cost(x, t, m)": build("running_cost(x, t, m)", (), lambda: problem.f(x, t, m)),
-        "terminal_cost(x, m)": build("terminal_cost(x, m)", (), lambda: problem.g(x, m)),
-        "source(x, t)": build("source(x, t)", (), lambda: problem.s(x, t)),
+        "running_cost(x, t, m)": of_density("running_cost(x, t, m)", lambda m: problem.f(x, t, m)),
+        "terminal_cost(x, m)": of_density("terminal_cost(x, m)", lambda m: problem.g(x, m)),
+        "source(x, t)": build("source(x, t)", lambda: problem.s(x, t)),
     }
     for name, condition in problem.boundary.items():
         key = f"boundary[{name!r}].cost"
-        costs[key] = build(key, (), lambda c=condition: problem.exit_cost(c, x))
-    H = build("hamiltonian(x, p, m)", (), lambda: problem.H(x, p, m))
+        costs[key] = build(key, lambda c=condition: problem.exit_cost(c, x))
+    H = of_density("hamiltonian(x, p, m)", lambda m: problem.H(x, p, m))
 
+    share.value = problem.population / _check_density(mesh, m0, problem.population)
+    _check_diffusion(mesh, D)
+    spread = _check_costs(problem, costs, m, t)
+    check_periodic(problem)
+    length, time = domain.volume() ** (1 / gdim), problem.horizon
+    gradient, motion = _check_hamiltonian(mesh, H, p, m, length / time)
+    even = problem.population / length**gdim
+    return Units.of(length, float(time), even, gradient, spread + time * motion)
+
+
+def _understood(make: Callable, shape: tuple, density: fem.Function, mesh):
+    """What `make` makes, if it is an expression on this mesh that forms can have."""
+    try:
+        expression = ufl.as_ufl(make())
+    except TypeError as exc:
+        if any(word in str(exc) for word in ("real number", "__float__", "ufunc")):
+            raise ProblemError(f"{exc}; use functions of UFL, such as ufl.exp") from exc
+        raise
+    if expression.ufl_shape != shape:
+        raise ProblemError(f"its shape is {expression.ufl_shape}, expected {shape}")
+    if extract_arguments(expression):
+        raise ProblemError("it contains a trial or test function; give data")
+    if any(extract_type(expression, kind) for kind in COMPLEX):
+        raise ProblemError("it contains complex numbers; all data are real")
+    if any(extract_type(expression, kind) for kind in OF_FACETS):
+        raise ProblemError("it contains what facets have only, such as their normal")
+    if any(domain != mesh.ufl_domain() for domain in extract_domains(expression)):
+        raise ProblemError("it contains a Function or a coordinate of another mesh")
+    derivatives = extract_type(expand_derivatives(expression), ufl.classes.Grad)
+    if any(density in extract_coefficients(node) for node in derivatives):
+        raise ProblemError("it differentiates m; only the value of m at the same point may enter")
+    return expression
+
+
+def _check_density(mesh, m0, population: float) -> float:
+    """The mass of m0, which has to be positive; m0 must not be negative."""
     density = VertexValues(mesh, m0)
     (found,) = density.extremes()
     _finite(found, "initial_density(x)")
@@ -98,10 +153,12 @@ def check_values(problem):
     if not mass > 0:
         raise ProblemError(
             "initial_density(x) vanishes on the whole mesh, so it cannot be scaled to the "
-            f"population {problem.population:g}. Is the crowd inside the domain?"
+            f"population {population:g}. Is the crowd inside the domain?"
         )
-    mass_scale.value = problem.population / mass
+    return mass
 
+
+def _check_diffusion(mesh, D):
     def measures(D):
         transposed = _matrices(D).transpose(0, 2, 1).reshape(D.shape)
         with np.errstate(invalid="ignore"):  # infinite ones are refused below
@@ -118,46 +175,71 @@ def check_values(problem):
             "For nearly deterministic players take a small positive number."
         )
 
+
+def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
+    """Finite at all moments, with their derivatives in m. Returns by how much they differ.
+
+    In time only costs in different places at one moment do, unless players may leave.
+    """
     derivatives = {f"d/dm of {name}": ufl.diff(e, m) for name, e in costs.items() if "m)" in name}
-    all_costs = costs | derivatives
-    values = VertexValues(mesh, *all_costs.values())
-    for moment in (0.0, problem.horizon):
+    values = VertexValues(problem.domain.mesh, *costs.values(), *derivatives.values())
+    running, terminal = 0.0, 0.0
+    timed = any(t in extract_constants(cost) for cost in costs.values())
+    for moment in problem.horizon * (MOMENTS if timed else MOMENTS[-1:]):
         t.value = moment
-        for name, found in zip(all_costs, values.extremes(), strict=True):
+        ends = dict(zip((*costs, *derivatives), values.extremes(), strict=True))
+        for name, found in ends.items():
             _finite(found, name, f" at t = {moment:g} with m = the initial density")
-    _check_hamiltonian(mesh, H, p, m)
-    check_periodic(problem)
+        ends = {name.split("(")[0]: found for name, found in ends.items() if name in costs}
+        running = max(running, np.ptp(ends["running_cost"]))
+        terminal = np.ptp(ends["terminal_cost"])
+        if problem.boundary:
+            running = max(running, np.abs(ends["running_cost"]).max())
+            paid = [found for name, found in ends.items() if name not in ("running_cost", "source")]
+            terminal = np.ptp(paid)
+    return float(problem.horizon * running + terminal)
 
 
-def _pointwise(problem) -> ufl.core.expr.Expr:
-    """The terminal cost, unless it differentiates the density."""
-    m = fem.Function(fem.functionspace(problem.domain.mesh, ("Lagrange", 1)))
-    cost = expand_derivatives(problem.g(problem.x, m))
-    if any(m in extract_coefficients(node) for node in extract_type(cost, ufl.classes.Grad)):
-        raise ProblemError("it differentiates m; only the value of m at the same point may enter")
-    return cost
+def _check_hamiltonian(mesh, H, p, m, speed: float) -> tuple[float | None, float]:
+    """H, H_p, H_pp, H_m finite and H_pp >= 0 for p = 0 and p of several sizes.
 
-
-def _check_hamiltonian(mesh, H, p, m):
-    """H, H_p, H_pp, H_m finite and H_pp >= 0 for p = 0 and some random p of several sizes."""
+    Returns the size of p for which players have this speed, see `units.py`; and by how much H
+    differs from place to place for p = 0.
+    """
     (constant,), dim = p.ufl_operands[:1], mesh.geometry.dim
     H_p, H_m = ufl.diff(H, p), ufl.diff(H, m)
-    values = VertexValues(mesh, H, H_p, H_m, ufl.diff(H_p, p))
-    random = np.random.default_rng(0)
-    gradients = [np.zeros(dim)]
-    gradients += [size * random.standard_normal(dim) for size in (0.1, 1.0, 10.0)]
-    for q in gradients:
+    H_pp = ufl.diff(H_p, p)
+    backward = ufl.replace(expand_derivatives(H_p), {constant: -constant})
+    values = VertexValues(mesh, H, H_p, H_m, H_pp, H_p - backward)
+
+    def look(q: np.ndarray) -> np.ndarray:
         constant.value[...] = q
-        at = f" at p = {np.round(q, 3).tolist()}"
-        *found, eigenvalues = values.extremes(lambda *terms: (*terms, _eigenvalues(terms[-1])))
+        at = f" at p = {np.array2string(q, precision=3)}"
+        *found, eigenvalues = values.extremes(lambda *terms: (*terms[:4], _eigenvalues(terms[3])))
         for name, ends in zip(("", "_p", "_m", "_pp"), found, strict=True):
             _finite(ends, f"hamiltonian: H{name}", at)
         lowest = eigenvalues[0]
-        if lowest < -1e-10 * np.abs(found[-1]).max():
+        if lowest < -1e-10 * np.abs(found[3]).max():
             raise ProblemError(
                 f"hamiltonian(x, p, m) is not convex in p: H_pp has the eigenvalue "
                 f"{lowest:.3g}{at}. A player's best drift -H_p is defined by a convex H."
             )
+        return found[0]
+
+    motion = float(np.ptp(look(np.zeros(dim))))
+    mobility = values.mean(lambda *terms: terms[3][..., :: dim + 1].mean(axis=2))
+    direction = np.array([1.0, 0.7, 0.4])[:dim]
+
+    def speed_at(size: float) -> float:
+        constant.value[...] = size * direction / np.linalg.norm(direction)
+        return values.mean(lambda *terms: np.linalg.norm(terms[4], axis=2)) / 2
+
+    guess = speed / mobility if 0 < mobility < np.inf else 1.0
+    gradient = gradient_for(speed, speed_at, guess)
+    random = np.random.default_rng(0)
+    for size in (0.1, 1.0, 10.0):
+        look(size * (gradient or 1.0) * random.standard_normal(dim))
+    return gradient, motion
 
 
 def _matrices(values: np.ndarray) -> np.ndarray:

@@ -40,6 +40,7 @@ class CoarseSpace:
         size: number of functions of a time level.
         spacing: of the grid, its longest direction having the number of cells asked for.
         places: of entries in a block of Z^T H Z, known after the first product.
+        unit: of the entries that are factored.
     """
 
     def __init__(self, system: SpaceTime, cells: int):
@@ -59,6 +60,7 @@ class CoarseSpace:
         self.projection = Projection(cell, columns, values, self.size)
         self.products = {}  # of a refresh; all levels have the same patterns
         self.operator: elimination.Elimination | None = None
+        self.unit = 1.0
         self.places: np.ndarray | None = None
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +112,9 @@ class CoarseSpace:
         samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
         made = samples[:1] if coupling.uniform else samples
         blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
-        blocks = blocks.astype(elimination.PRECISION)
+        largest = np.abs(blocks).max(initial=np.finfo(float).tiny)
+        self.unit = self.system.comm.allreduce(largest, MPI.MAX)  # single precision ends at 1e38
+        blocks = (blocks / self.unit).astype(elimination.PRECISION)
         self._free_products()
         self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
         self.operator = elimination.Elimination(
@@ -174,7 +178,7 @@ class CoarseSpace:
         """Z (Z^T H Z)^-1 Z^T r. Collective."""
         y = np.ascontiguousarray(self.projection.restrict(r))
         self.system.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
-        return self.projection.prolong(self.operator.solve(y))
+        return self.projection.prolong(self.operator.solve(y / self.unit))
 
 
 def bounding_box(discrete: Discretisation) -> tuple[np.ndarray, np.ndarray]:

@@ -135,7 +135,7 @@ def solve_stages(
                     state = replace(state, atol=1e3 * state.atol)
             outcome = path.walk(state, rows)
             if outcome.converged:
-                outcome = replace(outcome, X=path.newton.sweeps.transport(outcome.X))
+                outcome = replace(outcome, X=path.newton.transport(outcome.X))
         finally:
             path.newton.destroy()
             system.destroy()
@@ -165,7 +165,7 @@ class _Path:
 
         X itself if that sweep has failed. Only the monotone scheme promises that it does not.
         """
-        response, solved = self.newton.sweeps.best_response(X)
+        response, solved = self.newton.best_response(X)
         norms = self.newton.norms(response)
         if solved:
             return response, norms
@@ -175,10 +175,10 @@ class _Path:
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
         """The even crowd, with or without a best response, and the norms of the residual there."""
         d, X = self.system.discrete, self.system.even_crowd()
-        norms, crowd = self.newton.norms(X), d.state.crowd.value
+        norms, units = self.newton.norms(X), d.problem.units
         d.set_state(X[0, 0], X[1, 0], 0.0)
         slope = d.integral(d.coupling()[0]) / d.volume
-        felt = slope * crowd * np.sqrt(d.volume * d.problem.horizon)  # as a norm of HJB rows
+        felt = slope * units.density * units.time / units.cost  # as a norm of HJB rows
         if norms[0] <= min(EVEN * norms[1], felt):
             return X, norms
         return self.respond(X)
@@ -238,7 +238,7 @@ class _Path:
             return None
         if stage.name == "nested":
             log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
-            X = self.newton.sweeps.transport(X)
+            X = self.newton.transport(X)
             return replace(state, stage=replace(stage, name="nested, moved"), start=X, X=X)
         if not stage.on_path:
             log.info("Newton stopped (%s); going through easier problems", outcome.reason)
@@ -261,7 +261,7 @@ class _Path:
             return None
         stretch = STRETCHES[which]
         self.set(0.0, stretch)
-        X = self.newton.sweeps.transport(self.respond(self.system.even_crowd())[0])
+        X = self.newton.transport(self.respond(self.system.even_crowd())[0])
         stage = replace(stage, theta=0.0, stretch=stretch, reached=0.0, step=0.5)
         return replace(state, stage=stage, start=X, X=X)
 

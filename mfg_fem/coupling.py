@@ -95,7 +95,8 @@ class Coupling:
         largest = np.array([y.max(initial=0.0) for y in (f, a)])
         comm.Allreduce(MPI.IN_PLACE, largest, MPI.MAX)
         top, self.q_max = largest
-        np.maximum(f, FLOOR * (top or 1.0), out=f)
+        units = system.discrete.problem.units
+        np.maximum(f, FLOOR * (top or units.cost / units.time / units.density), out=f)
         f[:, held] = 1.0
         f *= self.weights
         self.F0, self.q = f, a
@@ -182,7 +183,7 @@ def coarse_size(coupling: Coupling) -> int:
     # Growing almost as the mesh, so that r grows as its power .07 only and counts hardly at all; to
     # an end, as dense factors of n functions a level cost n^3.
     # Rounded, as sums on ranks differ in the last digit.
-    across = round(coupling.longest / coupling.system.mesh_size, 6)
+    across = round(coupling.longest / coupling.system.discrete.mesh_size, 6)
     least, most = COARSE_SIZES[coupling.system.discrete.problem.domain.dim]
     size = min(max(least, round(0.29 * across**0.87)), most)
     size = PETSc.Options(petsc.PREFIX).getInt("coarse_size", size)
@@ -248,7 +249,9 @@ class MatchedSweeps:
 
     def _matched_wave_number(self) -> float:
         length = self.coarse.spacing if self.coarse else self.system.discrete.diameter
-        high = min(np.pi / self.system.mesh_size, self.coupling.q_max / self.system.diffusion)
+        high = min(
+            np.pi / self.system.discrete.mesh_size, self.coupling.q_max / self.system.diffusion
+        )
         kappa = np.pi * np.sqrt(max(high * length / np.pi, 1.0)) / length
         return kappa if self.coupling.exact or self.system.half else CONSISTENT * kappa
 

@@ -62,6 +62,12 @@ class Discretisation:
         self._scale_initial_density()
 
     @property
+    def mesh_size(self) -> float:
+        """Mean distance of two nodes."""
+        nodes = self.V.dofmap.index_map.size_global
+        return self.diameter / nodes ** (1 / self.problem.domain.dim)
+
+    @property
     def spread(self) -> float:
         """Diffusion times horizon, over the square of the domain's size: how far players diffuse.
 

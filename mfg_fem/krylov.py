@@ -122,8 +122,10 @@ class _OneField(_Form):
         right.destroy()
         unknown.destroy()
         change, density = self._fields(dm, norm)
+        unit_u, unit_m = self.newton.unit
         du += change
-        dm[:] = density
+        du /= unit_u
+        np.divide(density, unit_m, out=dm)
 
 
 class SchurForm(_OneField):
@@ -160,18 +162,18 @@ class TwoFieldForm(_Form):
 
     def mult(self, mat, x, y):
         """The scaled Jacobian, called by PETSc."""
-        product = self.system.mult_jacobian(self._split(x))
+        product = self.system.mult_jacobian(self.newton.unit * self._split(x))
         product *= self.scale
         y.array[:] = product.ravel()
 
     def apply(self, pc, x, y):
         """Apply the preconditioner, called by PETSc."""
         (r_u, r_m), (scale_u, scale_m) = self._split(x), self.scale
-        du, dm = y.array.reshape(self.scale.shape)
-        dm[:] = self.newton.sweeps.forward(r_m / scale_m, rough=True)
+        dm = self.newton.sweeps.forward(r_m / scale_m, rough=True)
         right = self.system.mult_F(dm)
         right += r_u / scale_u
-        du[:] = self.newton.sweeps.backward(right, rough=True)
+        du = self.newton.sweeps.backward(right, rough=True)
+        np.divide((du, dm), self.newton.unit, out=y.array.reshape(self.scale.shape))
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""

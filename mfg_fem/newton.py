@@ -1,11 +1,14 @@
 """All-at-once Newton over space-time: PETSc SNES, a matrix-free Jacobian, forms in `krylov.py`.
 
-Rows are scaled by sqrt(dt / w), so that norms are those of L2 in space-time whatever the mesh.
+Unknowns and rows are in the units of the problem (`units.py`): a norm of rows is the root mean
+square over space-time of the residuals, those of the HJB equation in U / T, of the Fokker-Planck
+equation in M / T, whatever the mesh and whatever a user measures lengths, times, costs, people in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -29,12 +32,15 @@ DEFAULTS = {
     "snes_ksp_ew_rtol0": LOOSEST,
     "snes_ksp_ew_rtolmax": LOOSEST,
     "snes_stol": 0.0,
+    "snes_linesearch_maxstep": 1e300,
     "ksp_gmres_restart": 200,
     "ksp_max_it": 400,
     "schur_ksp_type": "gmres",
     "schur_ksp_gmres_restart": 200,
     "hform_ksp_gmres_restart": 200,
 }
+
+ZERO_PIVOT = 1e-14  # of the least mass over dt
 
 # Newton is stuck when this many steps in a row are cut to a tenth or less: in a hall with little
 # diffusion three such steps more took a third of a stage's iterations and brought nothing.
@@ -116,8 +122,15 @@ class Outcome:
 
 
 def options(system: SpaceTime, method: Newton) -> partial:
-    """The context in which PETSc's options are those of a solve."""
+    """The context in which PETSc's options are those of a solve. Collective.
+
+    PETSc compares pivots with a number. The least that a block has on its diagonal, a mass over dt,
+    depends on what lengths and times are measured in.
+    """
     defaults = DEFAULTS | default_inner(system)
+    pivot = ZERO_PIVOT * system.least_rate
+    for level, inner in product(("sweep_", "matched_", "start_"), ("", "redundant_", "sub_")):
+        defaults[f"{level}{inner}pc_factor_zeropivot"] = pivot
     if system.discrete.problem.domain.dim == 3:
         defaults |= LEAN_LUMPED if system.discrete.scheme.lumped else LEAN
     return partial(petsc.options, defaults, dict(method.petsc_options))
@@ -130,12 +143,13 @@ class NewtonSolver:
         self, system: SpaceTime, method: Newton, record: Callable[[dict, np.ndarray], None]
     ):
         self.system, self.method, self.record = system, method, record
-        discrete = system.discrete
+        discrete, units = system.discrete, system.discrete.problem.units
         comm = system.comm
         self.unknowns = system.nodes * system.steps  # of each field
         self.options = options(system, method)
-        rows = np.array([1.0, 1 / discrete.state.crowd.value])  # people to fractions
-        self.scale = np.broadcast_to(rows[:, None, None] * system.norm_scale(), system.shape)
+        self.unit = np.array([units.cost, units.density])[:, None, None]  # of the unknowns
+        mean = np.sqrt(units.time / discrete.volume)
+        self.scale = np.broadcast_to(mean / self.unit * system.norm_scale(), system.shape)
 
         self.vector = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=comm)
         size = self.vector.getSizes()
@@ -161,6 +175,16 @@ class NewtonSolver:
         for obj in (self.snes, self.jacobian, self.vector, self.residual_vector):
             obj.destroy()
 
+    def best_response(self, X: np.ndarray) -> tuple[np.ndarray, bool]:
+        """See `Sweeps.best_response`; with PETSc's options, which some factors read late."""
+        with self.options():
+            return self.sweeps.best_response(X)
+
+    def transport(self, X: np.ndarray) -> np.ndarray:
+        """See `Sweeps.transport`."""
+        with self.options():
+            return self.sweeps.transport(X)
+
     def norms(self, X: np.ndarray) -> np.ndarray:
         """Norms of the scaled residual at X, of the hjb and the fp rows. Collective."""
         R = self._scaled_residual(X)
@@ -178,9 +202,8 @@ class NewtonSolver:
 
     def natural_norm(self, X: np.ndarray) -> float:
         """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
-        discrete, T = self.system.discrete, self.system.discrete.problem.horizon
         u = self.system.comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
-        return float(np.sqrt(discrete.volume * T) * np.hypot(u, 1.0) / T)
+        return float(np.hypot(u / self.system.discrete.problem.units.cost, 1.0))
 
     def solve(
         self,
@@ -210,14 +233,14 @@ class NewtonSolver:
                 self.snes.setParamsEW(rtol_0=self._forcing(*rows[-2:]))
             self.snes.getKSP().setType("python")  # the form; `mfg_ksp_type` is for what it uses
             self.snes.getKSP().setPythonContext(self.form)
-            self.vector.array[:] = X.ravel()
+            self.vector.array[:] = (X / self.unit).ravel()
             try:
                 self.snes.solve(None, self.vector)
             except PETSc.Error as error:  # what record raises comes back wrapped
                 if isinstance(error.__cause__, MFGError):
                     raise error.__cause__ from None
                 raise
-        X = self.vector.array_r.reshape(self.system.shape).copy()
+        X = self._unknowns(self.vector)
         code = self.snes.getConvergedReason()
         steps = self.done + self.snes.getIterationNumber()
         return Outcome(X, code > 0, petsc.reason(self.snes), steps, self.snes.getFunctionNorm())
@@ -233,16 +256,19 @@ class NewtonSolver:
         rtol, safe = (ew["gamma"] * y ** ew["alpha"] for y in (ratio, now["forcing"]))
         return float(min(max(rtol, safe) if safe > ew["threshold"] else rtol, ew["rtol_max"]))
 
+    def _unknowns(self, x: PETSc.Vec) -> np.ndarray:
+        return self.unit * x.array_r.reshape(self.system.shape)
+
     # SNES callbacks
 
     def _residual(self, snes, x, f):
         (_, R), self.measured = self.measured, (None, None)
         if R is None:
-            R = self._scaled_residual(x.array_r.reshape(self.system.shape))
+            R = self._scaled_residual(self._unknowns(x))
         f.array[:] = R.ravel()
 
     def _linearise(self, snes, x, J, P):
-        self.form.refresh(self.system.linearise(x.array_r.reshape(self.system.shape)))
+        self.form.refresh(self.system.linearise(self._unknowns(x)))
 
     def _cut(self, x, y):
         """Cut y, which SNES subtracts from x, where a full step would make the density negative.
@@ -258,7 +284,7 @@ class NewtonSolver:
             if self.system.comm.allreduce(np.array_equal(cut, dX[1]), MPI.LAND):
                 return
             whole, part = (
-                np.linalg.norm(self._norms(self._scaled_residual(X - step)))
+                np.linalg.norm(self._norms(self._scaled_residual(self.unit * (X - step))))
                 for step in (dX, np.stack([dX[0], cut]))
             )
             if whole <= part:  # either may be NaN
@@ -267,9 +293,9 @@ class NewtonSolver:
 
     def _monitor(self, snes, it, norm):
         comm, system = self.system.comm, self.system
-        X = snes.getSolution().array_r.reshape(system.shape).copy()
+        X = self._unknowns(snes.getSolution())
         R = snes.getFunction()[0].array_r.reshape(system.shape)
-        change = X - self.last
+        change = (X - self.last) / self.unit
         sums = [np.vdot(a, a) for a in (*R, *change)]
         values = comm.allreduce(np.array([*sums, X[1, -1] @ system.discrete.weights]), MPI.SUM)
         sums, mass = values[:4], values[4]
@@ -308,5 +334,5 @@ class _Jacobian:
     def mult(self, mat, x, y):
         """Multiply by scale J."""
         system = self.newton.system
-        dX = x.array_r.reshape(system.shape)
+        dX = self.newton.unit * x.array_r.reshape(system.shape)
         y.array[:] = (self.newton.scale * system.mult_jacobian(dX)).ravel()

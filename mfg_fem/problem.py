@@ -8,32 +8,37 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem.boundary import Exit
-from mfg_fem.checks import NUMBER, check_arguments, check_values
+from mfg_fem.checks import check_arguments, check_values
 from mfg_fem.domain import Domain
+from mfg_fem.units import Units
+from mfg_fem.validate import is_number
+
+Data = Callable | ufl.core.expr.Expr  # what a callable would return will do, a Function too
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class _MeanField:
     """The data shared by games and controls. Costs are per player; all callables return UFL."""
 
     domain: Domain = field(kw_only=False)
     horizon: float
-    diffusion: float | Callable
-    hamiltonian: Callable
-    running_cost: Callable
-    terminal_cost: Callable
-    initial_density: Callable
+    diffusion: float | Data
+    hamiltonian: Data
+    running_cost: Data
+    terminal_cost: Data
+    initial_density: Data
     population: float = 1.0
     boundary: Mapping[str, Exit] = field(default_factory=dict)
-    source: Callable | None = None
+    source: Data | None = None
+    units: Units = field(init=False, repr=False)
 
     def __post_init__(self):
         """Check everything that can be known before a solve starts. Collective."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
         check_arguments(self)
-        check_values(self)
+        object.__setattr__(self, "units", check_values(self))
 
-    # The callables as UFL. Each is called where it is needed, never inspected.
+    # The data as UFL. Callables are called where they are needed, never inspected.
 
     @cached_property
     def x(self) -> ufl.SpatialCoordinate:
@@ -42,48 +47,48 @@ class _MeanField:
 
     def D(self, x) -> ufl.core.expr.Expr:
         """Diffusion at x as a (d, d) tensor. The PDE diffusion: half the squared noise."""
-        D = self._number_or_callable(self.diffusion, x)
+        D = self._ufl(self.diffusion, x)
         return D * ufl.Identity(self.domain.dim) if D.ufl_shape == () else D
 
     def H(self, x, p, m) -> ufl.core.expr.Expr:
         """Hamiltonian of one player who sees the density m."""
-        return ufl.as_ufl(self.hamiltonian(x, p, m))
+        return self._ufl(self.hamiltonian, x, p, m)
 
     def f(self, x, t, m) -> ufl.core.expr.Expr:
         """Running cost of one player."""
-        return self._constant_or_ufl(self.running_cost(x, t, m))
+        return self._ufl(self.running_cost, x, t, m)
 
     def g(self, x, m) -> ufl.core.expr.Expr:
         """Terminal cost of one player."""
-        return self._constant_or_ufl(self.terminal_cost(x, m))
+        return self._ufl(self.terminal_cost, x, m)
 
     def s(self, x, t) -> ufl.core.expr.Expr:
         """Players entering per unit of volume and time."""
-        return ufl.zero() if self.source is None else self._constant_or_ufl(self.source(x, t))
+        return ufl.zero() if self.source is None else self._ufl(self.source, x, t)
 
     def m0(self, x) -> ufl.core.expr.Expr:
         """Initial density before it is scaled to the population."""
-        return self._constant_or_ufl(self.initial_density(x))
+        return self._ufl(self.initial_density, x)
 
     def exit_cost(self, condition: Exit, x) -> ufl.core.expr.Expr:
         """What a player who leaves there pays."""
-        return self._number_or_callable(condition.cost, x)
+        return self._ufl(condition.cost, x)
+
+    def _ufl(self, data, *arguments) -> ufl.core.expr.Expr:
+        # UFL's own expressions and DOLFINx's Functions are callable too, and no callables of ours.
+        if callable(data) and not isinstance(data, ufl.core.expr.Expr):
+            data = data(*arguments)
+        # A number becomes a Constant: a new value must not compile a new kernel.
+        if is_number(data):
+            return fem.Constant(self.domain.mesh, float(data))
+        return ufl.as_ufl(data)
 
     def seen(self, m, frozen):
         """The crowd in the costs while they are differentiated in m: see functional.py."""
         raise NotImplementedError
 
-    def _constant_or_ufl(self, value) -> ufl.core.expr.Expr:
-        # A number becomes a Constant: a new value must not compile a new kernel.
-        if isinstance(value, NUMBER):
-            return fem.Constant(self.domain.mesh, float(value))
-        return ufl.as_ufl(value)
 
-    def _number_or_callable(self, value, x) -> ufl.core.expr.Expr:
-        return self._constant_or_ufl(value(x) if callable(value) else value)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MeanFieldGame(_MeanField):
     """A Nash equilibrium of infinitely many players (Lasry-Lions 2007).
 
@@ -116,7 +121,7 @@ class MeanFieldGame(_MeanField):
         return frozen
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class MeanFieldControl(_MeanField):
     """One planner moves everybody (Bensoussan-Frehse-Yam 2013); arguments as MeanFieldGame.
 

@@ -1,6 +1,7 @@
 """Values of UFL expressions at the vertices of every cell: what they range over, their integral."""
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from itertools import chain
 
 from mpi4py import MPI
@@ -49,13 +50,23 @@ class VertexValues:
         self.mesh.comm.Allreduce(MPI.IN_PLACE, ends, MPI.MIN)
         return ends * [1, -1]
 
-    def integral(self) -> float:
-        """Of the first term, a number, by the trapezoidal rule. Collective."""
-        constant = ufl.TestFunction(fem.functionspace(self.mesh, ("DG", 0)))
-        volumes = fem.assemble_vector(fem.form(constant * ufl.dx)).array
-        means = [values[0].mean(axis=(1, 2)) for values in self._parts()]
-        local = volumes[: self.cells] @ np.concatenate(means)
+    def integral(self, of: Callable = lambda first, *_: first) -> float:
+        """Of the one number that `of` makes of the values, by the trapezoidal rule. Collective.
+
+        Its shape is (cells, vertices) or (cells, vertices, 1); by default it is the first term.
+        """
+        means = [of(*part).reshape(len(part[0]), -1).mean(axis=1) for part in self._parts()]
+        local = self._volumes @ np.concatenate(means)
         return self.mesh.comm.allreduce(float(local), MPI.SUM)
+
+    def mean(self, of: Callable) -> float:
+        """The `integral` over the volume. Collective."""
+        return self.integral(of) / self.mesh.comm.allreduce(float(self._volumes.sum()), MPI.SUM)
+
+    @cached_property
+    def _volumes(self) -> np.ndarray:
+        constant = ufl.TestFunction(fem.functionspace(self.mesh, ("DG", 0)))
+        return fem.assemble_vector(fem.form(constant * ufl.dx)).array[: self.cells]
 
 
 def _components(expression) -> list:

@@ -36,7 +36,9 @@ class Solution:
         converged, reason: whether Newton reached its tolerance, and PETSc's reason.
         history: one dict per Newton step with the keys stage, step, krylov (iterations), form (of
             the linear equations, and their preconditioner), forcing (their relative tolerance),
-            hjb, fp, du, dm, mass, min_density, step_length (step 0 of a stage is its start).
+            hjb, fp (root mean squares of the residuals in U / T and M / T, see `units.py`), du, dm
+            (of the changes in U and M), mass, min_density, step_length (step 0 of a stage is its
+            start).
         seconds: wall time of solve, of all its runs if it was resumed.
     """
 

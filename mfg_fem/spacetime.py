@@ -57,11 +57,6 @@ class SpaceTime:
         return 2, self.steps, self.owned
 
     @property
-    def mesh_size(self) -> float:
-        """Mean distance of two nodes."""
-        return self.discrete.diameter / self.nodes ** (1 / self.discrete.problem.domain.dim)
-
-    @property
     def diffusion(self) -> float:
         """Mean of tr D / d, as continuation stretches it."""
         return self.discrete.mean_diffusion * self.discrete.state.stretch.value
@@ -72,7 +67,14 @@ class SpaceTime:
 
         Rounded, as sums on ranks differ in the last digit.
         """
-        return round(self.dt * self.discrete.mean_diffusion / self.mesh_size**2, 6)
+        return round(self.dt * self.discrete.mean_diffusion / self.discrete.mesh_size**2, 6)
+
+    @property
+    def least_rate(self) -> float:
+        """The least diagonal entry of the mass over dt. Collective."""
+        return (
+            self.comm.allreduce(self.discrete.norm_weights.min(initial=np.inf), MPI.MIN) / self.dt
+        )
 
     def destroy(self):
         """Free the matrices."""
