@@ -11,7 +11,7 @@ from dolfinx import fem
 
 from mfg_fem.errors import MFGError
 
-COINCIDE = 1e-9  # coordinates closer than this part of the domain's size are the same
+COINCIDE = 1e-9  # coordinates closer than this part of their range are the same
 MAX_WALK = 200  # cells a search may cross before it falls back on the nearest cell's centre
 
 
@@ -46,7 +46,7 @@ class Replica:
         self._first_corner = corners[:, 0]
         self._neighbours = _neighbours(self.cells)
         self._tree = cKDTree(corners.mean(axis=1))
-        smallest = np.abs(edges).max(axis=(1, 2)).min()
+        smallest = np.abs(edges).max(axis=2).min(axis=0)  # along each axis
         self._nudge = 1e-10 * smallest * np.array([1.0, 0.7, 0.3])[:d]
 
     def gather(self, owned_values: np.ndarray) -> np.ndarray:
@@ -106,13 +106,18 @@ def _neighbours(cells: np.ndarray) -> np.ndarray:
     return result.reshape(n, corners)
 
 
+def anything_twice(x: np.ndarray, near: np.ndarray) -> bool:
+    """Whether points next to each other in this order are as near as that along every axis."""
+    return bool((abs(np.diff(x, axis=0)) <= near).all(axis=1).any())
+
+
 def canonical_order(x: np.ndarray) -> np.ndarray:
     """Lexicographic order in which coordinates that differ by round-off count as equal."""
-    size = np.ptp(x, axis=0).max()
     keys = []
     for column in x.T:
         order = np.argsort(column, kind="stable")
         rank = np.empty(len(column), dtype=np.int64)
-        rank[order] = np.cumsum(np.diff(column[order], prepend=column[order[0]]) > COINCIDE * size)
+        steps = np.diff(column[order], prepend=column[order[0]])
+        rank[order] = np.cumsum(steps > COINCIDE * np.ptp(column))
         keys.append(rank)
     return np.lexsort(keys[::-1])
