@@ -9,15 +9,11 @@ import ufl
 from dolfinx import fem
 
 try:  # 0.10 and later
-    from dolfinx.io.gmsh import model_to_mesh as _model_to_mesh
+    from dolfinx.io.gmsh import cell_perm_array
 except ImportError:  # 0.9
-    from dolfinx.io.gmshio import model_to_mesh as _model_to_mesh
+    from dolfinx.io.gmshio import cell_perm_array
 
-
-def gmsh_model_to_mesh(model, comm, gdim):
-    """Return (mesh, cell tags, facet tags) of the gmsh model on rank 0; tags may be None."""
-    data = _model_to_mesh(model, comm, 0, gdim=gdim)
-    return data[0], data[1], data[2]
+__all__ = ["cell_perm_array", "evaluate", "geometry_dofmap", "interpolation_points", "with_corners"]
 
 
 def interpolation_points(V) -> np.ndarray:

@@ -1,8 +1,12 @@
 """Domain: a simplex mesh whose boundaries go by name. Integer tags never leave this module."""
 
+import difflib
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 from mpi4py import MPI
@@ -13,46 +17,43 @@ import dolfinx
 import ufl
 from dolfinx import fem
 
-from mfg_fem import torus
-from mfg_fem._compat import gmsh_model_to_mesh
+from mfg_fem import boxes, mesh_files, simplices, torus
+from mfg_fem._compat import geometry_dofmap
 from mfg_fem.errors import MeshError, require, together
+
+log = logging.getLogger(__name__)
 
 # With threads, SCOTCH shares out a mesh among ranks in another way at each start: counts of
 # iterations and last digits would change from run to run, and in a job that goes on from a file.
 os.environ.setdefault("SCOTCH_PTHREAD_NUMBER", "1")
 
-SIMPLICES = ("interval", "triangle", "tetrahedron")
-
 
 @dataclass(frozen=True)
 class Domain:
-    """A simplex mesh with named boundaries.
+    """A simplex mesh with named boundaries. Collective.
 
     Args:
         mesh: a DOLFINx mesh of intervals, triangles or tetrahedra.
         facet_tags: DOLFINx MeshTags of its facets.
-        names: boundary name -> facet tag.
+        names: boundary name -> facet tag, or several (kept as a tuple); names may share tags.
         seams: axis -> (low, high), where a mesh made by `box` or `glue` is periodic.
 
     Raises:
-        MeshError: other cells, a mesh embedded in a higher dimension, or names without tags.
+        MeshError: other cells, cells without volume, a mesh embedded in a higher dimension, tags
+            of something else than its facets, or names without tags.
     """
 
     mesh: dolfinx.mesh.Mesh
     facet_tags: dolfinx.mesh.MeshTags | None = None
-    names: dict[str, int] = field(default_factory=dict)
+    names: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     seams: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self):
         """Refuse what the schemes cannot be built on."""
-        cell, gdim = self.mesh.topology.cell_name(), self.mesh.geometry.dim
-        if cell not in SIMPLICES or SIMPLICES.index(cell) + 1 != gdim:
-            raise MeshError(
-                f"The mesh has {cell} cells in {gdim}D; the schemes need intervals in 1D, "
-                "triangles in 2D, tetrahedra in 3D. Make a simplex mesh (gmsh does by default)."
-            )
-        if self.names and self.facet_tags is None:
-            raise MeshError("names given without facet_tags: pass the MeshTags they refer to.")
+        _check_mesh(self.mesh)
+        if self.facet_tags is not None:
+            _check_tags(self.mesh, self.facet_tags)
+        object.__setattr__(self, "names", _tags_of_names(self))
 
     @classmethod
     def of(cls, domain) -> "Domain":
@@ -76,82 +77,160 @@ class Domain:
         """Space dimension."""
         return self.mesh.geometry.dim
 
+    @cached_property
+    def inside(self) -> tuple[str, ...]:
+        """Names of facets of which some lie between two cells: no boundary. Collective."""
+        owned = self._owned_facets()
+        outer = np.zeros(owned, dtype=bool)
+        outer[dolfinx.mesh.exterior_facet_indices(self.mesh.topology)] = True
+        facets = [self.facets(name) for name in self.names]
+        found = np.array([not outer[f[f < owned]].all() for f in facets], dtype=bool)
+        self.comm.Allreduce(MPI.IN_PLACE, found, MPI.LOR)
+        return tuple(name for name, is_inside in zip(self.names, found, strict=True) if is_inside)
+
     def facets(self, name: str) -> np.ndarray:
         """Local facets of the named boundary."""
         if name not in self.names:
             known = ", ".join(sorted(self.names)) or "none: the mesh has no named boundary"
             text = f"No boundary is named {name!r} in this mesh. Its names: {known}."
+            if near := difflib.get_close_matches(str(name), self.names, 1):
+                text += f" Do you mean {near[0]!r}?"
             if self.seams:
                 text += " Sides across a periodic axis are no boundary and have no name."
             raise MeshError(text)
-        return self.facet_tags.find(self.names[name])
+        if self.facet_tags is None:
+            return np.empty(0, dtype=np.int32)
+        return self.facet_tags.indices[np.isin(self.facet_tags.values, self.names[name])]
 
     def measure(self, name: str) -> float:
         """Length (2D) or area (3D) of the named boundary, number of points (1D). Collective."""
-        self.facets(name)
-        ds = ufl.Measure("ds", domain=self.mesh, subdomain_data=self.facet_tags)
-        one = fem.Constant(self.mesh, 1.0)
-        form = fem.form(one * ds(self.names[name]))
-        return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
+        facets, d, topology = self.facets(name), self.dim, self.mesh.topology
+        facets = facets[facets < self._owned_facets()]
+        # A facet and one of its cells are enough, so that a line in the domain has its length too.
+        cells = topology.connectivity(d - 1, d)
+        cells = cells.array[cells.offsets[facets]]
+        topology.create_connectivity(d, d - 1)
+        sides = topology.connectivity(d, d - 1).array.reshape(-1, d + 1)[cells]
+        pairs = np.column_stack([cells, (sides == facets[:, None]).argmax(axis=1)])
+        entities = [(1, pairs.astype(np.int32).ravel())]
+        ds = ufl.Measure("ds", domain=self.mesh, subdomain_data=entities)
+        return self._integral(fem.Constant(self.mesh, 1.0) * ds(1))
 
     def volume(self) -> float:
         """Length, area or volume of the whole domain. Collective."""
-        one = fem.Constant(self.mesh, 1.0)
-        form = fem.form(one * ufl.dx(domain=self.mesh))
-        return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
+        return self._integral(fem.Constant(self.mesh, 1.0) * ufl.dx(domain=self.mesh))
+
+    def _integral(self, form: ufl.Form) -> float:
+        return self.comm.allreduce(fem.assemble_scalar(fem.form(form)), MPI.SUM)
+
+    def _owned_facets(self) -> int:
+        """Their number on this rank; they come before those of other ranks. Collective at first."""
+        d, topology = self.dim, self.mesh.topology
+        topology.create_entities(d - 1)
+        topology.create_connectivity(d - 1, d)
+        return topology.index_map(d - 1).size_local
+
+
+def _check_mesh(mesh):
+    """Straight or curved simplices of the dimension of space, none of them flat. Collective."""
+    if not isinstance(mesh, dolfinx.mesh.Mesh):
+        raise MeshError(f"mesh is a {type(mesh).__name__}; pass a DOLFINx mesh.")
+    cell, gdim = mesh.topology.cell_name(), mesh.geometry.dim
+    if cell not in simplices.SIMPLICES or simplices.SIMPLICES.index(cell) + 1 != gdim:
+        raise MeshError(
+            f"The mesh has {cell} cells in {gdim}D; the schemes need intervals in 1D, "
+            "triangles in 2D, tetrahedra in 3D. Make a simplex mesh (gmsh does by default)."
+        )
+    if mesh.geometry.x.dtype != np.float64:
+        raise MeshError(
+            f"The mesh has {mesh.geometry.x.dtype} geometry; make it with dtype float64."
+        )
+    cells = geometry_dofmap(mesh)[: mesh.topology.index_map(gdim).size_local]
+    nodes = mesh.geometry.x[:, :gdim][cells]
+    bad = simplices.degenerate(nodes, mesh.ufl_domain().ufl_coordinate_element())
+    found = mesh.comm.allgather((int(bad.sum()), nodes[bad][:1, : gdim + 1]))
+    if count := sum(number for number, _ in found):
+        corners = next(corners[0] for number, corners in found if number)
+        raise MeshError(f"The mesh cannot be used: {simplices.about_degenerate(count, corners)}")
+
+
+def _check_tags(mesh, facet_tags):
+    if not isinstance(facet_tags, dolfinx.mesh.MeshTags):
+        raise MeshError(f"facet_tags is a {type(facet_tags).__name__}; pass DOLFINx MeshTags.")
+    if facet_tags.topology is not mesh.topology._cpp_object:
+        raise MeshError("facet_tags are those of another mesh; pass tags made for this one.")
+    facets = mesh.topology.dim - 1
+    if facet_tags.dim != facets:
+        raise MeshError(
+            f"facet_tags have the dimension {facet_tags.dim}; facets of this mesh have {facets}."
+        )
+
+
+def _tags_of_names(domain: Domain) -> dict[str, tuple[int, ...]]:
+    """The tags of each name, checked. Collective."""
+    names, facet_tags = domain.names, domain.facet_tags
+    if not isinstance(names, Mapping):
+        raise MeshError(f'names must be a dict such as {{"exit": 3}}, not {names!r}.')
+    result = {}
+    for name, tags in names.items():
+        several = tags if isinstance(tags, tuple | list) else (tags,)
+        whole = all(isinstance(t, Integral) and not isinstance(t, bool) for t in several)
+        if not (whole and isinstance(name, str)):
+            raise MeshError(f"names must map names to facet tags, not {name!r} to {tags!r}.")
+        result[name] = tuple(int(tag) for tag in several)
+    wanted = set().union(*result.values())
+    if wanted and facet_tags is None:
+        raise MeshError("names given without facet_tags: pass the MeshTags they refer to.")
+    if wanted:
+        known = _known_tags(domain.comm, facet_tags)
+        for name, tags in result.items():
+            if missing := set(tags) - known:
+                raise MeshError(
+                    f"names[{name!r}]: no facet has the tag {min(missing)}; facet_tags has "
+                    f"{', '.join(map(str, sorted(known))) or 'none'}."
+                )
+    return result
+
+
+def _known_tags(comm: MPI.Comm, facet_tags) -> set[int]:
+    """The values that facets of any rank have. Collective."""
+    values = np.empty(0, dtype=int) if facet_tags is None else np.unique(facet_tags.values)
+    return set().union(*comm.allgather(values.tolist()))
 
 
 def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD) -> Domain:
-    """Read a gmsh mesh (.msh) or mesh a gmsh geometry (.geo); boundaries keep their names.
+    """Read a mesh of gmsh (.msh) or XDMF (.xdmf), or mesh a gmsh geometry (.geo).
 
-    Physical groups of dimension d are the domain (only they are read), those of dimension d-1
-    with a name become `Domain.names`. Lengths are whatever the file uses: metres in the demos.
+    Of a gmsh file, the physical groups of dimension d are the domain (only they are read), and
+    those of dimension d-1 are its boundaries, `Domain.names`: a group without a name goes by its
+    number, and a facet may be in several. Of XDMF, facet tags are the names. A mesh that is tilted
+    in space is laid flat, with its lengths as they are. These are whatever the file uses: metres
+    in the demos. A .geo is a program, which may run any command (gmsh's SystemCall): take it only
+    from people you trust.
 
     Raises:
-        MeshError: the file does not exist, is not a mesh, or has no physical groups.
+        MeshError: the file does not exist or is not a mesh; or the mesh is not one of simplices,
+            not plane, degenerate, without physical groups, or does not follow its boundaries.
     """
-    path = Path(path)
-    exists = comm.bcast(path.is_file() if comm.rank == 0 else None)
-    if not exists:
-        raise MeshError(f"Mesh file {path} does not exist (looked from {Path.cwd()}).")
-    if path.suffix not in (".msh", ".geo"):
-        raise MeshError(f"{path}: read_mesh reads gmsh files, .msh or .geo, not {path.suffix!r}.")
-    with together(comm, MeshError):
-        try:
-            import gmsh
-        except ImportError as exc:
-            raise MeshError(f"gmsh is not installed, so {path} cannot be read: {exc}") from exc
-
-    gdim, names = None, {}
-    try:
-        with together(comm, MeshError, f"{path} cannot be read by gmsh"):
-            if comm.rank == 0:
-                gdim, names = _open_model(gmsh, path)
-        gdim, names = comm.bcast((gdim, names))
-        mesh, _, facet_tags = gmsh_model_to_mesh(gmsh.model, comm, gdim)
-    finally:
-        if comm.rank == 0 and gmsh.isInitialized():
-            gmsh.finalize()
-    return Domain(mesh, facet_tags, names)
-
-
-def _open_model(gmsh, path: Path) -> tuple[int, dict[str, int]]:
-    """Load the file into gmsh: dimension and the names of the boundary groups."""
-    gmsh.initialize()
-    gmsh.option.setNumber("General.Verbosity", 1)
-    gmsh.open(str(path))
-    gdim = gmsh.model.getDimension()
-    if path.suffix == ".geo":
-        gmsh.model.mesh.generate(gdim)
-    groups = gmsh.model.getPhysicalGroups()
-    if not any(dim == gdim for dim, _ in groups):
-        raise MeshError(
-            f"it has no physical group of dimension {gdim}. Name the domain and its boundaries, "
-            'e.g. Physical Surface("floor") = {1}; Physical Curve("exits") = {5, 6};'
+    _check_comm(comm)
+    parts = None
+    if not isinstance(path, str | os.PathLike):
+        raise MeshError(f"read_mesh takes the path of a file, not {path!r}.")
+    with together(comm, MeshError, f"{path} cannot be read"):
+        if comm.rank == 0:
+            parts = simplices.check(mesh_files.read(Path(path).expanduser()))
+    domain = Domain(*simplices.build(comm, parts))
+    empty = [name for name, tags in domain.names.items() if not tags]
+    if domain.inside and comm.rank == 0:
+        log.warning(
+            "%s: the boundaries %s lie inside the domain, where people walk through them; they can "
+            "be no Exit. To make a wall of one, let gmsh's plugin Crack cut the mesh there.",
+            path,
+            ", ".join(map(repr, domain.inside)),
         )
-    names = {gmsh.model.getPhysicalName(d, tag): tag for d, tag in groups if d == gdim - 1}
-    names.pop("", None)
-    return gdim, names
+    if empty and comm.rank == 0:
+        log.warning("%s: the boundaries %s have no facets.", path, ", ".join(map(repr, empty)))
+    return domain
 
 
 def box(
@@ -173,34 +252,12 @@ def box(
     Returns:
         A Domain with the boundaries "left", "right" (first axis), "bottom", "top" (second),
         "back", "front" (third), those of periodic axes excepted.
+
+    Raises:
+        MeshError: arguments that make no sense, or more cells than memory can hold.
     """
-    lengths = np.atleast_1d(np.asarray(lengths, dtype=float))
-    gdim = len(lengths)
-    cells = np.broadcast_to(np.asarray(cells), gdim).tolist()
-    if gdim > 3 or not (np.isfinite(lengths).all() and (lengths > 0).all()):
-        raise MeshError(f"box: lengths must be one to three positive numbers, not {lengths}.")
-    if not all(isinstance(n, int) and n > 0 for n in cells):
-        raise MeshError(f"box: cells must be positive integers, not {cells}.")
-    low = np.zeros(gdim)
-    if gdim == 1:
-        mesh = dolfinx.mesh.create_interval(comm, cells[0], [0.0, lengths[0]])
-    else:
-        create = dolfinx.mesh.create_rectangle if gdim == 2 else dolfinx.mesh.create_box
-        mesh = create(comm, [low, lengths], cells)
-    sides = ("left", "right", "bottom", "top", "back", "front")[: 2 * gdim]
-    facets, tags = [], []
-    for tag, _ in enumerate(sides, start=1):
-        axis, wall = (tag - 1) // 2, lengths[(tag - 1) // 2] * ((tag - 1) % 2)
-        found = dolfinx.mesh.locate_entities_boundary(
-            mesh, gdim - 1, lambda x, a=axis, w=wall: np.isclose(x[a], w)
-        )
-        facets.append(found)
-        tags.append(np.full(len(found), tag, dtype=np.int32))
-    facets, tags = np.concatenate(facets), np.concatenate(tags)
-    order = np.argsort(facets)
-    facet_tags = dolfinx.mesh.meshtags(mesh, gdim - 1, facets[order], tags[order])
-    domain = Domain(mesh, facet_tags, {name: tag for tag, name in enumerate(sides, start=1)})
-    return glue(domain, periodic)
+    _check_comm(comm)
+    return glue(Domain(*boxes.make(lengths, cells, comm)), periodic)
 
 
 def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
@@ -220,11 +277,13 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
     Raises:
         MeshError: the sides do not match, or there are fewer than three cells between them.
     """
-    flags = [periodic] * domain.dim if isinstance(periodic, bool) else list(periodic)
-    if len(flags) != domain.dim or not all(isinstance(flag, bool) for flag in flags):
+    domain = Domain.of(domain)
+    flags = [periodic] * domain.dim if isinstance(periodic, bool) else periodic
+    good = isinstance(flags, Sequence) and all(isinstance(flag, bool) for flag in flags)
+    if not good or len(flags) != domain.dim:
         raise MeshError(
             f"periodic must be True, False or a list of {domain.dim} of them, one per axis, not "
-            f"{periodic}."
+            f"{periodic!r}."
         )
     axes = [axis for axis, flag in enumerate(flags) if flag]
     if not axes:
@@ -232,10 +291,16 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
     if domain.seams:
         raise MeshError("The domain is periodic already: glue all its axes at once.")
     mesh, facet_tags, seams = torus.glue(domain.mesh, domain.facet_tags, axes)
-    known = set() if facet_tags is None else set(facet_tags.values.tolist())
-    known = set().union(*domain.comm.allgather(known))
-    names = {name: tag for name, tag in domain.names.items() if tag in known}
+    known = _known_tags(domain.comm, facet_tags)
+    left = {name: [t for t in tags if t in known] for name, tags in domain.names.items()}
+    names = {name: tags for name, tags in left.items() if tags}
     return Domain(mesh, facet_tags, names, seams)
+
+
+def _check_comm(comm):
+    if not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL:
+        kind = "a null one" if isinstance(comm, MPI.Comm) else type(comm).__name__
+        raise MeshError(f"comm must be an MPI communicator such as MPI.COMM_WORLD, not {kind}.")
 
 
 def boundary_dofs(domain: Domain, V: fem.FunctionSpace, name: str) -> np.ndarray:

@@ -10,14 +10,15 @@ import numpy as np
 import basix.ufl
 import dolfinx
 import ufl
-from dolfinx import fem, graph, io
+from dolfinx import fem
 
+from mfg_fem import simplices
 from mfg_fem._compat import geometry_dofmap, with_corners
 from mfg_fem.errors import MeshError, ProblemError, require
-from mfg_fem.points import canonical_order
+from mfg_fem.points import anything_twice, canonical_order
 from mfg_fem.sampling import VertexValues
 
-SAME_POINT = 1e-6  # of the size of the domain: nodes opposite to each other
+SAME_POINT = 1e-6  # of the size of the domain along each axis: nodes opposite to each other
 
 
 def glue(mesh, facet_tags, axes: list[int]):
@@ -36,7 +37,7 @@ def glue(mesh, facet_tags, axes: list[int]):
     lows = np.min(comm.allgather(x.min(axis=0, initial=np.inf)), axis=0)
     highs = np.max(comm.allgather(x.max(axis=0, initial=-np.inf)), axis=0)
     seams = {axis: (float(lows[axis]), float(highs[axis])) for axis in axes}
-    near = SAME_POINT * float((highs - lows).max())
+    near = SAME_POINT * (highs - lows)
     cells = geometry_dofmap(mesh)[: mesh.topology.index_map(d).size_local]
     _check_cells(comm, x[cells], seams)
 
@@ -58,7 +59,7 @@ def glue(mesh, facet_tags, axes: list[int]):
     tags = None
     if facet_tags is not None:
         facets, values = _outside(mesh, facet_tags, seams, near)
-        tags = _tags(torus, glued(numbers[facets]), values)
+        tags = simplices.facet_tags(torus, glued(numbers[facets]), values)
     points, _, (corners,) = unfold(
         torus.geometry.x[:, :d], seams, geometry_dofmap(torus).astype(np.int64)
     )
@@ -85,14 +86,20 @@ def _twins(comm, x, numbers, owned, axis, seam, near):
     """Global numbers of the nodes on the high side, sorted, and of those opposite to them."""
     sides = []
     for place in seam:
-        there = np.flatnonzero(abs(x[:owned, axis] - place) < near)
+        there = np.flatnonzero(abs(x[:owned, axis] - place) < near[axis])
         points, names = x[there].copy(), numbers[there]
         points[:, axis] = 0.0
         points = np.concatenate(comm.allgather(points))
         order = canonical_order(points)
-        sides.append((points[order], np.concatenate(comm.allgather(names))[order]))
+        points = points[order]
+        if anything_twice(points, near):
+            raise MeshError(
+                f"Two nodes lie in one place on a side across axis {axis}, at the end of a crack: "
+                "the mesh cannot be periodic there. End the crack before that side."
+            )
+        sides.append((points, np.concatenate(comm.allgather(names))[order]))
     (below, low), (above, high) = sides
-    if below.shape != above.shape or abs(below - above).max() > near:
+    if below.shape != above.shape or (abs(below - above) > near).any():
         raise MeshError(
             f"The two sides across axis {axis} do not match ({len(low)} nodes and {len(high)}), so "
             "the mesh cannot be periodic there. In gmsh, `Periodic Curve` or `Periodic Surface` "
@@ -113,19 +120,9 @@ def _outside(mesh, facet_tags, seams, near):
         nodes = dolfinx.mesh.entities_to_geometry(mesh, d - 1, facets).reshape(-1, d)
     for axis, seam in seams.items():
         for place in seam:
-            stay = (abs(mesh.geometry.x[nodes, axis] - place) >= near).any(axis=1)
+            stay = (abs(mesh.geometry.x[nodes, axis] - place) >= near[axis]).any(axis=1)
             nodes, values = nodes[stay], values[stay]
     return nodes, values
-
-
-def _tags(mesh, facets: np.ndarray, values: np.ndarray):
-    """Facet tags from the input numbers of the nodes of each facet, on whatever rank it was."""
-    d = mesh.topology.dim
-    mesh.topology.create_entities(d - 1)
-    mesh.topology.create_connectivity(d - 1, 0)
-    mesh.topology.create_connectivity(d - 1, d)
-    local, values = io.distribute_entity_data(mesh, d - 1, facets, values)
-    return dolfinx.mesh.meshtags_from_entities(mesh, d - 1, graph.adjacencylist(local), values)
 
 
 def unfold(x: np.ndarray, seams: dict, *simplices: np.ndarray):

@@ -2,12 +2,14 @@
 
 from mpi4py import MPI
 
-from mfg_fem._compat import gmsh_model_to_mesh
 from mfg_fem.domain import Domain
 from mfg_fem.errors import MeshError, together
+from mfg_fem.mesh_files import from_gmsh, gmsh_model
+from mfg_fem.simplices import build, check
 
 FINE_RADIUS = 1.2  # the flow moves the data a little outwards
 COARSENING = 4.0  # cells at the walls are so much larger
+OPTIONS = {"Mesh.MeshSizeExtendFromBoundary": 0, "Mesh.MeshSizeFromPoints": 0}  # the ball decides
 
 
 def mesh_around(dim: int, half_width: float, cells: int, comm: MPI.Comm) -> Domain:
@@ -19,42 +21,37 @@ def mesh_around(dim: int, half_width: float, cells: int, comm: MPI.Comm) -> Doma
     Raises:
         MeshError: gmsh is missing.
     """
-    with together(comm, MeshError):
-        try:
-            import gmsh
-        except ImportError as exc:
-            raise MeshError(f"gmsh is not installed, and makes the meshes here: {exc}") from exc
     side = 2 * half_width
     fine = side / cells
-    try:
+    parts = None
+    with together(comm, MeshError):
         if comm.rank == 0:
-            gmsh.initialize()
-            gmsh.option.setNumber("General.Verbosity", 1)
-            corner = (0.0, 0.0, 0.0)
-            if dim == 2:
-                gmsh.model.occ.addRectangle(*corner, side, side)
-            else:
-                gmsh.model.occ.addBox(*corner, side, side, side)
-            gmsh.model.occ.synchronize()
-            gmsh.model.addPhysicalGroup(dim, [1], name="box")
-            ball = gmsh.model.mesh.field.add("Ball")
-            numbers = {
-                "XCenter": half_width,
-                "YCenter": half_width,
-                "ZCenter": half_width if dim == 3 else 0.0,
-                "Radius": FINE_RADIUS,
-                "VIn": fine,
-                "VOut": COARSENING * fine,
-                "Thickness": half_width - FINE_RADIUS,
-            }
-            for name, value in numbers.items():
-                gmsh.model.mesh.field.setNumber(ball, name, value)
-            gmsh.model.mesh.field.setAsBackgroundMesh(ball)
-            gmsh.option.setNumber("Mesh.MeshSizeExtendFromBoundary", 0)
-            gmsh.option.setNumber("Mesh.MeshSizeFromPoints", 0)
-            gmsh.model.mesh.generate(dim)
-        mesh, _, _ = gmsh_model_to_mesh(gmsh.model, comm, dim)
-    finally:
-        if comm.rank == 0 and gmsh.isInitialized():
-            gmsh.finalize()
-    return Domain(mesh)
+            with gmsh_model(OPTIONS) as gmsh:
+                _mesh(gmsh, dim, side, fine)
+                parts = check(from_gmsh(gmsh.model))
+    return Domain(build(comm, parts)[0])
+
+
+def _mesh(gmsh, dim: int, side: float, fine: float):
+    """Draw and mesh it in gmsh's current model."""
+    corner = (0.0, 0.0, 0.0)
+    if dim == 2:
+        gmsh.model.occ.addRectangle(*corner, side, side)
+    else:
+        gmsh.model.occ.addBox(*corner, side, side, side)
+    gmsh.model.occ.synchronize()
+    gmsh.model.addPhysicalGroup(dim, [1], name="box")
+    ball = gmsh.model.mesh.field.add("Ball")
+    numbers = {
+        "XCenter": side / 2,
+        "YCenter": side / 2,
+        "ZCenter": side / 2 if dim == 3 else 0.0,
+        "Radius": FINE_RADIUS,
+        "VIn": fine,
+        "VOut": COARSENING * fine,
+        "Thickness": side / 2 - FINE_RADIUS,
+    }
+    for name, value in numbers.items():
+        gmsh.model.mesh.field.setNumber(ball, name, value)
+    gmsh.model.mesh.field.setAsBackgroundMesh(ball)
+    gmsh.model.mesh.generate(dim)

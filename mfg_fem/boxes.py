@@ -1,0 +1,67 @@
+"""Intervals, rectangles and boxes with numbered sides."""
+
+import math
+import os
+import sys
+from collections.abc import Sequence
+from numbers import Integral, Number, Real
+
+from mpi4py import MPI
+
+import numpy as np
+
+import dolfinx
+
+from mfg_fem.errors import MeshError
+
+SIDES = ("left", "right", "bottom", "top", "back", "front")
+BYTES = 200  # a simplex takes more, while a mesh is made
+
+
+def make(lengths, cells, comm: MPI.Comm):
+    """The mesh, its facet tags and the names of its sides: see `domain.box`. Collective."""
+    sides, counts = _numbers(lengths, Real), _numbers(cells, Integral)
+    if not sides or len(sides) > 3 or not all(0 < side <= sys.float_info.max for side in sides):
+        raise MeshError(f"box: lengths must be one to three positive numbers, not {lengths!r}.")
+    d = len(sides)
+    counts = counts * d if counts and len(counts) == 1 else counts
+    if not counts or len(counts) != d or not all(n > 0 for n in counts):
+        raise MeshError(f"box: cells must be {d} positive integers, or one, not {cells!r}.")
+    simplices = math.prod(counts) * math.factorial(d)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if simplices / comm.size > min(2**31, memory / BYTES):
+        raise MeshError(
+            f"box: cells = {cells!r} are {simplices:.3g} simplices on {comm.size} ranks, more than "
+            "fit into the memory of this machine. Take fewer cells, or more machines."
+        )
+
+    # DOLFINx refuses lengths that are small in metres. A power of two changes no digit.
+    lengths, exponents = np.frexp(np.array(sides, dtype=float))
+    if d == 1:
+        mesh = dolfinx.mesh.create_interval(comm, counts[0], [0.0, lengths[0]])
+    else:
+        create = dolfinx.mesh.create_rectangle if d == 2 else dolfinx.mesh.create_box
+        mesh = create(comm, [np.zeros(d), lengths], counts)
+    facets, tags = [], []
+    for k in range(2 * d):
+        axis, wall, half = k // 2, k % 2 * lengths[k // 2], lengths[k // 2] / counts[k // 2] / 2
+        found = dolfinx.mesh.locate_entities_boundary(
+            mesh, d - 1, lambda x, axis=axis, wall=wall, half=half: abs(x[axis] - wall) < half
+        )
+        facets.append(found)
+        tags.append(np.full(len(found), k + 1, dtype=np.int32))
+    facets, tags = np.concatenate(facets), np.concatenate(tags)
+    order = np.argsort(facets)
+    facet_tags = dolfinx.mesh.meshtags(mesh, d - 1, facets[order], tags[order])
+    mesh.geometry.x[:, :d] = np.ldexp(mesh.geometry.x[:, :d], exponents)
+    return mesh, facet_tags, {name: tag for tag, name in enumerate(SIDES[: 2 * d], start=1)}
+
+
+def _numbers(values, kind: type) -> list | None:
+    """One number or a sequence of them as a list; None if there is anything else, or a bool."""
+    values = values.tolist() if isinstance(values, np.ndarray | np.generic) else values
+    values = [values] if isinstance(values, Number) else values
+    good = isinstance(values, Sequence) and all(
+        isinstance(value, kind) and not isinstance(value, bool | np.bool_) for value in values
+    )
+    return list(values) if good else None
