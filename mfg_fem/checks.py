@@ -56,6 +56,11 @@ def check_arguments(problem):
         facets = problem.domain.comm.allreduce(len(problem.domain.facets(name)), MPI.SUM)
         if facets == 0:
             raise MeshError(f"The boundary {name!r} has no facets in this mesh.")
+        if name in problem.domain.inside:
+            raise MeshError(
+                f"boundary[{name!r}] lies inside the domain, and an exit must lie on its outer "
+                "boundary. Let the domain end there, or leave through a side of it."
+            )
         if not isinstance(condition, Exit):
             raise ProblemError(
                 f"boundary[{name!r}] is {condition!r}; it must be an Exit. "
