@@ -86,13 +86,13 @@ class Scene:
         domain = solution.problem.domain
         self.nodes = Nodes(domain, self.frames.value.function_space)
         self.vector_nodes = Nodes(domain, self.frames.velocity.function_space)
-        cells, pieces = self._gather_mesh()
+        cells, walls, exits = self._gather_mesh()
         self.plan = None
         if self.nodes.comm.rank == 0:
-            x, self._node, simplices = unfold(self.nodes.x, domain.seams, cells, *pieces.values())
-            cells, pieces = simplices[0], dict(zip(pieces, simplices[1:], strict=True))
-            exits = {name: pieces.pop(name) for name in solution.problem.boundary}
-            plan = Plan(x, cells, np.concatenate(list(pieces.values())), exits)
+            x, self._node, (cells, walls, *pieces) = unfold(
+                self.nodes.x, domain.seams, cells, walls, *exits.values()
+            )
+            plan = Plan(x, cells, walls, dict(zip(exits, pieces, strict=True)))
             self.plan = _cut(plan, height) if plan.x.shape[1] == 3 else plan
 
     def at(self, n: int) -> Snapshot | None:
@@ -107,7 +107,7 @@ class Scene:
         return Snapshot(float(self.solution.times[n]), m, u, velocity[:, : self.plan.x.shape[1]])
 
     def _gather_mesh(self):
-        """Cells and boundary pieces by name ("" for those without) as node numbers on rank 0."""
+        """Cells, walls and the pieces of each exit as node numbers on rank 0."""
         domain, V = self.solution.problem.domain, self.frames.value.function_space
         mesh, tdim, comm = domain.mesh, domain.dim, domain.comm
         for entities in ((tdim - 1, tdim), (tdim - 1, 0), (tdim, 0)):
@@ -124,14 +124,14 @@ class Scene:
         cells = V.dofmap.list[: mesh.topology.index_map(tdim).size_local]
         outer = dolfinx.mesh.exterior_facet_indices(mesh.topology)
         vertices = mesh.topology.connectivity(tdim - 1, 0).array.reshape(-1, tdim)
-        named, pieces = np.zeros(len(vertices), dtype=bool), {}
-        for name in domain.names:
+        exits, pieces = np.zeros(len(vertices), dtype=bool), {}
+        for name in self.solution.problem.boundary:
             facets = np.intersect1d(domain.facets(name), outer)
-            facets = facets[~named[facets]]
-            named[facets] = True
+            facets = facets[~exits[facets]]
+            exits[facets] = True
             pieces[name] = numbers(dof[vertices[facets]], tdim)
-        pieces[""] = numbers(dof[vertices[outer[~named[outer]]]], tdim)
-        return numbers(cells, tdim + 1), pieces
+        walls = numbers(dof[vertices[outer[~exits[outer]]]], tdim)
+        return numbers(cells, tdim + 1), walls, pieces
 
 
 def _cut(plan: Plan, height: float | None) -> Plan:
