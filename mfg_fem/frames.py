@@ -7,8 +7,9 @@ import numpy as np
 import ufl
 from dolfinx import fem, la
 
+from mfg_fem._compat import geometry_dofmap
 from mfg_fem.functional import drift
-from mfg_fem.points import canonical_order
+from mfg_fem.points import COINCIDE, anything_twice, canonical_order
 from mfg_fem.torus import wrap
 
 
@@ -82,11 +83,18 @@ class Nodes:
         self.comm = domain.comm
         self.owned = V.dofmap.index_map.size_local
         points = wrap(V.tabulate_dof_coordinates()[: self.owned, : domain.dim], domain.seams)
-        self.x = self.number = None
+        self.x = self.number = twice = None
         parts = self.comm.gather(points)
         if self.comm.rank == 0:
             points = np.concatenate(parts)
             self._order = canonical_order(points)
+            near = COINCIDE * np.ptp(points, axis=0)
+            twice = anything_twice(points[self._order], near)
+        if self.comm.bcast(twice):  # both sides of a crack: their cells tell them apart
+            parts = self.comm.gather(_middles_around(V))
+            if self.comm.rank == 0:
+                self._order = canonical_order(np.hstack([points, np.concatenate(parts)]))
+        if self.comm.rank == 0:
             self._counts = [len(part) for part in parts]
             self.x = points[self._order]
             self.number = np.empty_like(self._order)
@@ -106,3 +114,16 @@ class Nodes:
         else:
             self.comm.Scatterv(None, owned)
         return owned
+
+
+def _middles_around(V: fem.FunctionSpace) -> np.ndarray:
+    """Mean of the middles of the cells around each owned dof, shape (dofs, d). Collective."""
+    mesh, d = V.mesh, V.mesh.geometry.dim
+    cells = mesh.topology.index_map(mesh.topology.dim).size_local
+    middles = mesh.geometry.x[geometry_dofmap(mesh)[:cells], :d].mean(axis=1)
+    sums = la.vector(V.dofmap.index_map, d + 1)
+    terms = np.column_stack([middles, np.ones(cells)])
+    np.add.at(sums.array.reshape(-1, d + 1), V.dofmap.list[:cells], terms[:, None])
+    sums.scatter_reverse(la.InsertMode.add)
+    sums = sums.array.reshape(-1, d + 1)[: V.dofmap.index_map.size_local]
+    return sums[:, :d] / sums[:, d:]
