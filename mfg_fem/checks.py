@@ -83,7 +83,7 @@ def check_values(problem) -> Units:
     """
     domain = problem.domain
     gdim, mesh = domain.dim, domain.mesh
-    t, share = fem.Constant(mesh, 0.0), fem.Constant(mesh, 1.0)
+    t, share, even = (fem.Constant(mesh, value) for value in (0.0, 1.0, 0.0))
     p = ufl.variable(fem.Constant(mesh, np.zeros(gdim)))
     x, density = problem.x, fem.Function(fem.functionspace(mesh, ("Lagrange", 1)))
 
@@ -92,7 +92,7 @@ def check_values(problem) -> Units:
             return _understood(make, shape, density, mesh)
 
     m0 = build("initial_density(x)", lambda: problem.m0(x))
-    m = ufl.variable(share * m0)
+    m = ufl.variable(share * m0 + even)
 
     def of_density(name: str, make: Callable):
         """Built once with a density that is a Function, to see what becomes of it."""
@@ -110,14 +110,22 @@ def check_values(problem) -> Units:
         costs[key] = build(key, lambda c=condition: problem.exit_cost(c, x))
     H = of_density("hamiltonian(x, p, m)", lambda m: problem.H(x, p, m))
 
-    share.value = problem.population / _check_density(mesh, m0, problem.population)
+    mass = _check_density(mesh, m0, problem.population)
+    share.value = problem.population / mass
     _check_diffusion(mesh, D)
     spread = _check_costs(problem, costs, m, t)
     check_periodic(problem)
-    length, time = domain.volume() ** (1 / gdim), problem.horizon
-    gradient, motion = _check_hamiltonian(mesh, H, p, m, length / time)
-    even = problem.population / length**gdim
-    return Units.of(length, float(time), even, gradient, spread + time * motion)
+    length, time = domain.volume() ** (1 / gdim), float(problem.horizon)
+    hamiltonian = _Hamiltonian(mesh, H, p, m)
+    rest = hamiltonian.check(np.zeros(gdim))
+    uniform = problem.population / length**gdim
+    share.value, even.value = 0.0, uniform
+    gradient = hamiltonian.gradient_for(length / time)
+    share.value, even.value = problem.population / mass, 0.0
+    random = np.random.default_rng(0)
+    for size in (0.1, 1.0, 10.0):
+        hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
+    return Units.of(length, time, uniform, gradient, spread + time * np.ptp(rest))
 
 
 def _understood(make: Callable, shape: tuple, density: fem.Function, mesh):
@@ -205,22 +213,23 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
     return float(problem.horizon * running + terminal)
 
 
-def _check_hamiltonian(mesh, H, p, m, speed: float) -> tuple[float | None, float]:
-    """H, H_p, H_pp, H_m finite and H_pp >= 0 for p = 0 and p of several sizes.
+class _Hamiltonian:
+    """H and its derivatives at one p on the whole mesh."""
 
-    Returns the size of p for which players have this speed, see `units.py`; and by how much H
-    differs from place to place for p = 0.
-    """
-    (constant,), dim = p.ufl_operands[:1], mesh.geometry.dim
-    H_p, H_m = ufl.diff(H, p), ufl.diff(H, m)
-    H_pp = ufl.diff(H_p, p)
-    backward = ufl.replace(expand_derivatives(H_p), {constant: -constant})
-    values = VertexValues(mesh, H, H_p, H_m, H_pp, H_p - backward)
+    def __init__(self, mesh, H, p, m):
+        (self.p,), self.dim = p.ufl_operands[:1], mesh.geometry.dim
+        H_p = ufl.diff(H, p)
+        backward = ufl.replace(expand_derivatives(H_p), {self.p: -self.p})
+        terms = H, H_p, ufl.diff(H, m), ufl.diff(H_p, p), H_p - backward
+        self.values = VertexValues(mesh, *terms)
 
-    def look(q: np.ndarray) -> np.ndarray:
-        constant.value[...] = q
-        at = f" at p = {np.array2string(q, precision=3)}"
-        *found, eigenvalues = values.extremes(lambda *terms: (*terms[:4], _eigenvalues(terms[3])))
+    def check(self, p: np.ndarray) -> np.ndarray:
+        """All finite and H_pp >= 0 at this p; returns the least and the largest value of H."""
+        self.p.value[...] = p
+        at = f" at p = {np.array2string(p, precision=3)}"
+        *found, eigenvalues = self.values.extremes(
+            lambda *terms: (*terms[:4], _eigenvalues(terms[3]))
+        )
         for name, ends in zip(("", "_p", "_m", "_pp"), found, strict=True):
             _finite(ends, f"hamiltonian: H{name}", at)
         lowest = eigenvalues[0]
@@ -231,20 +240,18 @@ def _check_hamiltonian(mesh, H, p, m, speed: float) -> tuple[float | None, float
             )
         return found[0]
 
-    motion = float(np.ptp(look(np.zeros(dim))))
-    mobility = values.mean(lambda *terms: terms[3][..., :: dim + 1].mean(axis=2))
-    direction = np.array([1.0, 0.7, 0.4])[:dim]
+    def gradient_for(self, wanted: float) -> float | None:
+        """The size of p for which players have this speed: see `units.gradient_for`."""
+        direction = np.array([1.0, 0.7, 0.4])[: self.dim]
 
-    def speed_at(size: float) -> float:
-        constant.value[...] = size * direction / np.linalg.norm(direction)
-        return values.mean(lambda *terms: np.linalg.norm(terms[4], axis=2)) / 2
+        def speed(size: float) -> float:
+            self.p.value[...] = size * direction / np.linalg.norm(direction)
+            return self.values.mean(lambda *terms: np.linalg.norm(terms[4], axis=2)) / 2
 
-    guess = speed / mobility if 0 < mobility < np.inf else 1.0
-    gradient = gradient_for(speed, speed_at, guess)
-    random = np.random.default_rng(0)
-    for size in (0.1, 1.0, 10.0):
-        look(size * (gradient or 1.0) * random.standard_normal(dim))
-    return gradient, motion
+        self.p.value[...] = 0.0
+        mobility = self.values.mean(lambda *terms: terms[3][..., :: self.dim + 1].mean(axis=2))
+        guess = wanted / mobility if 0 < mobility < np.inf else 1.0
+        return gradient_for(wanted, speed, guess)
 
 
 def _matrices(values: np.ndarray) -> np.ndarray:

@@ -4,11 +4,14 @@
    everywhere. From there Newton takes 4 to 6 steps on most games without congestion. Where the HJB
    equation is far from holding (exits, steep terminal costs), or other costs are larger than those
    of the crowd, the best response u of one player to it instead (a nonlinear HJB sweep).
-2. *Path.* Where that fails (congestion with little diffusion): theta goes from 0 to 1, players see
-   the crowd (1 - theta) even + theta m and diffuse with D stretch^(1 - theta). At theta = 0 each
-   plays alone: an HJB and then a linear Fokker-Planck equation. The step in theta adapts.
-3. *Nested in time.* With congestion all that happens on a four times coarser time grid first. If
-   Newton gets stuck from there, it tries once more with the density that the drift carries.
+2. *Nested in time.* With congestion that happens on a four times coarser time grid first. If Newton
+   gets stuck from there, it tries once more with the density that the drift carries.
+3. *Path.* Where that fails (congestion with little diffusion): players see the crowd
+   gap even + (1 - gap) m and diffuse with D stretch^gap, while the gap falls from 1 to 0. At 1 each
+   plays alone: an HJB and then a linear Fokker-Planck equation. Where moving is easy where nobody
+   is, as in H = |p|^2 / (c0 + c1 m)^a, the gap is a floor under the density that players see, so
+   it falls by a ratio: the last of it matters as much as the first. The ratio adapts, and so does
+   the smallest gap before 0.
 
 Both parameters are Constants of the compiled forms, so that no stage compiles anything.
 
@@ -23,13 +26,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.newton import Newton, NewtonSolver, Outcome
+from mfg_fem.newton import STUCK, Newton, NewtonSolver, Outcome
 from mfg_fem.spacetime import Levels, SpaceTime
 
 log = logging.getLogger(__name__)
 
 STAGE_MAX_IT = 12  # a stage that needs more is better split
-SMALLEST_STEP = 1 / 64
+PATH_MAX_IT = 10  # of all its stages, in those allowed for one
+EASED = 0.1  # of the residual a stage begins with: enough on the way
+RATIO, LEAST_RATIO, MOST_RATIO = 0.5, 0.02, 0.97  # of a gap to the one before
+LAST_GAP = 2e-3
+ASTRAY = 2, 0.3  # as `STUCK`, on the path, where Newton takes full steps if a stage is near enough
+QUICK, GOOD = 2, 3  # Newton steps after which the next stage may go farther, or a little so
 STRETCHES = (1.0, 8.0, 64.0)
 # Of the residual of the Fokker-Planck rows, that of the HJB rows in an even crowd: without best
 # response up to here. At .07 that takes one or two steps fewer, at .5 two or three more.
@@ -49,25 +57,29 @@ class Stage:
         name: "cold", "guess" or "nested", what the problem that was asked is solved from;
             "nested, moved", the same with the density that the drift of "nested" carries, where
             that has failed; or "path", a point of the path that begins where all that has failed.
-        theta, stretch: the point of the path.
-        reached, step: the theta before this one, and the step from it.
+        gap, stretch: the point of the path.
+        before: the gap of what this stage starts from.
+        ratio: of this gap to the one before, unless it is the last.
+        last: a smaller gap than this is none.
+        taken: Newton steps on the path before this stage.
         failed: why the problem that was asked could not be solved at once.
     """
 
     steps: int
     name: str
-    theta: float = 1.0
+    gap: float = 0.0
     stretch: float = 1.0
-    reached: float = 0.0
-    step: float = 0.5
+    before: float = 1.0
+    ratio: float = RATIO
+    last: float = LAST_GAP
+    taken: int = 0
     failed: str = ""
 
     def __str__(self) -> str:
         """Its name in the history."""
         where = self.name
         if self.on_path:
-            factor = self.stretch ** (1 - self.theta)
-            where = f"crowd {self.theta:.3g}, diffusion x{factor:.3g}"
+            where = f"crowd {1 - self.gap:.4g}, diffusion x{self.stretch**self.gap:.3g}"
         return f"{self.steps} steps, {where}"
 
     @property
@@ -79,6 +91,12 @@ class Stage:
     def goes_back(self) -> bool:
         """Whether the stage after a failure begins with what this one started from."""
         return self.on_path or self.name == "nested"
+
+    def towards(self, ratio: float, **changes) -> "Stage":
+        """The stage on the path whose gap is this part of what it starts from, or none."""
+        stage = replace(self, ratio=ratio, **changes)
+        gap = ratio * stage.before
+        return replace(stage, gap=gap if gap > stage.last else 0.0)
 
 
 @dataclass(frozen=True)
@@ -115,24 +133,24 @@ def solve_stages(
         record: called after each Newton step with its row of the history and the state.
         resume: a state that an earlier solve was in and its history, to go on from there.
     """
-    auto = method.continuation == "auto"
     state, rows = resume or (None, [])
     grids = [steps]
     if state is not None:
         grids = sorted({state.stage.steps, steps})
     elif (
-        auto and guess is None and discrete.congested and steps >= COARSENING * FEWEST_COARSE_STEPS
+        method.continuation == "auto"
+        and guess is None
+        and discrete.congested
+        and steps >= COARSENING * FEWEST_COARSE_STEPS
     ):
         grids.insert(0, steps // COARSENING)
-    nested = None
+    nested = outcome = None
     for grid in grids:
         system = SpaceTime(discrete, grid)
-        path = _Path(system, method, record)
+        path = _Path(system, method, record, coarse=grid < steps)
         try:
             if state is None:
-                state = path.first(guess, nested)
-                if grid < steps:  # its error in time is larger than what this leaves
-                    state = replace(state, atol=1e3 * state.atol)
+                state = path.first(guess, nested, outcome.reason if outcome else "")
             outcome = path.walk(state, rows)
             if outcome.converged:
                 outcome = replace(outcome, X=path.newton.transport(outcome.X))
@@ -145,20 +163,26 @@ def solve_stages(
 
 
 class _Path:
-    """The stages on one time grid."""
+    """The stages on one time grid; on a coarse one, of the problem that was asked only."""
 
-    def __init__(self, system: SpaceTime, method: Newton, record: Callable[[dict, State], None]):
+    def __init__(
+        self,
+        system: SpaceTime,
+        method: Newton,
+        record: Callable[[dict, State], None],
+        coarse: bool = False,
+    ):
         self.system, self.method, self.record = system, method, record
         self.newton = NewtonSolver(system, method, self._record)
-        self.auto = method.continuation == "auto"
+        self.auto, self.coarse = method.continuation == "auto", coarse
 
     def _record(self, row: dict, X: np.ndarray):
         self.record(row, replace(self.state, X=X))
 
-    def set(self, share: float, stretch: float):
+    def set(self, gap: float, stretch: float):
         """Give the forms a point of the path."""
         state = self.system.discrete.state
-        state.share.value, state.stretch.value = share, stretch
+        state.share.value, state.stretch.value = 1 - gap, stretch**gap
 
     def respond(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """X with the best response to its crowd for u, and the norms of the residual there.
@@ -183,58 +207,66 @@ class _Path:
             return X, norms
         return self.respond(X)
 
-    def first(self, guess: Levels | None, nested: Levels | None) -> State:
-        """The problem that was asked, from the guess, a coarser grid's solution, or cold."""
+    def first(self, guess: Levels | None, nested: Levels | None, failed: str = "") -> State:
+        """The problem that was asked, from the guess, a coarser grid's solution, or cold.
+
+        Or the first one of the path, if a coarser grid has failed.
+        """
         steps = self.system.steps
-        self.set(1.0, 1.0)
+        self.set(0.0, 1.0)
         (X, norms), name = self._cold(), "cold"
         # Residuals are measured by that of this start, which no guess makes small; but it may be
         # huge because of a step at an exit, or zero where the even crowd is the solution.
         natural = self.newton.natural_norm(X)
         atol = self.method.rtol * np.clip(np.linalg.norm(norms), natural / 100, 10 * natural)
+        if self.coarse:
+            atol *= 1e3  # the error in time is larger than what this leaves
         if guess is not None:
             X, name = self.system.hold(refine_in_time(guess, steps)), "guess"
         elif nested is not None:
             (X, _), name = self.respond(self.system.hold(refine_in_time(nested, steps))), "nested"
-        return State(Stage(steps, name), float(atol), X, X)
+        state = State(Stage(steps, name), float(atol), X, X)
+        return self._alone(state, replace(state.stage, failed=failed), 0) if failed else state
 
     def walk(self, state: State, rows: list[dict]) -> Outcome:
         """Newton from stage to stage, up to the last; rows: what is known of the first one."""
         following = state
         while following:
             self.state, stage = following, following.stage
-            self.set(stage.theta, stage.stretch ** (1 - stage.theta))
-            easier = stage.theta < 1.0
-            short = easier or (self.auto and stage.name in ("cold", "nested"))
+            self.set(stage.gap, stage.stretch)
+            atol, short = self.state.atol, self.auto and stage.name != "guess"
+            if stage.gap:
+                atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
             outcome = self.newton.solve(
                 self.state.X,
-                1e3 * self.state.atol if easier else self.state.atol,
+                atol,
                 STAGE_MAX_IT if short else self.method.max_it,
                 str(stage),
                 rows,
-                until_stuck=short,
+                stuck=(ASTRAY if stage.on_path else STUCK) if short else None,
             )
             following, rows = self._after(self.state, outcome), []
-        self.set(1.0, 1.0)
+        self.set(0.0, 1.0)
         if stage.failed and not outcome.converged:
-            reason = f"{stage.failed}; and no easier problem led to it"
-            outcome = replace(outcome, reason=reason)
+            failed = f"{stage.failed}; then, in the easier problem {str(stage)!r}"
+            outcome = replace(outcome, failed=failed)
         if self._at_round_off(self.state, outcome):
             rtol = f"rtol={self.method.rtol:.3g}"
-            reason = f"{outcome.reason}, where round-off begins; {rtol} is less"
-            outcome = replace(outcome, reason=reason, advice="Try a larger rtol")
+            failed = f"round-off begins here; {rtol} is less"
+            outcome = replace(outcome, failed=failed, advice="Try a larger rtol")
         return outcome
 
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:
         """Whether Newton was asked for more than double precision has, and not for fewer steps."""
         start, stopped = state.atol / self.method.rtol, outcome.iterations >= self.method.max_it
-        return not (outcome.converged or stopped) and outcome.norm <= ROUND_OFF * start
+        asked = not (state.stage.gap or self.coarse)
+        return asked and not (outcome.converged or stopped) and outcome.norm <= ROUND_OFF * start
 
     def _after(self, state: State, outcome: Outcome) -> State | None:
         """The stage after the one of `state`; None if that was the last."""
         stage, X = state.stage, state.start
         done = outcome.converged or self._at_round_off(state, outcome)  # easier ones cannot help
-        if not self.auto or (done and stage.theta == 1.0):
+        if not self.auto or self.coarse or (done and not stage.gap):
             return None
         if stage.name == "nested":
             log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
@@ -242,28 +274,32 @@ class _Path:
             return replace(state, stage=replace(stage, name="nested, moved"), start=X, X=X)
         if not stage.on_path:
             log.info("Newton stopped (%s); going through easier problems", outcome.reason)
-            return self._alone(state, replace(stage, name="path", failed=outcome.reason), 0)
-        step, reached = stage.step, stage.theta
+            return self._alone(state, replace(stage, failed=outcome.reason), 0)
+        steps, ratio = outcome.iterations, stage.ratio
+        stage = replace(stage, taken=stage.taken + steps)
+        if stage.taken > PATH_MAX_IT * self.method.max_it:
+            return None
         if outcome.converged:
-            X, step = outcome.X, step * (2 if outcome.iterations <= 4 else 1)
-        else:
-            reached, step = stage.reached, (stage.theta - stage.reached) / 2
-        if step < SMALLEST_STEP:  # so it is if the players alone, theta = 0, have failed
+            X = outcome.X
+            ratio **= 2 if steps <= QUICK else 1.25 if steps <= GOOD else 1
+            stage = stage.towards(max(ratio, LEAST_RATIO), before=stage.gap)
+        elif not stage.gap and stage.last > stage.ratio * stage.before:
+            stage = stage.towards(ratio, last=stage.last / 4)  # none was too little
+        elif ratio**0.5 > MOST_RATIO:
             return self._alone(state, stage, STRETCHES.index(stage.stretch) + 1)
-        theta = min(1.0, reached + step)
-        return replace(
-            state, stage=replace(stage, theta=theta, reached=reached, step=step), start=X, X=X
-        )
+        else:
+            stage = stage.towards(ratio**0.5)
+        return replace(state, stage=stage, start=X, X=X)
 
     def _alone(self, state: State, stage: Stage, which: int) -> State | None:
-        """Each player alone: the best response to an even crowd, and the density it makes."""
+        """From where each player is alone: the best response to an even crowd, and its density."""
         if which == len(STRETCHES):
             return None
         stretch = STRETCHES[which]
-        self.set(0.0, stretch)
+        self.set(1.0, stretch)
         X = self.newton.transport(self.respond(self.system.even_crowd())[0])
-        stage = replace(stage, theta=0.0, stretch=stretch, reached=0.0, step=0.5)
-        return replace(state, stage=stage, start=X, X=X)
+        stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
+        return replace(state, stage=stage.towards(RATIO), start=X, X=X)
 
 
 def refine_in_time(levels: Levels, steps: int) -> np.ndarray:

@@ -23,16 +23,20 @@ class FileError(MFGError, OSError):
 
 
 class NotConverged(MFGError, RuntimeError):
-    """Newton stopped before reaching its tolerance.
+    """Newton stopped before reaching its tolerance; str() says where, and what to try.
 
     Attributes:
         reason: PETSc's reason in words.
         history: one dict per Newton step, as in `Solution.history`.
     """
 
-    def __init__(self, reason: str, history: list[dict]):
+    def __init__(self, reason: str, history: list[dict], message: str = ""):
         self.reason, self.history = reason, history
-        super().__init__(reason)
+        super().__init__(message or reason)
+
+    def __reduce__(self):
+        """To be pickled with all of it."""
+        return type(self), (self.reason, self.history, str(self))
 
 
 class OutOfMemory(MFGError, MemoryError):

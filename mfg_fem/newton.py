@@ -42,9 +42,10 @@ DEFAULTS = {
 
 ZERO_PIVOT = 1e-14  # of the least mass over dt
 
-# Newton is stuck when this many steps in a row are cut to a tenth or less: in a hall with little
+# Newton is stuck when so many steps in a row are cut to this length or less: in a hall with little
 # diffusion three such steps more took a third of a stage's iterations and brought nothing.
-STUCK, SHORT_STEP = 3, 0.11
+STUCK = 3, 0.11
+HALVINGS = 30  # of a step after which a residual is not finite
 
 # In 3D, where flexible GMRES's vectors for ten iterations of the two-field form take more memory
 # than the Jacobian: GCR, which needs no others than those it minimises over, and few of them. That
@@ -107,10 +108,11 @@ class Outcome:
     Attributes:
         X: the iterate.
         converged: whether it is a solution.
-        reason: in words.
+        reason: PETSc's, in words.
         iterations: Newton steps.
         norm: of the scaled residual.
-        advice: what to try if it is no solution.
+        failed: what else is to be said of it, if it is no solution.
+        advice: what to try then.
     """
 
     X: np.ndarray
@@ -118,6 +120,7 @@ class Outcome:
     reason: str
     iterations: int
     norm: float = np.nan
+    failed: str = ""
     advice: str = "Try more diffusion, more time steps, a solution of an easier problem as guess="
 
 
@@ -163,6 +166,7 @@ class NewtonSolver:
         self.snes.setMonitor(self._monitor)
         self.snes.setLineSearchPreCheck(self._cut)
         self.measured = None, None  # a start that `norms` has seen, and its scaled residual
+        self.ahead = None  # a point, a step from there, and the scaled residual after it
         with self.options():
             self.sweeps = Sweeps(system)
             self.form = FORMS[method.krylov](self)
@@ -212,20 +216,20 @@ class NewtonSolver:
         max_it: int,
         stage: str,
         rows: Sequence[dict] = (),
-        until_stuck: bool = False,
+        stuck: tuple[int, float] | None = None,
     ) -> Outcome:
         """Newton from X until the scaled residual norm is below atol. Collective.
 
         The rows are those of the steps that led to X, if an earlier solve began the stage; the
-        last of them is recorded again. `until_stuck`: stop as well where steps stay short.
+        last of them is recorded again. Newton also stops when it is `stuck`, as `STUCK` says.
         """
         self.stage, self.last = stage, X
         if X is not self.measured[0]:
             self.measured = None, None
         self.done = rows[-1]["step"] if rows else 0
         self.lengths = [row["step_length"] for row in rows if row["step"]]
-        self.until_stuck = until_stuck
-        steps = 0 if self._stuck() else max(max_it - self.done, 0)
+        self.stuck = stuck
+        steps = 0 if self._is_stuck() else max(max_it - self.done, 0)
         with self.options():
             self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=steps)
             self.snes.setFromOptions()  # after our tolerances, so that the user's win
@@ -245,9 +249,11 @@ class NewtonSolver:
         steps = self.done + self.snes.getIterationNumber()
         return Outcome(X, code > 0, petsc.reason(self.snes), steps, self.snes.getFunctionNorm())
 
-    def _stuck(self) -> bool:
-        last = self.lengths[-STUCK:]
-        return self.until_stuck and len(last) == STUCK and max(last) <= SHORT_STEP
+    def _is_stuck(self) -> bool:
+        if not self.stuck:
+            return False
+        number, length = self.stuck
+        return len(self.lengths) >= number and max(self.lengths[-number:]) <= length
 
     def _forcing(self, before: dict, now: dict) -> float:
         """Eisenstat-Walker's tolerance (version 2) after these rows, which PETSc has not seen."""
@@ -263,6 +269,11 @@ class NewtonSolver:
 
     def _residual(self, snes, x, f):
         (_, R), self.measured = self.measured, (None, None)
+        if self.ahead:
+            start, step, R = self.ahead
+            alike = np.array_equal(x.array_r, start.array_r - step.array_r)
+            R = R if self.system.comm.allreduce(alike, MPI.LAND) else None
+            self.ahead = None
         if R is None:
             R = self._scaled_residual(self._unknowns(x))
         f.array[:] = R.ravel()
@@ -277,19 +288,32 @@ class NewtonSolver:
         D = 0.02) this took Newton from 26 steps to 11, and GMRES from 72 iterations to 8. Where a
         solution may be negative itself, on meshes that are too coarse for it, y is cut if that
         leaves the smaller residual: from 128 steps to 14.
+
+        A step after which residuals are not finite is too long too. Where costs are infinite
+        without people, it must leave some.
         """
         X, dX = (z.reshape(self.system.shape) for z in (x.array_r, y.array))
-        cut = np.minimum(dX[1], X[1])
-        if not self.system.discrete.scheme.positive:
-            if self.system.comm.allreduce(np.array_equal(cut, dX[1]), MPI.LAND):
-                return
-            whole, part = (
-                np.linalg.norm(self._norms(self._scaled_residual(self.unit * (X - step))))
-                for step in (dX, np.stack([dX[0], cut]))
-            )
-            if whole <= part:  # either may be NaN
-                return
+        whole, cut = dX[1].copy(), np.minimum(dX[1], X[1])
+        alike = self.system.comm.allreduce(np.array_equal(cut, dX[1]), MPI.LAND)
         dX[1] = cut
+        norm = self._look_ahead(x, y)
+        if not (alike or self.system.discrete.scheme.positive):
+            dX[1] = whole
+            if not self._look_ahead(x, y) <= norm:  # either may be NaN
+                dX[1] = cut
+                norm = self._look_ahead(x, y)
+        if not np.isfinite(norm):
+            dX[1] = np.minimum(dX[1], 0.9 * np.maximum(X[1], 0.0))
+        for _ in range(HALVINGS):
+            if np.isfinite(norm) or np.isfinite(norm := self._look_ahead(x, y)):
+                break
+            y.scale(0.5)
+
+    def _look_ahead(self, x, y) -> float:
+        """The norm of the residual at x - y, where the line search will look first."""
+        R = self._scaled_residual(self.unit * (x.array_r - y.array_r).reshape(self.system.shape))
+        self.ahead = x, y, R
+        return float(np.linalg.norm(self._norms(R)))
 
     def _monitor(self, snes, it, norm):
         comm, system = self.system.comm, self.system
@@ -303,7 +327,7 @@ class NewtonSolver:
         length = float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0
         if it:
             self.lengths.append(length)
-            if self._stuck() and not snes.reason:
+            if self._is_stuck() and not snes.reason:
                 snes.setConvergedReason(PETSc.SNES.ConvergedReason.DIVERGED_LINE_SEARCH)
         self.record(
             {

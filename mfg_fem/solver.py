@@ -14,7 +14,7 @@ from mfg_fem.checkpoint import Checkpoint, Keeper
 from mfg_fem.continuation import State, solve_stages
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import NotConverged, ProblemError, require
-from mfg_fem.newton import Newton
+from mfg_fem.newton import Newton, Outcome
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.shared_control import (
@@ -100,13 +100,7 @@ def solve(
     start = None if guess is None else guess.levels
     system, outcome = solve_stages(discrete, steps, method, start, record, resume)
     if throw and not outcome.converged:
-        last = history[-1]
-        raise NotConverged(
-            f"Newton stopped: {outcome.reason} after {outcome.iterations} steps "
-            f"(HJB residual {last['hjb']:.1e}, FP residual {last['fp']:.1e}). {outcome.advice}, or "
-            "throw=False to look at the last iterate.",
-            history,
-        )
+        raise NotConverged(outcome.reason, history, _sentence(outcome, history[-1]))
     seconds = comm.allreduce(time.perf_counter() - began, MPI.MAX)
     if keeper:
         seconds += keeper.seconds
@@ -134,6 +128,16 @@ def _check(problem, steps, scheme, method, guess, checkpoint):
         if value is not None and not isinstance(value, types):
             wanted = " or ".join(f"{t.__name__}(...)" for t in types) or "nothing"
             raise ProblemError(f"{name} is {value!r}; a {type(problem).__name__} takes {wanted}.")
+
+
+def _sentence(outcome: Outcome, last: dict) -> str:
+    """Why a solve ended, where, and what to try."""
+    failed = f" ({outcome.failed})" if outcome.failed else ""
+    return (
+        f"Newton stopped: {outcome.reason}{failed} after {outcome.iterations} steps of the stage "
+        f"{last['stage']!r} (HJB residual {last['hjb']:.1e}, FP residual {last['fp']:.1e}, of "
+        f"about 1 at the start). {outcome.advice}, or throw=False to look at the last iterate."
+    )
 
 
 def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:

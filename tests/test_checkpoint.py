@@ -51,7 +51,7 @@ def begun(path):
 
 
 @pytest.mark.parametrize(
-    "setting", [("mfg_fem.continuation.STAGE_MAX_IT", 3), ("mfg_fem.newton.SHORT_STEP", 1.5)]
+    "setting", [("mfg_fem.continuation.STAGE_MAX_IT", 3), ("mfg_fem.continuation.STUCK", (3, 1.5))]
 )
 def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch, setting):
     monkeypatch.setattr(*setting)  # to be on the path soon: stages end after three steps

@@ -101,11 +101,11 @@ def test_hard_evacuation_converges_through_stages():
 @pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin()], ids=str)
 def test_steps_that_are_cut_to_positive_densities_are_few(scheme, monkeypatch):
     """Without easier problems on the way, though Galerkin's density is negative in the end."""
-    game = evacuation(square(16), 0.02, 1.5)
+    game, straight = evacuation(square(16), 0.02, 1.5), mfg.Newton(continuation="none")
     cut = mfg.solve(game, 16, scheme)
     monkeypatch.setattr(NewtonSolver, "_cut", lambda self, x, y: None)
-    free = mfg.solve(game, 16, scheme, throw=False)
-    assert 2 * cut.iterations <= free.iterations
+    free = mfg.solve(game, 16, scheme, straight, throw=False)
+    assert 2 * cut.iterations <= free.iterations or not free.converged
     assert {row["stage"] for row in cut.history} == {"16 steps, cold"}
     if scheme.positive:
         lowest = [min(row["min_density"] for row in s.history) for s in (cut, free)]
