@@ -5,14 +5,17 @@ memory on every rank (about 150 bytes a triangle), which is the price of no comm
 search; meshes for which that is too much are not what this is for.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from dolfinx import fem
 
-from mfg_fem.errors import MFGError
+from mfg_fem.errors import MFGError, ProblemError
 
 COINCIDE = 1e-9  # coordinates closer than this part of their range are the same
-MAX_WALK = 200  # cells a search may cross before it falls back on the nearest cell's centre
+MAX_WALK = 200  # cells a walk may cross; who has not arrived is searched for
+INSIDE = -1e-9  # barycentric coordinates of a point in a cell are not below this
 
 
 class Replica:
@@ -39,6 +42,7 @@ class Replica:
         self.x = np.concatenate(comm.allgather(points))
         self.cells = np.concatenate(comm.allgather(cells.reshape(-1, d + 1)))
         self.owned = slice(*index_map.local_range)
+        self._low, self._high = self.x.min(axis=0), self.x.max(axis=0)
         corners = self.x[self.cells]
         edges = (corners[:, 1:] - corners[:, :1]).transpose(0, 2, 1)
         inverse = np.linalg.inv(edges)
@@ -74,7 +78,41 @@ class Replica:
             weights[walking] = self._barycentric(step, nudged[walking])
             walking = walking[weights[walking].min(axis=1) < 0]
         weights = self._barycentric(cell, points)
-        return cell, weights, weights.min(axis=1) >= -1e-9
+        inside = weights.min(axis=1) >= INSIDE
+        # Who is not outside of the box around the mesh may be behind an obstacle or a corner.
+        lost = np.flatnonzero(~inside & np.all((points >= self._low) & (points <= self._high), 1))
+        if len(lost):
+            cell[lost] = self._search(points[lost], cell[lost])
+            weights[lost] = self._barycentric(cell[lost], points[lost])
+            inside[lost] = weights[lost].min(axis=1) >= INSIDE
+        return cell, weights, inside
+
+    def _search(self, points: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """The cell that each point is in or, if there is none, the nearest that was tried.
+
+        Tried are one cell near each point, and all whose centre is no further from it than their
+        furthest corner is from their centre: no other can have the point.
+        """
+        who, cells = [np.arange(len(points))], [near]
+        for tree, members, reach in self._by_size:
+            found = tree.query_ball_point(points, reach)
+            who.append(np.repeat(who[0], [len(some) for some in found]))
+            cells.append(members[np.concatenate(found).astype(int)])
+        who, cells = np.concatenate(who), np.concatenate(cells)
+        weights = clip(self._barycentric(cells, points[who]))
+        closest = np.einsum("ni,nid->nd", weights, self.x[self.cells[cells]])
+        order = np.lexsort((np.linalg.norm(closest - points[who], axis=1), who))
+        return cells[order][np.unique(who[order], return_index=True)[1]]
+
+    @cached_property
+    def _by_size(self) -> list:
+        """Cells of like size: a tree of their centres, their numbers, how far the corners are."""
+        corners = self.x[self.cells]
+        centres = corners.mean(axis=1)
+        reach = np.linalg.norm(corners - centres[:, None], axis=2).max(axis=1)
+        size, tree = np.floor(np.log2(reach)), type(self._tree)
+        groups = [np.flatnonzero(size == some) for some in np.unique(size)]
+        return [(tree(centres[g]), g, (1 + 1e-6) * reach[g].max()) for g in groups]
 
     def interpolate(self, points: np.ndarray, nodal: np.ndarray) -> np.ndarray:
         """P1 interpolation of nodal values, shape (nodes, ...), at points: shape (n, ...)."""
@@ -85,6 +123,19 @@ class Replica:
         weights = np.einsum("nid,nd->ni", self.gradients[cell], points - self._first_corner[cell])
         weights[:, 0] += 1.0
         return weights
+
+
+def as_points(x, dim: int) -> np.ndarray:
+    """Check points: float64 of shape (n, dim), finite."""
+    try:
+        x = np.asarray(x, dtype=float)
+    except (TypeError, ValueError) as exc:
+        raise ProblemError(f"points must be numbers, shape (n, {dim}): {exc}") from exc
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ProblemError(f"points must have the shape (n, {dim}), not {x.shape}.")
+    if not np.isfinite(x).all():
+        raise ProblemError("points must be finite: there is a NaN or an infinity among them.")
+    return x
 
 
 def clip(weights: np.ndarray) -> np.ndarray:

@@ -8,11 +8,12 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from ranks import ROOT
 
 import ufl
 
 import mfg_fem as mfg
-from mfg_fem.points import Replica
+from mfg_fem.points import Replica, clip
 from mfg_fem.resnet import (
     MissingPackage,
     ResNet,
@@ -104,6 +105,37 @@ def test_a_nodal_field_interpolates_linear_velocities_exactly_and_outside_too():
     assert np.isfinite(field(x + 10, 0.0)).all()
     assert field(np.empty((0, 2)), 0.0).shape == (0, 2)
     assert (field.dim, field.steps, field.horizon) == (2, 2, 2.0)
+
+
+def brute_force(mesh: Replica, points: np.ndarray) -> np.ndarray:
+    """Whether any cell has each point."""
+    inside = np.zeros(len(points), bool)
+    first = mesh.x[mesh.cells[:, 0]]
+    for some in np.array_split(np.arange(len(points)), 40):
+        away = points[some, None] - first
+        weights = np.einsum("cid,ncd->nci", mesh.gradients, away)
+        weights[:, :, 0] += 1
+        inside[some] = (weights.min(axis=2) >= -1e-9).any(axis=1)
+    return inside
+
+
+def test_points_behind_obstacles_are_found_in_their_cells():
+    """Close to pillars, corners and walls, where a walk through the cells ends at a boundary."""
+    from dolfinx import fem
+
+    pytest.importorskip("gmsh")
+    hall = mfg.read_mesh(ROOT / "meshes" / "hall.msh", MPI.COMM_WORLD)
+    mesh, rng = Replica(fem.functionspace(hall.mesh, ("Lagrange", 1))), np.random.default_rng(0)
+    cells, corners = np.nonzero(mesh._neighbours < 0)
+    walls = mesh.x[np.unique(mesh.cells[cells, (corners + 1) % 3])]
+    near = walls[rng.integers(len(walls), size=1500)] + 0.01 * rng.standard_normal((1500, 2))
+    cell, weights, inside = mesh.locate(near)
+    assert np.array_equal(inside, brute_force(mesh, near))
+    assert 0.3 < inside.mean() < 0.7
+    found = np.einsum("nc,ncd->nd", weights, mesh.x[mesh.cells[cell]])
+    assert np.allclose(found, near, rtol=0, atol=1e-12)
+    away = np.einsum("nc,ncd->nd", clip(weights), mesh.x[mesh.cells[cell]]) - near
+    assert np.linalg.norm(away, axis=1).max() < 0.2  # who is outside gets a cell nearby
 
 
 def test_the_flow_converges_to_the_reference():

@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.resnet.field import VelocityField, points
+from mfg_fem.points import as_points
+from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import FORMS, ResNet
 from mfg_fem.resnet.neurons import Neurons, fit_neurons
 from mfg_fem.resnet.polish import polish_end_to_end
@@ -96,7 +97,7 @@ def fit(
     field = VelocityField.of(field)
     if samples is None:
         samples = field.sample(SAMPLES, np.random.default_rng(seed))
-    samples = points(samples, field.dim)
+    samples = as_points(samples, field.dim)
     if width is None and form != "affine":
         width = 16
     options = dict(width=width, form=form, seed=seed, noise=noise, polish=polish)

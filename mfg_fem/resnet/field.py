@@ -7,7 +7,7 @@ from math import factorial, gcd, lcm
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.points import Replica
+from mfg_fem.points import Replica, as_points
 from mfg_fem.resnet import projection
 from mfg_fem.shared_control import SharedSolution
 from mfg_fem.solution import Solution
@@ -123,11 +123,11 @@ class VelocityField:
 
     def __call__(self, x: np.ndarray, t: float) -> np.ndarray:
         """Velocities at points, shape (n, d); at a level t_k that of the step that starts there."""
-        return self.replica.interpolate(points(x, self.dim), self.nodal[self._step(t)])
+        return self.replica.interpolate(as_points(x, self.dim), self.nodal[self._step(t)])
 
     def jacobian(self, x: np.ndarray, t: float) -> np.ndarray:
         """D v at points, shape (n, d, d), constant on each cell."""
-        cell, _, _ = self.replica.locate(points(x, self.dim))
+        cell, _, _ = self.replica.locate(as_points(x, self.dim))
         corners = self.nodal[self._step(t)][self.replica.cells[cell]]
         return np.einsum("nci,ncj->nij", corners, self.replica.gradients[cell])
 
@@ -146,7 +146,7 @@ class VelocityField:
         Returns:
             Positions at the levels 0..steps of equal distance, shape (steps + 1, n, d).
         """
-        x, rng = points(x, self.dim), np.random.default_rng(rng)
+        x, rng = as_points(x, self.dim), np.random.default_rng(rng)
         levels = self.times if steps is None else np.linspace(0.0, self.horizon, steps + 1)
         path = [x]
         for t, end in pairwise(levels):
@@ -166,7 +166,7 @@ class VelocityField:
         """
         ends = np.linspace(0.0, self.horizon, layers + 1)
         if not self.discrete:
-            path = [points(x, self.dim)]
+            path = [as_points(x, self.dim)]
             for t, end in pairwise(ends):
                 path.append(self.advance(path[-1], t, end, self.substeps(layers)))
             return np.array(path)
@@ -249,7 +249,7 @@ class _Formula(VelocityField):
 
     def __call__(self, x, t):
         """Velocities at points, shape (n, d)."""
-        x = points(x, self.dim)
+        x = as_points(x, self.dim)
         value = np.asarray(self.v(x, t), dtype=float)
         if value.shape != x.shape:
             raise ProblemError(
@@ -259,20 +259,10 @@ class _Formula(VelocityField):
 
     def jacobian(self, x, t):
         """D v at points, shape (n, d, d), by central differences."""
-        x = points(x, self.dim)
+        x = as_points(x, self.dim)
         h = 1e-5 * (1.0 + np.abs(x).max(initial=0.0))
         columns = [(self(x + h * e, t) - self(x - h * e, t)) / (2 * h) for e in np.eye(self.dim)]
         return np.stack(columns, axis=2)
-
-
-def points(x, dim: int) -> np.ndarray:
-    """Check points: float64 of shape (n, dim), finite."""
-    x = np.asarray(x, dtype=float)
-    if x.ndim != 2 or x.shape[1] != dim:
-        raise ProblemError(f"points must have the shape (n, {dim}), not {x.shape}.")
-    if not np.isfinite(x).all():
-        raise ProblemError("points must be finite: there is a NaN or an infinity among them.")
-    return x
 
 
 def _levels(times) -> np.ndarray:

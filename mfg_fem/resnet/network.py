@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mfg_fem.errors import FileError, ProblemError
+from mfg_fem.points import as_points
 from mfg_fem.resnet._optional import needs
-from mfg_fem.resnet.field import points
 
 FORMS = ("block", "leapfrog", "affine")
 ARRAYS = {"block": "VWbc", "leapfrog": "VWbc", "affine": "Ac"}
@@ -106,7 +106,7 @@ class ResNet:
             noise: each layer adds noise sqrt(dt) xi, xi standard normal.
             rng: numpy Generator or a seed.
         """
-        x = points(x, self.dim)
+        x = as_points(x, self.dim)
         if noise and self.form == "leapfrog":
             raise ProblemError("leapfrog has no noisy inference: noise has no velocity.")
         rng = np.random.default_rng(rng)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfg_fem.errors import ProblemError
+from mfg_fem.points import as_points
 from mfg_fem.resnet.adapter import fit
-from mfg_fem.resnet.field import VelocityField, points
+from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import ResNet
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -85,7 +86,7 @@ def recommend(
         options: for `fit`.
     """
     field = VelocityField.of(field)
-    samples = field.sample(1000, seed) if samples is None else points(samples, field.dim)
+    samples = field.sample(1000, seed) if samples is None else as_points(samples, field.dim)
     exact = field.reference(samples, 64)
     if margin is None:
         spread = exact[-1] - exact[-1].mean(axis=0)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.resnet.field import VelocityField, points
+from mfg_fem.points import as_points
+from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import ResNet
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -86,7 +87,7 @@ def report(net: ResNet, field=None, samples=None, *, head=None, labels=None) -> 
     if origin is None and (field is None or samples is None):
         raise ProblemError("this network does not know its field: give field and samples.")
     field = origin.field if field is None else VelocityField.of(field)
-    samples = points(origin.samples if samples is None else samples, net.dim)
+    samples = as_points(origin.samples if samples is None else samples, net.dim)
     if field.dim != net.dim or not len(samples):
         raise ProblemError(
             f"a network in {net.dim}D against a field in {field.dim}D on {len(samples)} samples."
