@@ -1,5 +1,6 @@
 """Mean-field games and mean-field control by finite elements, all at once in space-time."""
 
+import logging
 import sys
 
 import petsc4py
@@ -46,6 +47,10 @@ from mfg_fem.shared_control import (
 )
 from mfg_fem.solution import Solution
 from mfg_fem.solver import solve
+
+# FFCx hands all warnings of a program to logging: with nobody listening there, they were lost.
+if not logging.getLogger().handlers:
+    logging.captureWarnings(False)
 
 __version__ = "0.1.0"
 
