@@ -20,7 +20,7 @@ from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem.errors import ProblemError
+from mfg_fem.errors import ProblemError, together
 from mfg_fem.points import clip
 from mfg_fem.reduced import ReducedProblem
 from mfg_fem.samples import Samples
@@ -81,24 +81,38 @@ class ParticleProblem(ReducedProblem):
         return total, pulled + problem.regularisation * dt * w
 
     def _arrival(self, x: np.ndarray) -> tuple[float, np.ndarray]:
-        """Terminal cost of all particles and its gradient at each, shape (n, d)."""
+        """Terminal cost of all particles and its gradient at each, shape (n, d). Collective."""
         total, gradient, placed = 0.0, np.zeros(x.shape), None
-        for c, terminal in enumerate(self.problem.terminal_costs):
-            here = self.shares[:, c] > 0
-            if hasattr(terminal, "at"):
-                cost, slope = terminal.at(x[here])
-            else:
-                placed = placed or self._place(x)  # once, for all classes
-                nodes, weights, slopes = (part[here] for part in placed)
-                corners = self.costs[nodes, c]
-                cost = np.sum(weights * corners, axis=1)
-                slope = np.einsum("ni,nid->nd", corners, slopes)
-            share = self.shares[here, c]
-            total += share @ cost
-            gradient[here] += share[:, None] * slope
+        with together(self.comm, ProblemError, "terminal_costs at points"):
+            for c, terminal in enumerate(self.problem.terminal_costs):
+                here = self.shares[:, c] > 0
+                if hasattr(terminal, "at"):
+                    cost, slope = _of_user(terminal, x[here], c)
+                else:
+                    placed = placed or self._place(x)  # once, for all classes
+                    nodes, weights, slopes = (part[here] for part in placed)
+                    corners = self.costs[nodes, c]
+                    cost = np.sum(weights * corners, axis=1)
+                    slope = np.einsum("ni,nid->nd", corners, slopes)
+                share = self.shares[here, c]
+                total += share @ cost
+                gradient[here] += share[:, None] * slope
         return total, gradient
 
     def _place(self, x: np.ndarray):
         """Corners of the cells the points are in, their weights and these weights' gradients."""
         cell, weights, _ = self.replica.locate(x)
         return self.replica.cells[cell], clip(weights), self.replica.gradients[cell]
+
+
+def _of_user(terminal, x: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
+    """What `at` of a terminal cost returns, checked."""
+    cost, slope = (np.asarray(part, dtype=float) for part in terminal.at(x))
+    if cost.shape != x.shape[:1] or slope.shape != x.shape:
+        raise ProblemError(
+            f"terminal_costs[{c}].at returned the shapes {cost.shape} and {slope.shape}, expected "
+            f"{x.shape[:1]} and {x.shape}."
+        )
+    if not (np.isfinite(cost).all() and np.isfinite(slope).all()):
+        raise ProblemError(f"terminal_costs[{c}].at is not finite where a particle ends.")
+    return cost, slope

@@ -11,6 +11,7 @@ import numpy as np
 
 from dolfinx import fem
 
+from mfg_fem.arguments import as_array
 from mfg_fem.errors import MFGError, ProblemError
 
 COINCIDE = 1e-9  # coordinates closer than this part of their range are the same
@@ -25,6 +26,8 @@ class Replica:
         x: coordinates of the nodes, shape (nodes, d).
         cells: nodes of each cell, shape (cells, d + 1).
         gradients: gradients of the barycentric coordinates, shape (cells, d + 1, d).
+        neighbours: cell across the facet opposite to each corner, -1 at the boundary, shape
+            (cells, d + 1).
         owned: slice of the nodes that this rank owns.
     """
 
@@ -48,7 +51,7 @@ class Replica:
         inverse = np.linalg.inv(edges)
         self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         self._first_corner = corners[:, 0]
-        self._neighbours = _neighbours(self.cells)
+        self.neighbours = _neighbours(self.cells)
         self._tree = cKDTree(corners.mean(axis=1))
         smallest = np.abs(edges).max(axis=2).min(axis=0)  # along each axis
         self._nudge = 1e-10 * smallest * np.array([1.0, 0.7, 0.3])[:d]
@@ -72,7 +75,7 @@ class Replica:
         for _ in range(MAX_WALK):
             if not len(walking):
                 break
-            step = self._neighbours[cell[walking], weights[walking].argmin(axis=1)]
+            step = self.neighbours[cell[walking], weights[walking].argmin(axis=1)]
             walking, step = walking[step >= 0], step[step >= 0]  # the others are at the boundary
             cell[walking] = step
             weights[walking] = self._barycentric(step, nudged[walking])
@@ -127,15 +130,19 @@ class Replica:
 
 def as_points(x, dim: int) -> np.ndarray:
     """Check points: float64 of shape (n, dim), finite."""
-    try:
-        x = np.asarray(x, dtype=float)
-    except (TypeError, ValueError) as exc:
-        raise ProblemError(f"points must be numbers, shape (n, {dim}): {exc}") from exc
+    x = as_array(x, "points")
     if x.ndim != 2 or x.shape[1] != dim:
         raise ProblemError(f"points must have the shape (n, {dim}), not {x.shape}.")
     if not np.isfinite(x).all():
         raise ProblemError("points must be finite: there is a NaN or an infinity among them.")
     return x
+
+
+def small_step(x: np.ndarray, part: float, size: float = 0.0) -> float:
+    """This part of how far points lie apart, or of a size: a step to take a difference over."""
+    if len(x):
+        size = max(size, float(np.ptp(x, axis=0).max()))
+    return max(part * size, 1e-8 * float(np.abs(x).max(initial=0.0))) or part
 
 
 def clip(weights: np.ndarray) -> np.ndarray:

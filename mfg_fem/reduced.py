@@ -20,6 +20,8 @@ import numpy as np
 import ufl
 from dolfinx import fem, la
 from dolfinx.fem import petsc as fem_petsc
+from ufl.algorithms import expand_derivatives
+from ufl.domain import extract_domains
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.assembly import pointwise
@@ -65,8 +67,10 @@ class ReducedProblem:
         density = self.problem.densities[c]
         if callable(density):
             masses = self._nodal(density, f"densities[{c}]") * self.weights
-            low = self.comm.allreduce(masses.min(initial=0.0), MPI.MIN)
-            require(self.comm, low >= 0, f"densities[{c}] is negative somewhere.")
+            low, high = masses.min(initial=0.0), masses.max(initial=0.0)
+            high = self.comm.allreduce(high, MPI.MAX)
+            require(self.comm, low >= -1e-12 * high, f"densities[{c}] is negative somewhere.")
+            masses = np.maximum(masses, 0.0)
         else:
             samples = density if isinstance(density, Samples) else Samples.of([density])
             cell, weights, inside = self.replica.locate(samples.points)
@@ -85,13 +89,20 @@ class ReducedProblem:
     def _terminal(self, c: int) -> np.ndarray:
         return self._nodal(self.problem.terminal_costs[c], f"terminal_costs[{c}]")
 
-    def _nodal(self, callable_, name: str) -> np.ndarray:
+    def _nodal(self, data, name: str) -> np.ndarray:
+        """Values at the owned nodes of a callable x -> UFL, an expression, a Function, a number."""
+        mesh = self.V.mesh
         with together(self.comm, ProblemError, f"{name} could not be built"):
-            x = ufl.SpatialCoordinate(self.V.mesh)
-            nothing = fem.Constant(self.V.mesh, 0.0)  # for a formula without x, which has no mesh
-            expression = ufl.as_ufl(callable_(x)) + nothing
+            plain = isinstance(data, ufl.core.expr.Expr) or not callable(data)
+            value = ufl.as_ufl(data if plain else data(ufl.SpatialCoordinate(mesh)))
+            if value.ufl_shape != ():
+                raise ProblemError(f"its shape is {value.ufl_shape}, expected a scalar")
+            if not set(extract_domains(value)) <= {mesh.ufl_domain()}:
+                raise ProblemError("it lives on another mesh")
+            nothing = fem.Constant(mesh, 0.0)  # for a formula without x, which has no mesh
+            value = expand_derivatives(value + nothing)
         function = fem.Function(self.V)
-        function.interpolate(pointwise(expression, interpolation_points(self.V)))
+        function.interpolate(pointwise(value, interpolation_points(self.V)))
         values = function.x.array[: self.owned].copy()
         require(self.comm, np.isfinite(values).all(), f"{name} is not finite on the mesh.")
         return values

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mfg_fem.arguments import as_array
 from mfg_fem.errors import ProblemError
 
 
@@ -30,7 +31,7 @@ class Samples:
 
     def __post_init__(self):
         """Refuse what makes no sense."""
-        points, shares = (np.asarray(a, dtype=float) for a in (self.points, self.shares))
+        points, shares = as_array(self.points, "points"), as_array(self.shares, "shares")
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "shares", shares)
         if points.ndim != 2 or shares.ndim != 2 or len(points) != len(shares):

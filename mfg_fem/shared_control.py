@@ -6,12 +6,13 @@ c, of mass pi_c, and rho their sum,
     (rho_c)_t + div(rho_c v) = D lap rho_c,      no flux,
     J(v) = int int (alpha/2) |v|^2 rho + (beta/2) |(1 - l^2 lap)^2 v|^2  + sum_c int Phi_c rho_c(T).
 
-Not convex: the optimum found is a local one, reached by descent from v = 0 (PETSc TAO) on the
-reduced problem, discretised with densities on the mesh (`reduced.py`) or with the samples as
-particles (`particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
+Not convex: what is found is a local optimum, or where the iteration limit stopped the descent from
+v = 0 (PETSc TAO) on the reduced problem, discretised with densities on the mesh (`reduced.py`) or
+with the samples as particles (`particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpi4py import MPI
@@ -22,12 +23,20 @@ import numpy as np
 from dolfinx import fem
 
 from mfg_fem import petsc
+from mfg_fem.arguments import as_array, count, number
 from mfg_fem.domain import Domain
-from mfg_fem.errors import ProblemError
+from mfg_fem.errors import ProblemError, together
 from mfg_fem.particles import ParticleProblem
-from mfg_fem.points import Replica
+from mfg_fem.points import Replica, as_points
 from mfg_fem.reduced import ReducedProblem, lumped_mass
 from mfg_fem.samples import Samples
+
+LIMIT = "stopped at the iteration limit"
+REASONS = {
+    PETSc.TAO.ConvergedReason.CONVERGED_GTTOL: "converged (the gradient is small enough)",
+    PETSc.TAO.ConvergedReason.DIVERGED_MAXITS: LIMIT,
+    PETSc.TAO.ConvergedReason.DIVERGED_LS_FAILURE: "stopped as the line search found nothing lower",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +45,13 @@ class SharedControl:
 
     Args:
         domain: a Domain, or a DOLFINx simplex mesh, with room around the data.
-        densities: one per class: samples, an array (n_c, d), or a callable x -> UFL density >= 0.
-            Or `Samples` that belong to the classes in parts.
-        terminal_costs: Phi_c(x), one callable x -> UFL per class, taken at the nodes. One that also
-            has a method `at(points)`, from (n, d) to its values (n,) and gradients (n, d) in numpy,
-            is exact on particles: worth it where it bends within a cell.
+        densities: one per class: samples, an array (n_c, d), or a density >= 0, a callable
+            x -> UFL, a UFL expression or a DOLFINx Function. Or `Samples` that belong to the
+            classes in parts.
+        terminal_costs: Phi_c(x), one per class, taken at the nodes: a callable x -> UFL, a UFL
+            expression, a DOLFINx Function or a number. One that also has a method `at(points)`,
+            from (n, d) to its values (n,) and gradients (n, d) in numpy, is exact on particles:
+            worth it where it bends within a cell.
         masses: mass of each class; by default in proportion to the samples, or equal.
         horizon: final time T.
         diffusion: D >= 0, half the squared layer noise.
@@ -54,7 +65,7 @@ class SharedControl:
 
     domain: Domain = field(kw_only=False)
     densities: Sequence | Samples
-    terminal_costs: Sequence[Callable]
+    terminal_costs: Sequence
     masses: Sequence[float] | None = None
     horizon: float = 1.0
     diffusion: float = 0.0
@@ -63,20 +74,24 @@ class SharedControl:
     smoothing_length: float = 0.2
 
     def __post_init__(self):
-        """Refuse what makes no sense."""
+        """Refuse what makes no sense. Collective."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
+        with together(self.domain.comm, ProblemError):
+            self._check()
+
+    def _check(self):
         if self.domain.seams:
             raise ProblemError(
                 "A SharedControl moves points along straight lines and cannot live on a periodic "
                 "domain; leave periodic= out."
             )
         for name in ("horizon", "effort", "regularisation", "smoothing_length"):
-            value = getattr(self, name)
-            if not (isinstance(value, int | float | np.number) and 0 < value < np.inf):
-                raise ProblemError(f"{name} must be a positive finite number, not {value!r}.")
-        D = self.diffusion
-        if not (isinstance(D, int | float | np.number) and 0 <= D < np.inf):
-            raise ProblemError(f"diffusion must be a finite number >= 0, not {D!r}.")
+            number(name, getattr(self, name), above=True)
+        number("diffusion", self.diffusion)
+        given = {name: getattr(self, name) for name in ("densities", "terminal_costs")}
+        for name, value in given.items():
+            if not isinstance(value, Sequence | np.ndarray | Samples) or isinstance(value, str):
+                raise ProblemError(f"{name} must be a list with one entry per class.")
         if len(self.densities) < 1 or len(self.densities) != len(self.terminal_costs):
             raise ProblemError(
                 f"{len(self.densities)} densities and {len(self.terminal_costs)} terminal_costs: "
@@ -87,13 +102,20 @@ class SharedControl:
         else:
             for c, density in enumerate(self.densities):
                 if not callable(density):
-                    self._check_samples(np.asarray(density), f"densities[{c}]")
-        if self.masses is not None and not (
-            len(self.masses) == len(self.densities) and np.all(np.asarray(self.masses) > 0)
-        ):
-            raise ProblemError(f"masses must be one positive number per class, not {self.masses}.")
+                    self._check_samples(density, f"densities[{c}]")
+        for c, cost in enumerate(self.terminal_costs):
+            if not callable(cost):  # as UFL expressions are
+                number(f"terminal_costs[{c}], unless callable,", cost, -np.inf)
+        if self.masses is not None:
+            masses = as_array(self.masses, "masses")
+            good = masses.shape == (len(self.densities),) and np.isfinite(masses).all()
+            if not good or not (masses > 0).all():
+                raise ProblemError(
+                    f"masses must be one positive finite number per class, not {self.masses}."
+                )
 
-    def _check_samples(self, samples: np.ndarray, name: str):
+    def _check_samples(self, samples, name: str):
+        samples = as_array(samples, name)
         if samples.ndim != 2 or samples.shape[1] != self.domain.dim or not len(samples):
             raise ProblemError(
                 f"{name} has the shape {samples.shape}; samples are an array "
@@ -138,6 +160,10 @@ class Particles:
 
     seed: int = 0
 
+    def __post_init__(self):
+        """Refuse what is no seed."""
+        count("seed", self.seed, 0)
+
     def reduced(self, problem: SharedControl, steps: int) -> ReducedProblem:
         """J as a function of the field."""
         return ParticleProblem(problem, steps, self.seed)
@@ -160,13 +186,16 @@ class Descent:
 
     def __post_init__(self):
         """Refuse settings that mean nothing."""
-        if not isinstance(self.max_it, int) or self.max_it < 1 or not 0 < self.gtol < 1:
-            raise ProblemError(f"{self}: max_it must be an integer >= 1 and 0 < gtol < 1.")
+        count("max_it", self.max_it)
+        if not number("gtol", self.gtol, above=True) < 1:
+            raise ProblemError(f"gtol must lie between 0 and 1, not {self.gtol!r}.")
+        if not isinstance(self.petsc_options, Mapping):
+            raise ProblemError("petsc_options must be a dict of PETSc options.")
 
 
 @dataclass(frozen=True)
 class SharedSolution:
-    """The optimal field and what it does to the classes.
+    """The field found and what it does to the classes.
 
     Attributes:
         problem: what was solved.
@@ -174,11 +203,11 @@ class SharedSolution:
         replica: the mesh, whole on every rank.
         nodal: the field at all nodes for each step, shape (steps, nodes, d).
         masses: nodal masses of the classes on the owned nodes, (steps + 1, classes, owned), as
-            LagrangeGalerkin moves them by the field, whatever scheme it was found with.
-        curves: "mass", "entropy" and "information" (mutual information of class and place, in
-            nats) at each time: information lost is what the noise, and a little what
-            LagrangeGalerkin's spreading, destroys.
-        objective, converged, reason: J, and how the descent ended.
+            LagrangeGalerkin moves them by the field, whatever scheme it was found with. It spreads
+            them by about h/2 in each step: the entropy of them, or the information of place about
+            class, would mostly be what the mesh destroys, not what the noise does.
+        curves: "mass", the total at each time, one up to round-off.
+        objective, converged, reason: J, and how the descent ended, in words.
         history: one dict per iteration: step, objective, gradient.
     """
 
@@ -196,6 +225,7 @@ class SharedSolution:
 
     def velocity(self, n: int) -> fem.Function:
         """The field on step n (0..steps-1), a P1 vector Function."""
+        _within(n, len(self.nodal), "velocity", "steps")
         W = fem.functionspace(self.V.mesh, ("Lagrange", 1, (self.problem.domain.dim,)))
         v = fem.Function(W, name="velocity")
         owned = self.nodal[n][self.replica.owned]
@@ -205,6 +235,9 @@ class SharedSolution:
 
     def density(self, n: int, c: int | None = None) -> fem.Function:
         """Density of class c, or of all classes, at level n (0..steps)."""
+        _within(n, len(self.times), "density", "levels")
+        if c is not None:
+            _within(c, len(self.problem.densities), "density", "classes")
         rho = fem.Function(self.V, name="density")
         masses = self.masses[n].sum(axis=0) if c is None else self.masses[n, c]
         rho.x.array[: len(masses)] = masses / lumped_mass(self.V)
@@ -213,29 +246,32 @@ class SharedSolution:
 
     def drift(self, x: np.ndarray, t: float) -> np.ndarray:
         """The field at points x, shape (n, d), at time t."""
+        x = as_points(x, self.problem.domain.dim)
         n = int(np.clip(t / self.times[-1] * len(self.nodal), 0, len(self.nodal) - 1))
         return self.replica.interpolate(x, self.nodal[n])
 
     @property
     def report(self) -> str:
         """A page of numbers."""
-        information, entropy = self.curves["information"], self.curves["entropy"]
         steps, nodes, d = self.nodal.shape
         return "\n".join(
             [
                 f"SharedControl: {len(self.problem.densities)} classes, {nodes} nodes x {steps} "
                 f"steps, {steps * nodes * d} unknowns",
-                f"  {'converged' if self.converged else 'stopped'} ({self.reason}) after "
-                f"{len(self.history) - 1} iterations",
+                f"  {self.reason} after {len(self.history) - 1} iterations",
                 f"  objective                     {self.history[0]['objective']:.6g} -> "
                 f"{self.objective:.6g}",
                 f"  gradient norm                 {self.history[0]['gradient']:.1e} -> "
                 f"{self.history[-1]['gradient']:.1e}",
                 f"  mass, largest drift           {np.abs(self.curves['mass'] - 1).max():.1e}",
-                f"  mutual information (nats)     {information[0]:.4f} -> {information[-1]:.4f}",
-                f"  entropy                       {entropy[0]:.4f} -> {entropy[-1]:.4f}",
             ]
         )
+
+
+def _within(n: int, size: int, what: str, of: str):
+    """Refuse an index that is none, or that would count from the end."""
+    if not 0 <= operator.index(n) < size:
+        raise IndexError(f"{what}({n}): {of} go from 0 to {size - 1}.")
 
 
 def solve_shared(
@@ -269,11 +305,14 @@ def solve_shared(
         tao.setMonitor(monitor)
         with petsc.options({"tao_lmm_vectors": 20}, dict(method.petsc_options)):
             tao.setFromOptions()
-            tao.solve(x)
-        converged, reason = tao.getConvergedReason() > 0, petsc.reason(tao)
+            try:
+                tao.solve(x)
+            except PETSc.Error as error:  # what the objective raises comes back wrapped
+                raise error.__cause__ or error from None
+        code = tao.getConvergedReason()
+        reason = REASONS.get(code, petsc.reason(tao))
         v = reduced.velocity(x.array_r.reshape(reduced.shape).copy())
         masses = reduced.trajectory(v)
-        curves = _curves(reduced, masses)
     finally:
         reduced.destroy()
         tao.destroy()
@@ -284,23 +323,10 @@ def solve_shared(
         replica=reduced.replica,
         nodal=np.stack([reduced.replica.gather(np.ascontiguousarray(v_k)) for v_k in v]),
         masses=masses,
-        curves=curves,
+        curves={"mass": reduced.comm.allreduce(masses.sum(axis=(1, 2)), MPI.SUM)},
         objective=history[-1]["objective"],
-        converged=converged,
+        converged=code > 0,
         reason=reason,
         history=history,
         V=reduced.V,
     )
-
-
-def _curves(reduced: ReducedProblem, masses: np.ndarray) -> dict[str, np.ndarray]:
-    """Mass, entropy -int rho log rho and mutual information I(class; place) at each time."""
-    total = masses.sum(axis=1)
-    shares = reduced.masses[None, :, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(total > 0, total * np.log(total / reduced.weights), 0.0)
-        ratio = masses / (total[:, None] * shares)
-        information = np.where(masses > 0, masses * np.log(ratio), 0.0)
-    sums = np.stack([total.sum(axis=1), entropy.sum(axis=1), information.sum(axis=(1, 2))])
-    sums = reduced.comm.allreduce(sums, MPI.SUM)
-    return dict(zip(("mass", "entropy", "information"), sums, strict=True))
