@@ -2,19 +2,21 @@
 
 import copy
 import pickle
+import subprocess
 import sys
 
 from mpi4py import MPI
 
 import numpy as np
 import pytest
-from ranks import ROOT
+from ranks import ROOT, serial_only
 
 import ufl
 
 import mfg_fem as mfg
 from mfg_fem.points import Replica, clip
 from mfg_fem.resnet import (
+    LeavesDomain,
     MissingPackage,
     ResNet,
     VelocityField,
@@ -24,6 +26,7 @@ from mfg_fem.resnet import (
 )
 from mfg_fem.resnet.neurons import _normal_equations, _project, _Task, fit_neurons
 from mfg_fem.resnet.polish import loss
+from mfg_fem.resnet.projection import along_walls
 
 B, SPEED, NOISE = 2.0, 0.5, 1.0  # the soliton of MATH.md 3.3
 
@@ -126,7 +129,7 @@ def test_points_behind_obstacles_are_found_in_their_cells():
     pytest.importorskip("gmsh")
     hall = mfg.read_mesh(ROOT / "meshes" / "hall.msh", MPI.COMM_WORLD)
     mesh, rng = Replica(fem.functionspace(hall.mesh, ("Lagrange", 1))), np.random.default_rng(0)
-    cells, corners = np.nonzero(mesh._neighbours < 0)
+    cells, corners = np.nonzero(mesh.neighbours < 0)
     walls = mesh.x[np.unique(mesh.cells[cells, (corners + 1) % 3])]
     near = walls[rng.integers(len(walls), size=1500)] + 0.01 * rng.standard_normal((1500, 2))
     cell, weights, inside = mesh.locate(near)
@@ -149,7 +152,7 @@ def test_the_flow_converges_to_the_reference():
 
 def test_the_reference_of_a_discrete_field_is_its_euler_polygon():
     mesh = replica(2, 4)
-    nodal = np.random.default_rng(0).standard_normal((4, *mesh.x.shape))
+    nodal = 0.2 * np.random.default_rng(0).standard_normal((4, *mesh.x.shape))
     field = VelocityField(mesh, np.linspace(0, 1, 5), nodal, discrete=True)
     x = np.random.default_rng(0).uniform(0.5, 1.5, (50, 2))
     polygon = field.flow(x)
@@ -411,6 +414,14 @@ def test_pickles_and_copies_work_and_lose_the_field():
 # Report
 
 
+@serial_only
+def test_warnings_are_heard():
+    """FFCx would hand them to logging, where nobody listens."""
+    script = "import mfg_fem, warnings; warnings.warn('hear')"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert "UserWarning: hear" in run.stderr
+
+
 def test_the_report_measures_what_it_says():
     net, x = fit(curved(), square(), layers=8, width=6), square(300, seed=1)
     head = (np.array([[1.0, -0.5]]), np.array([0.1]))
@@ -435,7 +446,26 @@ def test_dt_lip_and_the_singular_values_are_those_of_a_known_layer():
     assert facts.dt_lip == pytest.approx([3.0])
     singular = np.linalg.svd(np.eye(2) + A, compute_uv=False)
     assert facts.smallest_singular == pytest.approx([singular.min()])
-    assert "use more layers" in str(facts)
+    assert "from 1 on, layers may fold" in str(facts)
+
+
+def test_layers_that_turn_over_are_reported():
+    turned = ResNet(1.0, form="affine", A=-np.diag([3.0, 0.0])[None], c=np.zeros((1, 2)))
+    facts = turned.report(square(), field=rotation())
+    assert facts.folded == 1 and facts.field_folded == 0
+    assert "layers fold at                100 %" in str(facts) and "steepest=5" in str(facts)
+    mesh = replica(1, 8)
+    field = VelocityField(mesh, [0, 1], -3 * (mesh.x - 1)[None], discrete=True)  # x -> 3 - 2 x
+    facts = fit(field, np.linspace(0.6, 1.4, 50)[:, None], width=4).report()
+    assert facts.folded == facts.field_folded == 1
+    assert "more regularisation or more steps" in str(facts)
+
+
+def test_steepness_of_neurons_can_be_bounded():
+    x = square()
+    size = np.sqrt(np.mean(np.sum((x - x.mean(axis=0)) ** 2, axis=1)))
+    net = fit(curved(), x, layers=1, width=6, steepest=0.5)
+    assert np.linalg.norm(net.W[0], axis=1).max() * size <= 0.5 + 1e-9
 
 
 def test_margins_are_distances_to_the_boundary():
@@ -459,7 +489,8 @@ def test_the_recommended_network_keeps_to_the_rules():
     assert advice.gronwall_layers > advice.euler_layers / 2
     assert np.quantile(advice.net.report(square(500, 9)).errors, 0.95) < 0.1 / 3 * 1.2
     assert recommend(curved(), square(200), widths=(2, 8)).layers == advice.layers
-    poor = recommend(curved(), square(200), margin=1e-6, widths=(1,), max_layers=4)
+    with pytest.warns(UserWarning, match="max_layers=4"):
+        poor = recommend(curved(), square(200), margin=1e-6, widths=(1,), max_layers=4)
     assert not poor.met
     assert "NOT ENOUGH" in str(poor)
 
@@ -515,6 +546,111 @@ def test_layers_of_the_current_velocity_need_no_noise(gathering):
     assert np.allclose(end.std(axis=0), spread, rtol=0.08)
 
 
+def on_a_line(scheme=None, steps=32, **changes) -> mfg.Solution:
+    """Players on [0, 2] who are pulled to 1.4, against noise."""
+    data = {
+        "horizon": 1.0,
+        "diffusion": 0.05,
+        "hamiltonian": mfg.hamiltonians.quadratic(),
+        "running_cost": lambda x, t, m: 0.0,
+        "terminal_cost": lambda x, m: 4 * (x[0] - 1.4) ** 2,
+        "initial_density": lambda x: ufl.exp(-((x[0] - 0.6) ** 2) / (2 * 0.12**2)),
+    }
+    domain = changes.pop("domain", None) or mfg.box(2.0, 48, MPI.COMM_WORLD)
+    return mfg.solve(mfg.MeanFieldGame(domain, **(data | changes)), steps, scheme)
+
+
+def density_at_the_end(solution: mfg.Solution) -> VelocityField:
+    """A field at rest whose samples follow the density of P1 at the end."""
+    field = VelocityField.of(solution)
+    start = field.replica.gather(solution.levels.m[-1])
+    return VelocityField(field.replica, [0, 1], 0 * field.nodal[:1], start=start)
+
+
+@pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin(1, "midpoint")], ids=str)
+def test_the_current_velocity_carries_the_density_of_the_solution(scheme):
+    """With the scheme's own viscosity: with D alone it was 20 % too narrow for Monotone."""
+    solution = on_a_line(scheme)
+    field = VelocityField.of(solution, current=True)
+    end = field.flow(field.sample(20_000, 0), substeps=8)[-1]
+    wanted = density_at_the_end(solution).sample(200_000, 1)
+    assert end.mean() == pytest.approx(wanted.mean(), abs=0.003)
+    assert end.std() == pytest.approx(wanted.std(), rel=0.025)
+
+
+def test_what_a_flow_of_points_does_not_know_is_refused():
+    periodic = on_a_line(domain=mfg.box(2.0, 12, periodic=True), steps=2, **WAVES)
+    leaving = on_a_line(boundary={"right": mfg.Exit()}, steps=2)
+    with pytest.raises(mfg.ProblemError, match="periodic"):
+        fit(periodic)
+    with pytest.raises(mfg.ProblemError, match=r"'right'.*ignore_exits"):
+        fit(leaving)
+    assert VelocityField.of(leaving, ignore_exits=True).steps == 2
+    with pytest.raises(mfg.ProblemError, match="source"):
+        VelocityField.of(on_a_line(source=lambda x, t: 1.0, steps=2), current=True)
+
+
+WAVES = {
+    "terminal_cost": lambda x, m: ufl.cos(ufl.pi * x[0]),
+    "initial_density": lambda x: 1.0,
+}
+
+
+def test_points_that_noise_takes_through_a_wall_are_reported():
+    wall = on_a_line(
+        terminal_cost=lambda x, m: 2 * x[0] ** 2,
+        initial_density=lambda x: ufl.exp(-((x[0] - 0.2) ** 2) / 0.02),
+        steps=8,
+    )
+    field, noise = VelocityField.of(wall), np.sqrt(0.1)
+    x = field.sample(400, 0)
+    with pytest.warns(LeavesDomain, match="The flow takes"):
+        end = field.flow(x, noise=noise, rng=1)[-1]
+    assert 0.1 < field.outside(end).mean() < 0.6
+    with pytest.warns(LeavesDomain, match="its noise takes"):
+        net = fit(field, x, width=4, noise=noise)
+    with pytest.warns(LeavesDomain):
+        assert net.report().outside > 0.01
+    current = VelocityField.of(wall, current=True)
+    end = current.flow(field.sample(4000, 0), substeps=8)[-1]
+    assert np.all((end > 0) & (end < 2))
+    assert end.mean() == pytest.approx(density_at_the_end(wall).sample(50_000, 1).mean(), abs=0.006)
+
+
+def test_no_current_crosses_a_wall():
+    """Normal components vanish at walls, flat or slightly curved, and all of them in corners."""
+    mesh = replica(2, 4)
+    tangential = along_walls(mesh)
+    low, high = (np.isclose(mesh.x, end) for end in (0, 2))
+    wall = low | high
+    expected = np.where(wall[:, :, None] | wall[:, None], 0.0, np.eye(2))
+    assert np.allclose(tangential, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1e-6, 1e6])
+def test_other_units_give_the_same_derivatives_and_steps(length):
+    def v(x, t):
+        return length * curved().v(x / length, t)
+
+    here = VelocityField.from_callable(v, dim=2, horizon=1.0)
+    exact = curved().jacobian(square(20), 0.3)
+    assert np.allclose(here.jacobian(length * square(20), 0.3), exact, rtol=0, atol=1e-8)
+    weights = np.array([[1.0, 2.0], [0.0, 1.0]])
+
+    def scores(x):
+        return np.tanh(x @ weights / length)
+
+    x = square(20)
+    assert np.allclose(
+        margins(length * x, scores), length * margins(x, lambda x: scores(length * x))
+    )
+    mesh, times = replica(1, 4), length * np.linspace(0, 1, 5)
+    nodal = np.random.default_rng(0).standard_normal((4, *mesh.x.shape)) / length
+    field = VelocityField(mesh, times, nodal, discrete=True)
+    x = np.full((1, 1), 0.7)
+    assert np.allclose(field.advance(x, 0.0, length, 1), field.flow(x)[-1], rtol=0, atol=1e-14)
+
+
 def test_the_field_of_a_solution_is_its_velocity(gathering):
     """At cell centres, where averaging to the nodes and interpolating back cancels to O(h^2)."""
     euler = mfg.solve(gathering.problem, steps=4)
@@ -561,12 +697,26 @@ def test_the_field_of_a_shared_control_moves_the_classes_apart():
         ({"form": "tanh"}, "one fixed bend"),
         ({"form": "affine", "width": 3}, "leave width out"),
         ({"form": "leapfrog", "noise": 0.1}, "leapfrog cannot take noise"),
+        ({"layers": True}, "layers"),
+        ({"layers": None, "iterations": 1.5}, "iterations"),
+        ({"width": np.nan}, "width"),
         ({"noise": -1.0}, "noise"),
+        ({"noise": "much"}, "noise"),
+        ({"noise": True}, "noise"),
+        ({"noise": np.nan}, "noise"),
+        ({"ridge": -1e-8}, "ridge"),
+        ({"steepest": 0.0}, "steepest"),
+        ({"polish": -1}, "polish"),
+        ({"polish": True}, "polish"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 1.5}, "seed"),
+        ({"seed": True}, "seed"),
         ({"noise": 0.1, "polish": 5}, "choose one"),
         ({"match": "dream"}, "match"),
         ({"samples": np.zeros((3, 2))}, "too few"),
         ({"samples": np.zeros((30, 3))}, r"shape \(n, 2\)"),
         ({"samples": np.full((30, 2), np.nan)}, "finite"),
+        ({"samples": [["a", "b"]]}, "no array of numbers"),
         ({"samples": None}, "samples of your own"),
     ],
 )
@@ -574,6 +724,39 @@ def test_fits_that_make_no_sense_are_refused(options, message):
     options = {"samples": square(), "layers": 2} | options
     with pytest.raises(mfg.ProblemError, match=message):
         fit(curved(), options.pop("samples"), **options)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "message"),
+    [
+        (lambda x, field: field.flow(x, steps=0), "steps"),
+        (lambda x, field: field.flow(x, steps=2.5), "steps"),
+        (lambda x, field: field.flow(x, substeps=0), "substeps"),
+        (lambda x, field: field.flow(x, noise=-1.0), "noise"),
+        (lambda x, field: field.flow(x, noise=0.1, rng="dice"), "rng"),
+        (lambda x, field: field.reference(x, 0), "layers"),
+        (lambda x, field: field.advance(x, 0.0, 1.0, 0), "substeps"),
+        (lambda x, field: VelocityField.from_callable(field.v, dim=2.5, horizon=1.0), "dim"),
+        (lambda x, field: VelocityField.from_callable(field.v, dim=2, horizon=True), "horizon"),
+        (lambda x, field: VelocityField.from_callable(field.v, dim=2, horizon="1"), "horizon"),
+        (lambda x, field: recommend(field, x, margin=-1.0), "margin"),
+        (lambda x, field: recommend(field, x, margin="wide"), "margin"),
+        (lambda x, field: recommend(field, x, theta=1.0), "theta"),
+        (lambda x, field: recommend(field, x, quantile=np.nan), "quantile"),
+        (lambda x, field: recommend(field, x, widths=()), "widths"),
+        (lambda x, field: recommend(field, x, widths=[0, 4]), "widths"),
+        (lambda x, field: recommend(field, x, max_layers=2.5), "max_layers"),
+        (lambda x, field: recommend(field, x[:7]), "too few"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(attempt, message):
+    with pytest.raises(mfg.ProblemError, match=message):
+        attempt(square(20), curved())
+
+
+def test_numbers_of_numpy_will_do():
+    net = fit(curved(), square(50), layers=np.int64(1), width=np.int32(2), noise=np.float32(0.0))
+    assert (net.layers, net.width) == (1, 2)
 
 
 def test_bad_points_fields_and_arrays_are_refused():

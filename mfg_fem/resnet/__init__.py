@@ -2,13 +2,15 @@
 
 from mfg_fem.resnet._optional import MissingPackage, needs
 from mfg_fem.resnet.adapter import fit
-from mfg_fem.resnet.field import VelocityField
+from mfg_fem.resnet.field import LeavesDomain, VelocityField
 from mfg_fem.resnet.network import ResNet
 from mfg_fem.resnet.recommend import Recommendation, recommend
-from mfg_fem.resnet.report import FitReport, margins, report
+from mfg_fem.resnet.report import FitReport, FoldingLayers, margins, report
 
 __all__ = [
     "FitReport",
+    "FoldingLayers",
+    "LeavesDomain",
     "MeanFieldClassifier",
     "MissingPackage",
     "Recommendation",

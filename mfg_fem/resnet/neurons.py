@@ -86,7 +86,7 @@ def fit_neurons(
     n, d = x.shape
     centre, middle = x.mean(axis=0), y.mean(axis=0)
     x_size, y_size = _rms(x - centre) or 1.0, _rms(y - middle)
-    if y_size <= 1e-14 * (1 + _rms(y)):  # constant: no neuron is needed
+    if y_size <= 1e-14 * _rms(y):  # constant: no neuron is needed
         theta = _random_features(x, y, width, rng)
         return Neurons(np.zeros((d, width)), theta[:, :d], theta[:, d], middle, 0.0)
     z = np.column_stack([(x - centre) / x_size, np.ones(n)])

@@ -1,14 +1,17 @@
 """How many layers and how many neurons a field needs."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
+from mfg_fem.arguments import count, number
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import as_points
 from mfg_fem.resnet.adapter import fit
 from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import ResNet
+from mfg_fem.resnet.report import folds
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -67,7 +70,8 @@ def recommend(
 ) -> Recommendation:
     """The smallest number of layers, then of neurons, that follows the field closely enough.
 
-    (i)   dt Lip(v) <= theta < 1 at the samples, if invertible layers are wanted;
+    (i)   dt Lip(v) <= theta < 1 at the samples, if invertible layers are wanted, and the layers
+          then fold at no sample they have not seen;
     (ii)  time steps fine enough for margin/3. It binds only with match="field": layers fitted to
           the flow (match="flow") make no error of time, and a `discrete` field has none;
     (iii) the error of the fit on samples it has not seen is at most margin/3, in the quantile.
@@ -85,20 +89,22 @@ def recommend(
         seed: for `fit`.
         options: for `fit`.
     """
+    theta, quantile = number("theta", theta), number("quantile", quantile)
+    if not (0 < theta < 1 and 0 < quantile <= 1):
+        raise ProblemError("theta must be in (0, 1) and quantile in (0, 1].")
+    widths = sorted(count("widths", width) for width in np.atleast_1d(widths))
+    if not widths:
+        raise ProblemError("recommend needs widths to try.")
+    count("max_layers", max_layers)
     field = VelocityField.of(field)
     samples = field.sample(1000, seed) if samples is None else as_points(samples, field.dim)
+    if len(samples) < 2 * (field.dim + 2):
+        raise ProblemError(f"{len(samples)} samples are too few: give twice d + 2 or more.")
     exact = field.reference(samples, 64)
     if margin is None:
         spread = exact[-1] - exact[-1].mean(axis=0)
         margin = 0.1 * float(np.sqrt(np.mean(np.sum(spread**2, axis=1))))
-    if not (np.isfinite(margin) and margin > 0):
-        raise ProblemError(f"margin must be a positive number, not {margin!r}.")
-    if not (0 < theta < 1 and 0 < quantile <= 1):
-        raise ProblemError("theta must be in (0, 1) and quantile in (0, 1].")
-    if not len(widths) or max_layers < 1 or len(samples) < 2 * (field.dim + 2):
-        raise ProblemError(
-            "recommend needs widths to try, max_layers >= 1, and twice d + 2 samples."
-        )
+    number("margin", margin, above=True)
     allowed, T = margin / 3, field.horizon
     lip, gronwall = _constants(field, exact)
     by_lip = max(int(np.ceil(T * lip / theta)), 1)
@@ -112,24 +118,33 @@ def recommend(
     tried, best = [], None
     while True:
         goal = field.reference(fresh, layers)[-1]
-        for width in sorted(widths):
+        for width in widths:
             net = fit(field, known, layers=layers, width=width, seed=seed, **options)
             error = float(np.quantile(np.linalg.norm(net(fresh) - goal, axis=1), quantile))
             tried.append((layers, width, error))
+            good = error <= allowed and not (invertible and folds(net, fresh).any())
             if best is None or error < best[0]:
                 best = (error, net)
-            if error <= allowed:
+            if good:
                 break
-        if error <= allowed or layers == max_layers:
+        if good or layers == max_layers:
             break
         layers = min(2 * layers, max_layers)
-    if error > allowed:
+    if not good:
         net = best[1]
+    met = possible and good
+    if not met:
+        warnings.warn(
+            f"No network keeps to the rules within max_layers={max_layers} and widths={widths}: "
+            "this is the one with the smallest error. Print the recommendation to see which rule "
+            "asks for more.",
+            stacklevel=2,
+        )
     return Recommendation(
         layers=net.layers,
         width=net.width,
         net=net,
-        met=possible and error <= allowed,
+        met=met,
         invertible_layers=by_lip,
         euler_layers=euler,
         gronwall_layers=gronwall * T / allowed,

@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.points import as_points
+from mfg_fem.points import as_points, small_step
 from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import ResNet
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
+
+
+class FoldingLayers(UserWarning):
+    """Layers turn over at some points: the network is no invertible map, hence no flow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +28,10 @@ class FitReport:
         dt_lip: largest norm of dt DF_k at the samples, shape (K,). Below 1 the layer is
             invertible there. None for leapfrog, whose layers are no maps of x alone.
         smallest_singular: smallest singular value of I + dt DF_k at the samples, shape (K,).
+        folded: share of the samples at which a layer turns over, det(I + dt DF_k) <= 0 (leapfrog:
+            the whole network): there it is no invertible map, hence no flow.
+        field_folded: the same of the Euler steps of a `discrete` field, which layers then follow.
+        outside: share of the samples that end outside of the domain of the field.
         bound: for each sample sum_k |J_k| dt eps_k, with eps_k its field error and J_k the
             Jacobian of the layers after k: a bound of its error to first order in the error.
         margin: for each sample the distance of X_K to the decision boundary; negative where the
@@ -41,10 +49,20 @@ class FitReport:
     field_max: np.ndarray
     dt_lip: np.ndarray | None
     smallest_singular: np.ndarray | None
+    folded: float
+    field_folded: float
+    outside: float
     bound: np.ndarray | None = field(repr=False)
     margin: np.ndarray | None = field(default=None, repr=False)
     certified: float | None = None
     agreeing: float | None = None
+
+    @property
+    def remedy(self) -> str:
+        """What keeps the layers from folding."""
+        if self.field_folded:
+            return "solve with more regularisation or more steps"
+        return "fit with steepest=5, or follow a smoother field (more regularisation)"
 
     def __str__(self) -> str:
         """A page of numbers."""
@@ -60,10 +78,19 @@ class FitReport:
         if self.dt_lip is not None:
             lines += [
                 f"  dt Lip, worst layer           {self.dt_lip.max():.3g}"
-                + ("" if self.dt_lip.max() < 1 else "  (not below 1: use more layers)"),
+                + ("" if self.dt_lip.max() < 1 else "  (from 1 on, layers may fold)"),
                 f"  smallest singular value       {self.smallest_singular.min():.3g}",
                 f"  first-order bound, median     {np.median(self.bound):.2e}",
             ]
+        lines.append(f"  layers fold at                {100 * self.folded:.3g} % of the samples")
+        if self.folded or self.field_folded:
+            lines.append(
+                f"  the field's steps fold at     {100 * self.field_folded:.3g} %: {self.remedy}"
+            )
+        if self.outside:
+            lines.append(
+                f"  outside of the domain         {100 * self.outside:.3g} % of the samples"
+            )
         if self.margin is not None:
             lines.append(f"  margin of the flow, 5 %       {np.quantile(self.margin, 0.05):.3g}")
             lines.append(f"  error below the margin        {100 * self.agreeing:.2f} %")
@@ -124,11 +151,41 @@ def report(net: ResNet, field=None, samples=None, *, head=None, labels=None) -> 
         field_max=epsilon.max(axis=1),
         dt_lip=lip,
         smallest_singular=smallest,
+        folded=float(np.mean(folds(net, samples, path))),
+        field_folded=_field_folded(field, samples),
+        outside=float(np.mean(field.outside(path[-1]))),
         bound=bound,
         margin=margin,
         certified=None if margin is None or bound is None else float(np.mean(bound < margin)),
         agreeing=None if margin is None else float(np.mean(distance[-1] < margin)),
     )
+
+
+def folds(net: ResNet, x: np.ndarray, path: np.ndarray | None = None) -> np.ndarray:
+    """At which points a layer turns over, det(I + dt DF_k) <= 0: shape (n,).
+
+    Args:
+        net: the network. Of leapfrog, whose layers are no maps of x alone, the whole counts.
+        x: points before the first layer, shape (n, d).
+        path: the trajectories from there, if they are known.
+    """
+    if net.form == "leapfrog":
+        return np.linalg.det(net.jacobian(x)) <= 0
+    path, folded = net.trajectory(x) if path is None else path, np.zeros(len(x), dtype=bool)
+    for k in range(net.layers):
+        D = np.eye(net.dim) + net.dt * net.field_jacobian(k, path[k])
+        folded |= np.linalg.det(D) <= 0
+    return folded
+
+
+def _field_folded(field: VelocityField, x: np.ndarray) -> float:
+    """Share of the points at which an Euler step turns over; an exact flow never does."""
+    if not field.discrete:
+        return 0.0
+    folded, identity = np.zeros(len(x), dtype=bool), np.eye(field.dim)
+    for here, t, dt in zip(field.flow(x), field.times, np.diff(field.times), strict=False):
+        folded |= np.linalg.det(identity + dt * field.jacobian(here, t)) <= 0
+    return float(np.mean(folded))
 
 
 def margins(x: np.ndarray, head, labels=None) -> np.ndarray:
@@ -174,7 +231,7 @@ def _linearised(scores, x):
     value = np.asarray(scores(x), dtype=float)
     if value.ndim != 2 or len(value) != len(x):
         raise ProblemError(f"head(x) returned the shape {value.shape}, expected ({len(x)}, C).")
-    h = 1e-6 * (1 + np.abs(x).max(initial=0.0))
+    h = small_step(x, 1e-6)
     steps = h * np.eye(x.shape[1])
     slopes = [(np.asarray(scores(x + e)) - np.asarray(scores(x - e))) / (2 * h) for e in steps]
     return value, np.stack(slopes, axis=2)
