@@ -126,7 +126,6 @@ def main():
     found |= {"training accuracy": net.score(*train), "test accuracy": net.score(*test)}
     z = net.network_input(train[0])
     print(net.report_)
-    print(net.resnet_.report())
     for key, value in found.items():
         print(f"{key}: {value:.4g}" if key == "seconds" else f"{key}: {value}")
     o.out.mkdir(parents=True, exist_ok=True)

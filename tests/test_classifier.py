@@ -1,11 +1,15 @@
 """The scikit-learn estimator: its conventions, its errors, and that it learns."""
 
+import warnings
+
 import numpy as np
 import pytest
 
 pytest.importorskip("sklearn")
 
 from sklearn.datasets import load_iris, make_circles, make_moons
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
@@ -16,9 +20,14 @@ from dolfinx import fem
 
 import mfg_fem as mfg
 from mfg_fem._compat import interpolation_points
-from mfg_fem.resnet import MeanFieldClassifier
+from mfg_fem.resnet import FoldingLayers, MeanFieldClassifier
 from mfg_fem.resnet.head import LogisticLoss
 
+# Fits are short here, and hardly one comes to an end.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::mfg_fem.resnet.report.FoldingLayers"),
+]
 SMALL = {"layers": 3, "width": 4, "cells": 12, "max_it": 15}
 MOONS = make_moons(300, noise=0.1, random_state=0)
 
@@ -101,6 +110,32 @@ def test_the_same_seed_gives_the_same_network():
     np.testing.assert_array_equal(one.predict_proba(MOONS[0]), other.predict_proba(MOONS[0]))
 
 
+def test_a_fit_that_is_cut_short_and_one_that_folds_say_so():
+    net = MeanFieldClassifier(2, 8, cells=20, max_it=60, smoothing_length=0.6, regularisation=1e-6)
+    with pytest.warns(ConvergenceWarning, match="iteration limit"):
+        with pytest.warns(FoldingLayers, match="more regularisation, or more layers,"):
+            net.fit(*MOONS)
+    assert "stopped at the iteration limit after 60 iterations" in net.report_
+    jacobian = net.resnet_.jacobian(net.network_input(MOONS[0]))
+    assert np.mean(np.linalg.det(jacobian) <= 0) > 0.05
+    assert "layers fold at" in net.report_ and "mutual" not in net.report_
+
+
+def test_a_fit_that_converges_and_does_not_fold_is_silent():
+    net = MeanFieldClassifier(2, 4, cells=12, regularisation=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net.fit(*MOONS)
+    assert net.n_iter_ < net.max_it and "converged" in net.report_
+
+
+def test_its_outputs_have_names(moons):
+    names = [f"meanfieldclassifier{i}" for i in range(2)]
+    assert list(moons.get_feature_names_out()) == names
+    pipeline = make_pipeline(MeanFieldClassifier(**SMALL), LogisticRegression())
+    assert pipeline.set_output(transform="default").fit(*MOONS).score(*MOONS) > 0.8
+
+
 @pytest.mark.parametrize(
     ("X", "y", "word"),
     [
@@ -117,12 +152,25 @@ def test_bad_data_are_refused(X, y, word):
         MeanFieldClassifier(**SMALL).fit(X, y)
 
 
+def test_too_few_samples_without_blur_are_refused():
+    with pytest.raises(ValueError, match=r"n_samples=3.* 4 or more"):
+        MeanFieldClassifier(**SMALL, blur=0.0).fit(np.eye(3)[:, :2], [0, 1, 0])
+
+
 @pytest.mark.parametrize(
     ("changes", "word"),
     [
         ({"layers": 0}, "layers"),
+        ({"layers": True}, "layers"),
         ({"width": 1.5}, "width"),
+        ({"cells": "many"}, "cells"),
+        ({"max_it": None}, "max_it"),
+        ({"polish": -1}, "polish"),
         ({"noise": -1.0}, "noise"),
+        ({"blur": np.nan}, "blur"),
+        ({"effort": True}, "effort"),
+        ({"regularisation": np.inf}, "regularisation"),
+        ({"random_state": "dice"}, "seed"),
         ({"effort": 0.0}, "effort"),
         ({"dimension": 4}, "dimension"),
         ({"projection": "tsne"}, "projection"),

@@ -24,7 +24,7 @@ def mesh_around(dim: int, half_width: float, cells: int, comm: MPI.Comm) -> Doma
     side = 2 * half_width
     fine = side / cells
     parts = None
-    with together(comm, MeshError):
+    with together(comm, MeshError, "gmsh cannot mesh the box"):
         if comm.rank == 0:
             with gmsh_model(OPTIONS) as gmsh:
                 _mesh(gmsh, dim, side, fine)
