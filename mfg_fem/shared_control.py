@@ -247,7 +247,10 @@ class SharedSolution:
     def drift(self, x: np.ndarray, t: float) -> np.ndarray:
         """The field at points x, shape (n, d), at time t."""
         x = as_points(x, self.problem.domain.dim)
-        n = int(np.clip(t / self.times[-1] * len(self.nodal), 0, len(self.nodal) - 1))
+        T = self.times[-1]
+        if not 0 <= number("t", t, -np.inf) <= T:
+            raise ProblemError(f"t must be a time from 0 to {T:g}, not {t!r}.")
+        n = min(np.searchsorted(self.times, t + 1e-10 * T, "right"), len(self.nodal)) - 1
         return self.replica.interpolate(x, self.nodal[n])
 
     @property

@@ -117,6 +117,8 @@ def test_a_descent_that_is_cut_short_says_so():
     assert "stopped at the iteration limit after 2 iterations" in short.report
     with pytest.raises(mfg.ProblemError, match="points"):
         short.drift(np.array([[0.0, np.nan]]), 0.0)
+    with pytest.raises(mfg.ProblemError, match="from 0 to 1"):
+        short.drift(np.ones((1, 2)), -0.1)
     long = mfg.solve(classification(cells=8), 2, method=mfg.Descent(gtol=0.5))
     assert long.converged and long.reason.startswith("converged")
 

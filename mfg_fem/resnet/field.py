@@ -7,7 +7,7 @@ from math import factorial, gcd, lcm
 
 import numpy as np
 
-from mfg_fem.arguments import count, generator, number
+from mfg_fem.arguments import as_array, count, generator, number
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import Replica, as_points, small_step
 from mfg_fem.resnet import projection
@@ -55,7 +55,7 @@ class VelocityField:
     ):
         self.replica, self.discrete = replica, bool(discrete)
         self.times = _levels(times)
-        self.nodal = np.asarray(nodal, dtype=float)
+        self.nodal = as_array(nodal, "nodal")
         shape = (len(self.times) - 1, *replica.x.shape)
         if self.nodal.shape != shape:
             raise ProblemError(
@@ -64,11 +64,13 @@ class VelocityField:
             )
         if not np.isfinite(self.nodal).all():
             raise ProblemError("nodal velocities are not finite everywhere.")
-        self.start = None if start is None else np.asarray(start, dtype=float)
+        self.start = None if start is None else as_array(start, "the initial density")
         if self.start is not None and self.start.shape != shape[1:2]:
             raise ProblemError(
                 f"the initial density has the shape {self.start.shape}, expected {shape[1:2]}."
             )
+        if self.start is not None and not np.isfinite(self.start).all():
+            raise ProblemError("the initial density is not finite everywhere.")
 
     @classmethod
     def of(cls, solution, *, current: bool = False, ignore_exits: bool = False) -> "VelocityField":
@@ -270,7 +272,10 @@ class VelocityField:
         return np.einsum("nc,ncd->nd", weights, corners[cell])
 
     def _step(self, t: float) -> int:
-        k = np.searchsorted(self.times, t + CLOSE * self.horizon, side="right") - 1
+        close = CLOSE * self.horizon
+        if not -close <= number("t", t, -np.inf) <= self.horizon + close:
+            raise ProblemError(f"t must be a time from 0 to {self.horizon:g}, not {t!r}.")
+        k = np.searchsorted(self.times, t + close, side="right") - 1
         return int(np.clip(k, 0, self.steps - 1))
 
     def __repr__(self) -> str:
@@ -316,7 +321,7 @@ class _Formula(VelocityField):
 
 
 def _levels(times) -> np.ndarray:
-    times = np.asarray(times, dtype=float)
+    times = as_array(times, "times")
     if times.ndim != 1 or len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
         raise ProblemError("times must be increasing levels 0 = t_0 < ... < t_K, at least two.")
     return times

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mfg_fem.arguments import as_array, generator, number
 from mfg_fem.errors import FileError, ProblemError
 from mfg_fem.points import as_points
 from mfg_fem.resnet._optional import needs
@@ -47,16 +48,14 @@ class ResNet:
         """Check shapes and numbers."""
         if self.form not in FORMS:
             raise ProblemError(f"form {self.form!r} is not one of {', '.join(FORMS)}.")
-        if not (np.isfinite(self.horizon) and self.horizon > 0):
-            raise ProblemError(f"horizon must be a positive number, not {self.horizon!r}.")
-        object.__setattr__(self, "horizon", float(self.horizon))
+        object.__setattr__(self, "horizon", number("horizon", self.horizon, above=True))
         for name in "VWbAc":
             value = getattr(self, name)
             if (value is not None) != (name in ARRAYS[self.form]):
                 wanted = ", ".join(ARRAYS[self.form])
                 raise ProblemError(f"the form {self.form!r} has the arrays {wanted}.")
             if value is not None:
-                value = np.array(value, dtype=float)
+                value = as_array(value, name).copy()
                 value.flags.writeable = False
                 object.__setattr__(self, name, value)
         if self.c.ndim != 2 or not self.c.size:
@@ -107,9 +106,9 @@ class ResNet:
             rng: numpy Generator or a seed.
         """
         x = as_points(x, self.dim)
-        if noise and self.form == "leapfrog":
+        if number("noise", noise) and self.form == "leapfrog":
             raise ProblemError("leapfrog has no noisy inference: noise has no velocity.")
-        rng = np.random.default_rng(rng)
+        rng = generator("rng", rng)
         path = [x]
         for k in range(self.layers):
             x = self.step(k, path)

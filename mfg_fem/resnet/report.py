@@ -1,12 +1,13 @@
 """How well a network follows its field, measured on samples."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import as_points, small_step
-from mfg_fem.resnet.field import VelocityField
+from mfg_fem.resnet.field import LeavesDomain, VelocityField
 from mfg_fem.resnet.network import ResNet
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
@@ -119,7 +120,10 @@ def report(net: ResNet, field=None, samples=None, *, head=None, labels=None) -> 
         raise ProblemError(
             f"a network in {net.dim}D against a field in {field.dim}D on {len(samples)} samples."
         )
-    exact, path = field.reference(samples, net.layers), net.trajectory(samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeavesDomain)  # `outside` says it
+        exact, path = field.reference(samples, net.layers), net.trajectory(samples)
+        field_folded = _field_folded(field, samples)
     distance = np.linalg.norm(path - exact, axis=2)
     epsilon = np.empty((net.layers, len(samples)))
     for k in range(net.layers):
@@ -152,7 +156,7 @@ def report(net: ResNet, field=None, samples=None, *, head=None, labels=None) -> 
         dt_lip=lip,
         smallest_singular=smallest,
         folded=float(np.mean(folds(net, samples, path))),
-        field_folded=_field_folded(field, samples),
+        field_folded=field_folded,
         outside=float(np.mean(field.outside(path[-1]))),
         bound=bound,
         margin=margin,
