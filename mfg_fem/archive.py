@@ -23,16 +23,16 @@ SAME_POINT = 1e-6  # of the mean distance of nodes
 
 
 @contextmanager
-def write(path: Path, nodes: Nodes, about: dict, mark: str | None = None, **arrays):
+def write(path: Path, nodes: Nodes, about: dict, **arrays):
     """A function put(name, rows of owned values) whose file replaces `path` when all went well.
 
-    Collective. The arrays are known on rank 0; the mark names the temporary file: see `replacing`.
+    Collective. The arrays are known on rank 0.
 
     Raises:
         FileError: the file cannot be written; on every rank, and an older one is left as it was.
     """
     comm, context = nodes.comm, f"{path} cannot be written"
-    with replacing(comm, path, mark) as temporary:
+    with replacing(comm, path) as temporary:
         archive = on_root(comm, context, lambda: zipfile.ZipFile(temporary, "w"))
 
         def put(name: str, array):

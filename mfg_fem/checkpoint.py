@@ -19,14 +19,14 @@ from mfg_fem import archive, output
 from mfg_fem.continuation import Stage, State
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import FileError, OutOfTime, ProblemError
-from mfg_fem.files import beside, make_folder, on_root
+from mfg_fem.files import clear, file_path, on_root
 from mfg_fem.frames import Nodes
 from mfg_fem.newton import Newton
 from mfg_fem.solution import Solution
 
 log = logging.getLogger(__name__)
 
-MARK = "part"  # of the temporary name: one that a killed run left is used again
+SECONDS = int | float | np.integer | np.floating
 SAME_RESIDUAL = 1e-6  # relative; ranks in another order change the last digits
 
 
@@ -36,7 +36,8 @@ class Checkpoint:
 
     Where the file is there, `solve` goes on from it, on any number of ranks. In the end the file
     holds the solution: the same call returns it at once, and so does `Solution.load`. Delete the
-    file to solve anew.
+    file to solve anew. Another process that would solve with the same file at the same time is
+    refused.
 
     Args:
         path: the file, such as "results/run.npz".
@@ -53,11 +54,10 @@ class Checkpoint:
 
     def __post_init__(self):
         """Refuse settings that mean nothing."""
-        if not isinstance(self.path, str | Path) or not Path(self.path).name:
-            raise ProblemError(f"Checkpoint({self.path!r}): path must be the name of a file.")
+        file_path(self.path, f"Checkpoint({self.path!r}): path")
         budget = 0.0 if self.budget is None else self.budget
         for name, value in (("every", self.every), ("budget", budget)):
-            if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            if isinstance(value, bool) or not isinstance(value, SECONDS) or not value >= 0:
                 raise ProblemError(
                     f"Checkpoint({name}={value!r}): {name} must be a number of seconds, 0 or more."
                 )
@@ -74,7 +74,7 @@ def _advising():
 
 
 class Keeper:
-    """The checkpoint of one solve. All methods are collective.
+    """The checkpoint of one solve, which holds its file. All methods are collective.
 
     Attributes:
         history: the rows of this solve and of those it goes on from.
@@ -92,7 +92,7 @@ class Keeper:
         began: float,
     ):
         self.began, self.last, self.written = began, time.perf_counter(), began
-        self.settings, self.path = settings, Path(settings.path)
+        self.settings, self.path = settings, file_path(settings.path)
         self.comm, self.nodes = discrete.comm, Nodes(discrete.problem.domain, discrete.V)
         self.about = output.description(discrete.problem, discrete.scheme, steps) | {
             "rtol": method.rtol,
@@ -108,12 +108,9 @@ class Keeper:
 
     def _prepare(self, steps: int):
         """Fail now rather than after the first hours."""
-        make_folder(self.comm, self.path)
-        probe = beside(self.path, MARK)
 
         def try_out():
-            probe.write_bytes(b"?")
-            probe.unlink()
+            clear(self.path, everything=True)
             if self.path.is_dir():
                 raise IsADirectoryError("it is a folder")
             # Two fields, at worst of the iterate and of what its stage started from.
@@ -212,7 +209,7 @@ class Keeper:
         """Leave the solution in the file."""
         more = self.about | {"residuals": solution.residuals, "atol": self.state.atol}
         more |= {"longest": self.longest}
-        self._write(lambda: output.save(solution, self.path, MARK, **more), necessary=False)
+        self._write(lambda: output.save(solution, self.path, **more), necessary=False)
 
     def solution(self, problem) -> Solution:
         """The solution that the file holds."""
@@ -244,7 +241,7 @@ class Keeper:
             "longest": self.longest,
             "seconds": self.seconds + time.perf_counter() - self.began,
         }
-        with archive.write(self.path, self.nodes, about, MARK) as put:
+        with archive.write(self.path, self.nodes, about) as put:
             put("u", state.X[0])
             put("m", state.X[1])
             if started:

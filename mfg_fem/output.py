@@ -1,6 +1,8 @@
 """Files of a solution: time series for ParaView, saved ones that any number of ranks can read."""
 
+import ctypes
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -8,13 +10,12 @@ from mpi4py import MPI
 
 import numpy as np
 
-import dolfinx
-from dolfinx.io import XDMFFile
+import dolfinx.io
 
 from mfg_fem import archive
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.errors import FileError
-from mfg_fem.files import make_folder, on_root
+from mfg_fem.errors import FileError, ProblemError
+from mfg_fem.files import file_path, replacing, reserving
 from mfg_fem.frames import Frames, Nodes
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.spacetime import Levels
@@ -31,70 +32,99 @@ def write(solution, path: str | Path, every: int = 1):
             DOLFINx a .bp becomes an .xdmf. The velocity is averaged to the nodes: see Frames.
         every: write every so many levels; the last one is always written.
 
+    The files are written beside their place and moved there when they are complete. Before, as much
+    space is occupied as they may take, and given back level by level. What remains is a disk that
+    fails: on several ranks ADIOS2 may then wait for ever.
+
     Raises:
-        FileError: another suffix, or a folder that cannot be written.
+        FileError: another suffix, a folder that cannot be written or has no room; what was there is
+            left as it was.
     """
-    path, comm = Path(path), solution.problem.domain.comm
+    path, comm = file_path(path), solution.problem.domain.comm
+    levels = chosen_levels(solution.steps, every)
     if path.suffix not in (".bp", ".xdmf"):
         raise FileError(f"{path}: ParaView files end in .bp or .xdmf, not {path.suffix!r}.")
-    if every < 1:
-        raise FileError(f"every must be 1 or more, not {every}.")
     if path.suffix == ".bp" and not dolfinx.has_adios2:
         path = path.with_suffix(".xdmf")
         if comm.rank == 0:
             log.warning("DOLFINx was built without ADIOS2: writing %s instead of .bp", path)
-    make_folder(comm, path)
-    probe = path.with_name(f".{path.stem}.probe")  # the libraries below may hang or abort instead
-    on_root(comm, f"{path} cannot be written", lambda: (probe.touch(), probe.unlink()))
+    adios2, context = path.suffix == ".bp", f"{path} cannot be written"
+    with replacing(comm, path, folder=adios2) as temporary:
+        if adios2:
+            family = "DG" if solution.problem.domain.seams else "Lagrange"
+            frames = Frames(solution, solution.scheme.degree, family)
+        else:
+            element = solution.problem.domain.mesh.ufl_domain().ufl_coordinate_element()
+            frames = Frames(solution, element.embedded_superdegree)
+        first, each = _sizes(frames, mesh_once=not adios2)
+        # Where a disk is full, both libraries end the process, or hang on several ranks.
+        room, size = temporary.with_name("room"), first + each * len(levels)
+        with reserving(comm, context, room, size) as free:
+            free(first)
+            try:
+                _write_levels(frames, levels, temporary, lambda: free(each))
+            except RuntimeError as exc:
+                raise FileError(f"{context}: {exc}") from exc
 
-    if path.suffix == ".bp":
-        from dolfinx.io import VTXWriter
 
-        family = "DG" if solution.problem.domain.seams else "Lagrange"
-        frames = Frames(solution, solution.scheme.degree, family)
-        stream = VTXWriter(comm, path, [frames.density, frames.value, frames.velocity])
-    else:
-        mesh = solution.problem.domain.mesh
-        frames = Frames(solution, mesh.ufl_domain().ufl_coordinate_element().embedded_superdegree)
-        stream = _Xdmf(comm, path, frames)
+def _write_levels(frames: Frames, levels: list[int], path: Path, ahead: Callable[[], None]):
+    """Write the levels into a new file, with a call ahead of each."""
+    functions, stream = [frames.density, frames.value, frames.velocity], None
+    mesh = frames.value.function_space.mesh
     try:
-        for n in chosen_levels(solution.steps, every):
+        if path.suffix == ".bp":
+            stream = dolfinx.io.VTXWriter(mesh.comm, path, functions)
+        else:
+            stream = dolfinx.io.XDMFFile(mesh.comm, path, "w")
+            stream.write_mesh(mesh)
+        for n in levels:
             frames.show(n)
-            stream.write(float(solution.times[n]))
-    finally:
+            ahead()
+            t = float(frames.solution.times[n])
+            if path.suffix == ".bp":
+                stream.write(t)
+            else:
+                for function in functions:
+                    stream.write_function(function, t)
         stream.close()
+    except RuntimeError:
+        # Its destructor would fail too, and end the process: let it never be called.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
+        raise
 
 
 def chosen_levels(steps: int, every: int) -> list[int]:
     """Levels 0, every, 2 every, ... and the last."""
+    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
+        raise ProblemError(f"every must be an integer >= 1, not {every!r}.")
     return sorted({*range(0, steps + 1, every), steps})
 
 
-class _Xdmf:
-    """XDMFFile with the one call that VTXWriter has."""
+def _sizes(frames: Frames, mesh_once: bool) -> tuple[int, int]:
+    """Bytes that the start of a file takes at most, and that each level does. Collective."""
+    V = frames.value.function_space
+    topology, comm = V.mesh.topology, V.mesh.comm
+    maps = (V.dofmap.index_map, topology.index_map(topology.dim))
+    here = np.array([i.size_local + i.num_ghosts for i in maps])
+    nodes, cells = (int(k) for k in comm.allreduce(here, MPI.SUM))
+    mesh = 8 * (5 * nodes + cells * (V.dofmap.list.shape[1] + 2))
+    each = 8 * 5 * nodes + (0 if mesh_once else mesh)
+    return mesh + 2**20, each + each // 4 + 2**15
 
-    def __init__(self, comm: MPI.Comm, path: Path, frames: Frames):
-        self.file, self.frames = XDMFFile(comm, path, "w"), frames
-        self.file.write_mesh(frames.value.function_space.mesh)
-        self.close = self.file.close
 
-    def write(self, t: float):
-        for function in (self.frames.density, self.frames.value, self.frames.velocity):
-            self.file.write_function(function, t)
-
-
-def save(solution, path: str | Path, mark: str | None = None, **more):
+def save(solution, path: str | Path, **more):
     """Save a solution to one file that `load` reads on any number of ranks. Collective.
 
     The file is a zip of .npy members, which numpy.load reads too: `nodes` (coordinates), `times`,
     `u00000`, `m00000`, ... (nodal values, level by level) and `about` (JSON). It is written under
     another name and renamed: a save that fails leaves an older file as it was.
 
-    The mark names the temporary file: see `files.replacing`; `more` is added to `about`.
+    What stands in `more` is added to `about`.
 
     Raises:
         FileError: the file cannot be written; on every rank.
     """
+    path = file_path(path)
     about = description(solution.problem, solution.scheme, solution.steps) | {
         "converged": bool(solution.converged),
         "reason": solution.reason,
@@ -102,7 +132,7 @@ def save(solution, path: str | Path, mark: str | None = None, **more):
         "history": solution.history,
     }
     nodes = Nodes(solution.problem.domain, solution.discrete.V)
-    with archive.write(Path(path), nodes, about | more, mark, times=solution.times) as put:
+    with archive.write(path, nodes, about | more, times=solution.times) as put:
         put("u", solution.levels.u)
         put("m", solution.levels.m)
 
@@ -147,7 +177,7 @@ def load(path: str | Path, problem) -> Saved:
     Raises:
         FileError: no such file, not a saved solution, or one with another horizon.
     """
-    path, comm = Path(path), problem.domain.comm
+    path, comm = file_path(path), problem.domain.comm
     about = archive.about(comm, path, "saved solution")
     if "stage" in about:
         raise FileError(f"{path} is the checkpoint of a solve that has not finished.")

@@ -13,6 +13,7 @@ from mfg_fem import output
 from mfg_fem._compat import interpolation_points
 from mfg_fem.assembly import pointwise
 from mfg_fem.discretisation import Discretisation
+from mfg_fem.errors import ProblemError
 from mfg_fem.functional import drift
 from mfg_fem.newton import Outcome
 from mfg_fem.problem import _MeanField
@@ -172,6 +173,10 @@ class Solution:
 
         Residuals, masses and cost are measured anew for the problem given.
         """
+        if not isinstance(problem, _MeanField):
+            raise ProblemError(
+                f"problem must be the game or control that was saved, not {problem!r}."
+            )
         data = output.load(path, problem)
         discrete = Discretisation(problem, data.scheme)
         levels = data.levels_on(discrete)

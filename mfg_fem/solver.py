@@ -14,6 +14,7 @@ from mfg_fem.checkpoint import Checkpoint, Keeper
 from mfg_fem.continuation import State, solve_stages
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import NotConverged, ProblemError, require
+from mfg_fem.files import file_path, holding
 from mfg_fem.newton import Newton, Outcome
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
@@ -61,14 +62,24 @@ def solve(
     Raises:
         ProblemError: arguments that make no sense, before anything is started.
         NotConverged: Newton failed, with its history.
-        FileError: the checkpoint cannot be written, is damaged or belongs to another solve.
+        FileError: the checkpoint cannot be written, is damaged, in use by another process or
+            belongs to another solve.
         OutOfMemory: the solve would not fit, and was not started.
         OutOfTime: the budget of the checkpoint is used up, and the state is written.
     """
     _check(problem, steps, scheme, method, guess, checkpoint)
     if isinstance(problem, SharedControl):
         return solve_shared(problem, steps, scheme or LagrangeGalerkin(), method or Descent())
-    scheme, method = scheme or Monotone(), method or Newton()
+    arguments = (problem, steps, scheme or Monotone(), method or Newton(), guess)
+    if checkpoint is None:
+        return _solve(*arguments, None, throw)
+    settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    with holding(problem.domain.comm, file_path(settings.path)):
+        return _solve(*arguments, settings, throw)
+
+
+def _solve(problem, steps, scheme, method, guess, settings, throw) -> Solution:
+    """Solve all at once in space-time, with a checkpoint if there are settings for one."""
     began = time.perf_counter()
     comm = problem.domain.comm
     discrete = Discretisation(problem, scheme)
@@ -78,8 +89,7 @@ def solve(
         "guess lives on another mesh or has another degree than this solve.",
     )
     keeper, history, resume = None, [], None
-    if checkpoint is not None:
-        settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    if settings is not None:
         keeper = Keeper(settings, discrete, steps, method, began)
         if keeper.finished:
             return keeper.solution(problem)

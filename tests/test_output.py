@@ -141,21 +141,6 @@ def test_a_file_of_another_problem_is_refused(solution, folder, other, message):
         mfg.Solution.load(folder / "a.npz", other())
 
 
-def test_a_failed_save_leaves_the_old_file(problem, solution, folder, monkeypatch):
-    path = folder / "a.npz"
-    solution.save(path)
-    before = path.read_bytes()
-
-    def full(*_, **__):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(np.lib.format, "write_array", full)
-    with pytest.raises(mfg.FileError, match="No space left"):
-        solution.save(path)
-    assert path.read_bytes() == before
-    assert [entry.name for entry in folder.iterdir()] == ["a.npz"]
-
-
 @pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin(2)], ids=str)
 @pytest.mark.parametrize("name", ["new/a.bp", "new/a.xdmf"])
 def test_paraview_files_are_written_where_asked(problem, folder, scheme, name):

@@ -13,7 +13,7 @@ from mpi4py import MPI
 import numpy as np
 
 from mfg_fem.errors import FileError, ProblemError, together
-from mfg_fem.files import on_root, replacing
+from mfg_fem.files import file_path, on_root, replacing
 from mfg_fem.output import chosen_levels
 from mfg_fem.plots import curves, drawing
 from mfg_fem.plots.film import Film
@@ -178,7 +178,7 @@ def animate(
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch.
     """
-    path, comm = Path(path), solution.problem.domain.comm
+    path, comm = file_path(path), solution.problem.domain.comm
     if path.suffix not in (".gif", ".mp4"):
         raise FileError(f"{path}: films end in .gif or .mp4, not {path.suffix!r}.")
     _require_matplotlib(comm)
@@ -194,18 +194,22 @@ def animate(
 
     with replacing(comm, path) as temporary:
         film = on_root(comm, context, lambda: Film(temporary, fps, drawing.palette(quantity)))
-        for count, n in enumerate(levels, start=1):
-            shot = scene.at(n)
-            on_root(comm, context, styled(lambda s=shot: draw(film, s)))
-            if comm.rank == 0 and sys.stderr.isatty():
-                end = "\n" if count == len(levels) else ""
-                print(f"\r{path}: frame {count} of {len(levels)}", end=end, file=sys.stderr)
-        on_root(comm, context, lambda: film.close())
+        try:
+            for count, n in enumerate(levels, start=1):
+                shot = scene.at(n)
+                on_root(comm, context, styled(lambda s=shot: draw(film, s)))
+                if comm.rank == 0 and sys.stderr.isatty():
+                    end = "\n" if count == len(levels) else ""
+                    print(f"\r{path}: frame {count} of {len(levels)}", end=end, file=sys.stderr)
+            on_root(comm, context, lambda: film.close())
+        finally:
+            if film is not None:
+                film.stop()
 
 
 def _draw(solution, path, levels, height, dpi, draw, minus=None):
     """Gather what `draw(plan, snapshots)` needs and write the figure it returns. Collective."""
-    comm = solution.problem.domain.comm
+    path, comm = file_path(path), solution.problem.domain.comm
     _require_matplotlib(comm)
     scene = Scene(solution, height)
     shots = [scene.at(n) for n in levels]
@@ -218,10 +222,10 @@ def _draw(solution, path, levels, height, dpi, draw, minus=None):
 def _write(comm, path: str | Path, draw, dpi: int):
     """Write the figure that draw() returns on rank 0. Collective."""
     _require_matplotlib(comm)
-    path = Path(path)
-    context = f"{path} cannot be drawn"
+    path = file_path(path)
     with replacing(comm, path) as temporary:
-        on_root(comm, context, styled(lambda: draw().savefig(temporary, dpi=dpi)))
+        picture = styled(lambda: draw().savefig(temporary, dpi=dpi))
+        on_root(comm, f"{path} cannot be drawn", picture)
 
 
 def _require_matplotlib(comm):

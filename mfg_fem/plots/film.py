@@ -1,6 +1,7 @@
 """Films: figures one after the other into a .gif or an .mp4. Serial; see plots.animate."""
 
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -16,7 +17,7 @@ class Film:
 
     def __init__(self, path: Path, fps: float, palette: list[int]):
         self.path, self.fps, self.palette = path, fps, palette
-        self.frames, self.encoder = [], None
+        self.frames, self.encoder, self.stream = [], None, None
         if path.suffix == ".mp4" and shutil.which("ffmpeg") is None:
             raise RuntimeError("an .mp4 needs ffmpeg, which is not on PATH; a .gif does not")
 
@@ -51,18 +52,33 @@ class Film:
                 loop=0,
             )
         elif self.encoder is not None:
+            self.stream.close()
             _, message = self.encoder.communicate()
             if self.encoder.returncode:
                 raise RuntimeError(f"ffmpeg failed: {message.decode(errors='replace')[-500:]}")
+
+    def stop(self):
+        """Leave no encoder behind that still waits for frames."""
+        if self.encoder is not None and self.encoder.poll() is None:
+            self.stream.close()
+            self.encoder.kill()
+            self.encoder.communicate()
 
     def _encode(self, pixels):
         if self.encoder is None:
             height, width, _ = pixels.shape
             source = f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {self.fps} -i -".split()
             target = ["-an", "-pix_fmt", "yuv420p", str(self.path)]
-            self.encoder = subprocess.Popen(
-                ["ffmpeg", "-y", "-loglevel", "error", *source, *target],
-                stdin=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        self.encoder.stdin.write(pixels.tobytes())
+            self.stream, theirs = socket.socketpair()
+            with theirs:
+                self.encoder = subprocess.Popen(
+                    ["ffmpeg", "-y", "-loglevel", "error", *source, *target],
+                    stdin=theirs,
+                    stderr=subprocess.PIPE,
+                )
+        try:
+            # An encoder that has ended must not be a SIGPIPE, at which PETSc ends the process.
+            self.stream.sendall(pixels.tobytes(), getattr(socket, "MSG_NOSIGNAL", 0))
+        except ConnectionError:
+            self.close()  # knows why it has ended
+            raise

@@ -1,15 +1,16 @@
 """ResNet: the frozen network, plain numpy arrays in float64."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from mpi4py import MPI
 
 import numpy as np
 
 from mfg_fem.arguments import as_array, generator, number
 from mfg_fem.errors import FileError, ProblemError
+from mfg_fem.files import file_path, on_root, replacing
 from mfg_fem.points import as_points
 from mfg_fem.resnet._optional import needs
 
@@ -203,7 +204,7 @@ class ResNet:
         Raises:
             FileError: the file is missing, damaged or something else.
         """
-        safetensors = needs("safetensors", "safetensors")
+        path, safetensors = file_path(path), needs("safetensors", "safetensors")
         try:
             with safetensors.safe_open(str(path), framework="numpy") as file:
                 metadata = file.metadata() or {}
@@ -247,16 +248,6 @@ class ResNet:
 
 def write_whole(path: str | Path, data: bytes):
     """Write a file that is there whole or not at all."""
-    path = Path(path)
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error}") from error
+    path, alone = file_path(path), MPI.COMM_SELF
+    with replacing(alone, path) as temporary:
+        on_root(alone, f"{path} cannot be written", lambda: temporary.write_bytes(data))
