@@ -26,6 +26,7 @@ from mfg_fem.boundary import Exit
 from mfg_fem.checkpoint import Checkpoint
 from mfg_fem.domain import Domain, box, glue, read_mesh
 from mfg_fem.errors import (
+    CompileError,
     FileError,
     MeshError,
     MFGError,
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Checkpoint",
+    "CompileError",
     "Descent",
     "Domain",
     "Exit",

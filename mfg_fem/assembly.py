@@ -1,4 +1,4 @@
-"""Bilinear forms as PETSc matrices that share one sparsity pattern; expressions at points."""
+"""Bilinear forms as PETSc matrices that share one sparsity pattern; tables of known values."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -9,42 +9,13 @@ from petsc4py import PETSc
 import numpy as np
 
 import ufl
-from dolfinx import fem, jit
-from ufl.algorithms import expand_derivatives, strip_variables
+from dolfinx import fem
 from ufl.core.multiindex import MultiIndex
 from ufl.corealg.traversal import traverse_unique_terminals, unique_pre_traversal
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.coefficients import Packed
-
-# What DOLFINx compiles with, and what takes half of the time from kernels with many roots and small
-# loops: sums may be reordered, roots set no errno, and loops over points and functions are written
-# out (clang has no such limit and ignores it). NaN stays NaN, and no CPU's own instructions are
-# used, as a folder of compiled forms may be shared.
-PLAIN = ["-O2", "-g0"]
-FAST = [
-    "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
-    "-fassociative-math", "-freciprocal-math", "--param=max-completely-peel-times=16",
-]  # fmt: skip
-WRITTEN_OUT = {1: 2000, 2: 600}  # instructions a loop, by degree: with more, P2 gets slower
-
-
-def compiled(form, degree: int):
-    """UFL forms, one or a list, compiled for speed unless the user has set flags of his own."""
-    options = jit.get_options()
-    if options["cffi_extra_compile_args"] == PLAIN:
-        limit = f"--param=max-completely-peeled-insns={WRITTEN_OUT[degree]}"
-        options["cffi_extra_compile_args"] = [*FAST, limit]
-    return fem.form(form, jit_options=options)
-
-
-def pointwise(expression, points: np.ndarray) -> fem.Expression:
-    """A UFL expression compiled for these points of the reference cell.
-
-    Labels of `ufl.variable` are numbered through, and with them no compiled expression would be
-    found again.
-    """
-    return fem.Expression(strip_variables(expand_derivatives(expression)), points)
+from mfg_fem.compilation import pointwise
 
 
 class Tables:

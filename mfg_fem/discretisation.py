@@ -11,8 +11,9 @@ from dolfinx import fem, la
 from ufl.algorithms import expand_derivatives, extract_coefficients
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.assembly import Assembler, Pattern, compiled, pointwise
+from mfg_fem.assembly import Assembler, Pattern
 from mfg_fem.coefficients import Packed
+from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.domain import boundary_dofs
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import StepForms, StepState, step_forms, terminal_value
@@ -78,7 +79,7 @@ class Discretisation:
     def _integral_of_diffusion(self) -> float:
         """Of tr D / d."""
         D = ufl.tr(self.problem.D(self.problem.x)) / self.problem.domain.dim
-        form = fem.form(D * ufl.dx(domain=self.V.mesh, degree=2))
+        form = compiled(D * ufl.dx(domain=self.V.mesh, degree=2))
         return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
 
     def _nodal(self, expression) -> fem.Expression | float:
@@ -105,12 +106,12 @@ class Discretisation:
     def _assemble_matrices(self):
         u, v = ufl.TrialFunction(self.V), ufl.TestFunction(self.V)
         gradients, values = self.scheme.measures(self.V.mesh)
-        mass = fem.form(u * v * values)
+        mass = compiled(u * v * values)
         self.assembler, self.pair_assembler = Assembler(mass), Assembler(self.forms["jacobian"][0])
         self.pattern = Pattern(self.assembler.csr)
         self.step_entries = self.assembler.assemble([mass]).ravel().copy()
         self.mass = self.free_mass = self.pattern.create(self.step_entries)
-        stiffness = fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * gradients)  # exits or not
+        stiffness = compiled(ufl.inner(ufl.grad(u), ufl.grad(v)) * gradients)  # exits or not
         self.stiffness = self.pattern.create(self.assembler.assemble([stiffness]).ravel())
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
@@ -120,7 +121,7 @@ class Discretisation:
         # The norm of a residual divides by the diagonal: row sums may vanish for P2.
         self.norm_weights = self.mass.getDiagonal().array_r.copy()
         vertices = self._at_vertices.function_space
-        volumes = fem.assemble_vector(fem.form(ufl.TestFunction(vertices)[0] * values))
+        volumes = fem.assemble_vector(compiled(ufl.TestFunction(vertices)[0] * values))
         self.vertex_weights = _summed(volumes, vertices)[0]
         self._hold()
 

@@ -19,6 +19,7 @@ from dolfinx import fem
 
 from mfg_fem import boxes, mesh_files, simplices, torus
 from mfg_fem._compat import geometry_dofmap
+from mfg_fem.compilation import compiled
 from mfg_fem.errors import MeshError, require, together
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ class Domain:
         return self._integral(fem.Constant(self.mesh, 1.0) * ufl.dx(domain=self.mesh))
 
     def _integral(self, form: ufl.Form) -> float:
-        return self.comm.allreduce(fem.assemble_scalar(fem.form(form)), MPI.SUM)
+        return self.comm.allreduce(fem.assemble_scalar(compiled(form)), MPI.SUM)
 
     def _owned_facets(self) -> int:
         """Their number on this rank; they come before those of other ranks. Collective at first."""

@@ -22,6 +22,10 @@ class FileError(MFGError, OSError):
     """A solution file is missing, damaged or belongs to another problem."""
 
 
+class CompileError(MFGError, RuntimeError):
+    """A form could not be compiled: no C compiler, no room, or a term that FFCx does not know."""
+
+
 class NotConverged(MFGError, RuntimeError):
     """Newton stopped before reaching its tolerance; str() says where, and what to try.
 

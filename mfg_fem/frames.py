@@ -8,6 +8,7 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem._compat import geometry_dofmap
+from mfg_fem.compilation import compiled
 from mfg_fem.functional import drift
 from mfg_fem.points import COINCIDE, anything_twice, canonical_order
 from mfg_fem.torus import wrap
@@ -40,9 +41,9 @@ class Frames:
         dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 2})
         test = ufl.TestFunction(P1)
         self._average = fem.Function(P1)
-        self._moments = fem.form(ufl.dot(drift(problem, self._u, self._m), test) * dx)
+        self._moments = compiled(ufl.dot(drift(problem, self._u, self._m), test) * dx)
         ones = fem.Constant(mesh, np.ones(problem.domain.dim))
-        self._weights = self._assemble(fem.form(ufl.dot(ones, test) * dx))
+        self._weights = self._assemble(compiled(ufl.dot(ones, test) * dx))
 
     def show(self, n: int):
         """Fill the Functions with level n; returns self. Collective."""

@@ -24,7 +24,7 @@ from ufl.algorithms import expand_derivatives
 from ufl.domain import extract_domains
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.assembly import pointwise
+from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.points import Replica, clip
 from mfg_fem.samples import Samples
@@ -228,7 +228,7 @@ class _Solver:
 
 def lumped_mass(V) -> np.ndarray:
     """Integrals of the basis functions of the owned nodes. Collective."""
-    lumped = fem.assemble_vector(fem.form(ufl.TestFunction(V) * ufl.dx))
+    lumped = fem.assemble_vector(compiled(ufl.TestFunction(V) * ufl.dx))
     lumped.scatter_reverse(la.InsertMode.add)
     return lumped.array[: V.dofmap.index_map.size_local].copy()
 
@@ -236,7 +236,7 @@ def lumped_mass(V) -> np.ndarray:
 def _stiffness(V) -> PETSc.Mat:
     """The stiffness matrix without positive off-diagonal entries. Collective."""
     u, v = ufl.TrialFunction(V), ufl.TestFunction(V)
-    K = fem_petsc.assemble_matrix(fem.form(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx))
+    K = fem_petsc.assemble_matrix(compiled(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx))
     K.assemble()
     first = K.getOwnershipRange()[0]
     indptr, indices, values = K.getValuesCSR()

@@ -13,7 +13,7 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem._compat import evaluate
-from mfg_fem.assembly import pointwise
+from mfg_fem.compilation import compiled, pointwise
 
 CELLS = 8192  # at a time, so that few values are held
 
@@ -66,7 +66,7 @@ class VertexValues:
     @cached_property
     def _volumes(self) -> np.ndarray:
         constant = ufl.TestFunction(fem.functionspace(self.mesh, ("DG", 0)))
-        return fem.assemble_vector(fem.form(constant * ufl.dx)).array[: self.cells]
+        return fem.assemble_vector(compiled(constant * ufl.dx)).array[: self.cells]
 
 
 def _components(expression) -> list:

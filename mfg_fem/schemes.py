@@ -14,7 +14,7 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem._compat import evaluate
-from mfg_fem.assembly import pointwise
+from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from dolfinx import fem
 
 from mfg_fem import output
 from mfg_fem._compat import interpolation_points
-from mfg_fem.assembly import pointwise
+from mfg_fem.compilation import pointwise
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import drift

@@ -19,7 +19,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import default
-from ranks import serial_only
+from ranks import run_on, serial_only
 
 import dolfinx
 
@@ -85,9 +85,10 @@ may_fork = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:Depr
 
 @contextmanager
 def forked(action):
-    """A process that calls action() again and again, or once for as long as it takes."""
+    """A process that calls action() again and again, until it is killed with its children."""
     process = os.fork()
     if process == 0:
+        os.setpgid(0, 0)
         with suppress(BaseException):
             while True:
                 action()
@@ -95,6 +96,8 @@ def forked(action):
     try:
         yield process
     finally:
+        with suppress(ProcessLookupError):  # too young for a group of its own
+            os.killpg(process, signal.SIGKILL)
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
 
@@ -334,3 +337,10 @@ def test_levels_are_chosen_by_whole_numbers(solution, folder, every):
 def test_levels_are_chosen_by_numpys_numbers_too(solution, folder):
     solution.write(folder / "a.xdmf", every=np.int32(3))
     assert names(folder) == {"a.xdmf", "a.h5"}
+
+
+@serial_only
+def test_errors_are_the_same_on_two_ranks():
+    modules = [Path(__file__).with_name(f"test_{name}.py") for name in ("files", "compilation")]
+    chosen = "full_disk or in_use or stands_in_the_way or without or damaged"
+    run_on(2, "-m", "pytest", "-q", "-p", "no:cacheprovider", *modules, "-k", chosen)

@@ -6,7 +6,7 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.assembly import pointwise
+from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError
 from mfg_fem.functional import drift
 from mfg_fem.points import Replica
