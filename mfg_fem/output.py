@@ -34,7 +34,7 @@ def write(solution, path: str | Path, every: int = 1):
 
     The files are written beside their place and moved there when they are complete. Before, as much
     space is occupied as they may take, and given back level by level. What remains is a disk that
-    fails: on several ranks ADIOS2 may then wait for ever.
+    fails: then HDF5 may end the process, and ADIOS2 wait for ever on several ranks.
 
     Raises:
         FileError: another suffix, a folder that cannot be written or has no room; what was there is
