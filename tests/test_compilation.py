@@ -102,7 +102,7 @@ def test_killed_in_a_compilation_the_next_run_compiles_at_once(kept, compiler, m
     assert not whole(kept)
     began = time.monotonic()
     assert value(form) == pytest.approx(wanted)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8  # DOLFINx would wait for 10
     assert len(whole(kept)) == 1
 
 
