@@ -39,7 +39,7 @@ MOMENTS = np.linspace(0.0, 1.0, 9)  # of the horizon, when costs are looked at
 def check_arguments(problem):
     """Types and numbers, without evaluating a callable."""
     for name in ("horizon", "population"):
-        number(name, getattr(problem, name), above=0.0)
+        number(name, getattr(problem, name), above=True)
     data = {name: getattr(problem, name) for name in SIGNATURES}
     for name, value in data.items():
         if name == "source" and value is None:

@@ -11,8 +11,8 @@ import numpy as np
 
 from dolfinx import fem
 
-from mfg_fem.arguments import as_array
 from mfg_fem.errors import MFGError, ProblemError
+from mfg_fem.validate import as_array
 
 COINCIDE = 1e-9  # coordinates closer than this part of their range are the same
 MAX_WALK = 200  # cells a walk may cross; who has not arrived is searched for

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfg_fem.arguments import as_array
 from mfg_fem.errors import ProblemError
+from mfg_fem.validate import as_array
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,13 @@ import numpy as np
 from dolfinx import fem
 
 from mfg_fem import petsc
-from mfg_fem.arguments import as_array, count, number
 from mfg_fem.domain import Domain
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.particles import ParticleProblem
 from mfg_fem.points import Replica, as_points
 from mfg_fem.reduced import ReducedProblem, lumped_mass
 from mfg_fem.samples import Samples
+from mfg_fem.validate import as_array, count, number
 
 LIMIT = "stopped at the iteration limit"
 REASONS = {

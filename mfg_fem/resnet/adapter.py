@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mfg_fem.arguments import count, generator, number
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import as_points
 from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import FORMS, ResNet
 from mfg_fem.resnet.neurons import Neurons, fit_neurons
 from mfg_fem.resnet.polish import polish_end_to_end
+from mfg_fem.validate import count, generator, number
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from mfg_fem.arguments import count, number
 from mfg_fem.resnet.adapter import fit
 from mfg_fem.resnet.head import LogisticLoss, fixed_head, logistic_regression
 from mfg_fem.resnet.meshing import mesh_around
@@ -39,6 +38,7 @@ from mfg_fem.resnet.report import FoldingLayers
 from mfg_fem.samples import Samples
 from mfg_fem.shared_control import LIMIT, Descent, LagrangeGalerkin, Particles, SharedControl
 from mfg_fem.solver import solve
+from mfg_fem.validate import count, number
 
 try:  # scikit-learn 1.6 and later
     from sklearn.utils.validation import validate_data as _validate_data

@@ -7,12 +7,12 @@ from math import factorial, gcd, lcm
 
 import numpy as np
 
-from mfg_fem.arguments import as_array, count, generator, number
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import Replica, as_points, small_step
 from mfg_fem.resnet import projection
 from mfg_fem.shared_control import SharedSolution
 from mfg_fem.solution import Solution
+from mfg_fem.validate import as_array, count, generator, number
 
 FINE = 128  # steps of the reference flow, at least
 CLOSE = 1e-10  # times closer than this part of the horizon are the same

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mfg_fem.arguments import count, number
 from mfg_fem.errors import ProblemError
 from mfg_fem.points import as_points
 from mfg_fem.resnet.adapter import fit
 from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import ResNet
 from mfg_fem.resnet.report import folds
+from mfg_fem.validate import count, number
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
