@@ -17,8 +17,11 @@ def _petsc_arguments(argv: list[str]) -> list[str]:
     return kept
 
 
-# Before any DOLFINx import, so that PETSc sees the command line.
-petsc4py.init(_petsc_arguments(sys.argv))
+# Before any DOLFINx import, so that PETSc sees the command line; else it is told now.
+_late, _arguments = "petsc4py.PETSc" in sys.modules, _petsc_arguments(sys.argv)
+petsc4py.init(_arguments)
+if _late:
+    petsc4py.PETSc.Options().insertString(" ".join(_arguments[1:]))
 
 # ruff: noqa: E402
 from mfg_fem import hamiltonians, plots
@@ -28,14 +31,17 @@ from mfg_fem.domain import Domain, box, glue, read_mesh
 from mfg_fem.errors import (
     CompileError,
     FileError,
+    LevelError,
     MeshError,
     MFGError,
     NotConverged,
     OutOfMemory,
     OutOfTime,
     ProblemError,
+    SolutionWarning,
 )
-from mfg_fem.newton import Newton
+from mfg_fem.method import Newton
+from mfg_fem.parallel import abort_on_exceptions
 from mfg_fem.problem import MeanFieldControl, MeanFieldGame
 from mfg_fem.samples import Samples
 from mfg_fem.schemes import Galerkin, Monotone
@@ -48,6 +54,8 @@ from mfg_fem.shared_control import (
 )
 from mfg_fem.solution import Solution
 from mfg_fem.solver import solve
+
+abort_on_exceptions()
 
 # FFCx hands all warnings of a program to logging: with nobody listening there, they were lost.
 if not logging.getLogger().handlers:
@@ -64,6 +72,7 @@ __all__ = [
     "FileError",
     "Galerkin",
     "LagrangeGalerkin",
+    "LevelError",
     "MFGError",
     "MeanFieldControl",
     "MeanFieldGame",
@@ -79,6 +88,7 @@ __all__ = [
     "SharedControl",
     "SharedSolution",
     "Solution",
+    "SolutionWarning",
     "box",
     "glue",
     "hamiltonians",

@@ -18,7 +18,7 @@ from mfg_fem.errors import FileError, require
 from mfg_fem.files import on_root, replacing
 from mfg_fem.frames import Nodes
 
-FORMAT = 1
+FORMAT = 2
 SAME_POINT = 1e-6  # of the mean distance of nodes
 
 

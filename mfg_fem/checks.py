@@ -33,6 +33,14 @@ SIGNATURES = {
 }
 COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
 OF_FACETS = (ufl.classes.GeometricFacetQuantity, ufl.classes.Restricted)
+KINK = (
+    " Where H is like |p|^b with b < 2, it has a kink there: hamiltonians.power(b) is smooth, and "
+    "so is any function of |p|^2 + s^2 with a small s."
+)
+REMEDY = (
+    "Write it of m + s with a small density s, of a thousandth of the mean density for instance: "
+    "ufl.ln(m + s)."
+)
 MOMENTS = np.linspace(0.0, 1.0, 9)  # of the horizon, when costs are looked at
 
 
@@ -76,10 +84,10 @@ def _check_number_or_callable(name: str, value):
         )
 
 
-def check_values(problem) -> Units:
+def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     """Evaluate all data on the mesh: finite, of the right sign and shape, convex.
 
-    Returns the units of the problem.
+    Returns the units of the problem, and what is infinite at m = 0, or has such a derivative.
     """
     domain = problem.domain
     gdim, mesh = domain.dim, domain.mesh
@@ -125,7 +133,9 @@ def check_values(problem) -> Units:
     random = np.random.default_rng(0)
     for size in (0.1, 1.0, 10.0):
         hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
-    return Units.of(length, time, uniform, gradient, spread + time * np.ptp(rest))
+    share.value = 0.0
+    infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, m, p)
+    return Units.of(length, time, uniform, gradient, spread + time * np.ptp(rest)), infinite
 
 
 def _understood(make: Callable, shape: tuple, density: fem.Function, mesh):
@@ -213,6 +223,19 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
     return float(problem.horizon * running + terminal)
 
 
+def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:
+    """Names of the data that are infinite at this m = 0, or that have such a derivative."""
+    names = [name for name in data if name.endswith("m)")]
+    p.ufl_operands[0].value[...] = 1.0
+    terms = [y for name in names for y in (data[name], ufl.diff(data[name], m))]
+    ends = VertexValues(mesh, *terms).extremes()
+    finite = np.isfinite(ends).all(axis=1).reshape(len(names), 2)
+    for name, (value, _) in zip(names, finite, strict=True):
+        if not value and problem.boundary:
+            raise ProblemError(f"{name} is infinite at m = 0, which m is at exits. {REMEDY}")
+    return tuple(name for name, good in zip(names, finite, strict=True) if not good.all())
+
+
 class _Hamiltonian:
     """H and its derivatives at one p on the whole mesh."""
 
@@ -231,7 +254,7 @@ class _Hamiltonian:
             lambda *terms: (*terms[:4], _eigenvalues(terms[3]))
         )
         for name, ends in zip(("", "_p", "_m", "_pp"), found, strict=True):
-            _finite(ends, f"hamiltonian: H{name}", at)
+            _finite(ends, f"hamiltonian: H{name}", at, "" if p.any() else KINK)
         lowest = eigenvalues[0]
         if lowest < -1e-10 * np.abs(found[3]).max():
             raise ProblemError(
@@ -254,6 +277,29 @@ class _Hamiltonian:
         return gradient_for(wanted, speed, guess)
 
 
+def refuse_not_finite(problem, points: np.ndarray, t: float):
+    """Name what is not finite at these points of cells at the time t, in an even crowd. Collective.
+
+    Raises:
+        ProblemError: always.
+    """
+    mesh, x = problem.domain.mesh, problem.x
+    numbers = (problem.units.density, t)
+    m, t = ufl.variable(fem.Constant(mesh, numbers[0])), fem.Constant(mesh, numbers[1])
+    p = ufl.variable(fem.Constant(mesh, np.zeros(problem.domain.dim)))
+    f, H = problem.f(x, t, m), problem.H(x, p, m)
+    terms = {"running_cost(x, t, m)": f, "source(x, t)": problem.s(x, t)}
+    terms |= {"d/dm of running_cost(x, t, m)": ufl.diff(f, m), "hamiltonian(x, p, m)": H}
+    terms |= {"H_p of hamiltonian(x, p, m)": ufl.diff(H, p)}
+    values = VertexValues(mesh, *terms.values(), points=points)
+    for name, found in zip(terms, values.extremes(), strict=True):
+        _finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
+    raise ProblemError(
+        "The equations are not finite where Newton starts, in an even crowd. Look for costs or a "
+        "Hamiltonian that are infinite at some density, place or time."
+    )
+
+
 def _matrices(values: np.ndarray) -> np.ndarray:
     size = round(values.shape[-1] ** 0.5)
     return values.reshape(-1, size, size)
@@ -269,10 +315,10 @@ def _eigenvalues(values: np.ndarray) -> np.ndarray:
     return diagonal
 
 
-def _finite(ends, name: str, where: str = ""):
+def _finite(ends, name: str, where: str = "", advice: str = ""):
     """Raise unless the least and the largest value are finite, as they are if all values are."""
     if not np.isfinite(ends).all():
         raise ProblemError(
             f"{name} is not finite (NaN or infinite) somewhere on the mesh{where}. "
-            "Look for a division by zero, a logarithm or a root of zero."
+            f"Look for a division by zero, a logarithm or a root of zero.{advice}"
         )

@@ -5,6 +5,7 @@ a half of the time of a row. Here only what a step changes is written anew, in p
 """
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import numpy as np
 
@@ -51,15 +52,12 @@ class _Group:
     def __init__(self, form: fem.Form, pair: fem.Function):
         self.pair, self.stale = pair, True
         self.names = form._cpp_object.coefficients
-        values = pair.x.array.copy()
-        pair.x.array[:] = np.nan  # shows where it is packed
         self.arrays = cpp.fem.pack_coefficients(form._cpp_object)
-        pair.x.array[:] = values
-        found = [(y, np.flatnonzero(np.isnan(y[:1]).any(axis=0))) for y in self.arrays.values()]
+        sizes = [name.function_space.element.space_dimension for name in self.names]
+        ends = dict(zip(self.names, pairwise(np.cumsum([0, *sizes])), strict=True))
+        first, last = ends.get(pair._cpp_object, (0, 0))
         # What to renew of each, two numbers at a time; nothing on a rank without cells.
-        self.places = [
-            y[:, where[0] : where[-1] + 1].view(complex) for y, where in found if len(where)
-        ]
+        self.places = [y[:, first:last].view(complex) for y in self.arrays.values() if last]
         dofs = pair.function_space.dofmap.list
         self.dofs = dofs[: max((len(place) for place in self.places), default=0)]
 

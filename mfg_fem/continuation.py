@@ -23,10 +23,15 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mpi4py import MPI
+
 import numpy as np
 
+from mfg_fem._compat import interpolation_points
+from mfg_fem.checks import REMEDY, refuse_not_finite
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.newton import STUCK, Newton, NewtonSolver, Outcome
+from mfg_fem.method import Newton
+from mfg_fem.newton import STUCK, NewtonSolver, Outcome
 from mfg_fem.spacetime import Levels, SpaceTime
 
 log = logging.getLogger(__name__)
@@ -79,7 +84,7 @@ class Stage:
         """Its name in the history."""
         where = self.name
         if self.on_path:
-            where = f"crowd {1 - self.gap:.4g}, diffusion x{self.stretch**self.gap:.3g}"
+            where = f"crowd {1 - self.gap:.6g}, diffusion x{self.stretch**self.gap:.3g}"
         return f"{self.steps} steps, {where}"
 
     @property
@@ -191,7 +196,7 @@ class _Path:
         """
         response, solved = self.newton.best_response(X)
         norms = self.newton.norms(response)
-        if solved:
+        if solved and np.isfinite(norms).all():
             return response, norms
         before = self.newton.norms(X)
         return (response, norms) if norms[0] <= before[0] else (X, before)
@@ -215,6 +220,8 @@ class _Path:
         steps = self.system.steps
         self.set(0.0, 1.0)
         (X, norms), name = self._cold(), "cold"
+        if not np.isfinite(norms).all():
+            self._refuse()
         # Residuals are measured by that of this start, which no guess makes small; but it may be
         # huge because of a step at an exit, or zero where the even crowd is the solution.
         natural = self.newton.natural_norm(X)
@@ -227,6 +234,17 @@ class _Path:
             (X, _), name = self.respond(self.system.hold(refine_in_time(nested, steps))), "nested"
         state = State(Stage(steps, name), float(atol), X, X)
         return self._alone(state, replace(state.stage, failed=failed), 0) if failed else state
+
+    def _refuse(self):
+        """Say which data are not finite in an even crowd, and when. Collective."""
+        system, discrete = self.system, self.system.discrete
+        X = np.zeros(system.shape)
+        X[1] = discrete.state.crowd.value
+        bad = ~np.isfinite(system.residual(X)).all(axis=(0, 2))
+        n = int(np.argmax(system.comm.allreduce(bad.astype(int), MPI.SUM) > 0))
+        space = discrete.scheme.points(discrete.V.mesh, 1)
+        t = (n + 0.5) * system.dt
+        refuse_not_finite(discrete.problem, interpolation_points(space), t)
 
     def walk(self, state: State, rows: list[dict]) -> Outcome:
         """Newton from stage to stage, up to the last; rows: what is known of the first one."""
@@ -250,6 +268,10 @@ class _Path:
         if stage.failed and not outcome.converged:
             failed = f"{stage.failed}; then, in the easier problem {str(stage)!r}"
             outcome = replace(outcome, failed=failed)
+        infinite = self.system.discrete.problem.infinite
+        if infinite and not outcome.converged:
+            advice = f"{infinite[0]} or its derivative is infinite at m = 0. {REMEDY} Or try more"
+            outcome = replace(outcome, advice=f"{advice} diffusion, or more time steps")
         if self._at_round_off(self.state, outcome):
             rtol = f"rtol={self.method.rtol:.3g}"
             failed = f"round-off begins here; {rtol} is less"

@@ -182,9 +182,16 @@ class Discretisation:
     def terminal_values(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u_T(x, m) and its derivative in m at the dofs; exits keep their cost."""
         self.set_state(np.zeros(self.owned), m, self.problem.horizon)
-        u_T, slope = (self.interpolate(e) for e in self.terminal)
+        u_T, slope = (self.interpolate(e) for e in self.terminal[:2])
         u_T[self.held], slope[self.held] = self.exit_cost[self.held], 0.0
         return u_T, slope
+
+    def terminal_cost(self, m: np.ndarray) -> np.ndarray:
+        """g(x, m) at the dofs; exits keep their cost."""
+        self.set_state(np.zeros(self.owned), m, self.problem.horizon)
+        g = self.interpolate(self.terminal[2])
+        g[self.held] = self.exit_cost[self.held]
+        return g
 
     def assemble_rows(self, name: str) -> np.ndarray:
         """Owned entries of these rows, shape (owned,), or (2, owned) on the pair. Collective.

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 os.environ.setdefault("SCOTCH_PTHREAD_NUMBER", "1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Domain:
     """A simplex mesh with named boundaries. Collective.
 

@@ -22,6 +22,14 @@ class FileError(MFGError, OSError):
     """A solution file is missing, damaged or belongs to another problem."""
 
 
+class LevelError(MFGError, IndexError):
+    """A solution has no such level, step or class."""
+
+
+class SolutionWarning(UserWarning):
+    """A solution is suspect, though Newton has converged: see `Solution.warnings`."""
+
+
 class CompileError(MFGError, RuntimeError):
     """A form could not be compiled: no C compiler, no room, or a term that FFCx does not know."""
 

@@ -22,7 +22,7 @@ class Frames:
 
     The velocity of a step is constant (P1) or linear (P2) on each cell; here it is averaged to the
     vertices, weighted by volume (the L2 projection with lumped mass). Level n shows the velocity
-    of the step that begins there, the last level that of the last step.
+    of the step that begins there, the last level that of the last step: see `Solution.velocity`.
 
     Attributes:
         value, density, velocity: the Functions that `show` fills.
@@ -49,7 +49,7 @@ class Frames:
         """Fill the Functions with level n; returns self. Collective."""
         levels, steps = self.solution.levels, self.solution.steps
         step = min(n, steps - 1)
-        self._fill(levels.u[step], levels.m[step + 1])
+        self._fill(*levels.pair(step, self.solution.scheme))
         self._average.x.array[:] = self._assemble(self._moments) / self._weights
         self.velocity.interpolate(self._average)
         self._fill(levels.u[n], levels.m[n])

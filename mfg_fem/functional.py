@@ -66,8 +66,9 @@ class StepForms:
     the HJB row and u: one kernel has much in common to compute and takes half the time of six.
     "hjb" and "fp" are the rows one by one, "uu" and "mm" their derivatives in u and in m.
     "coupling" has f, the derivative of the running cost and of -H in m, and a = m tr H_pp / d, each
-    against a continuous piecewise linear test function. `totals`: "running" cost of the population
-    and people "entering", both per unit of time, and its "terminal" cost; those that are not zero.
+    against a continuous piecewise linear test function. `totals`, all per unit of time: "running"
+    cost of the population, people "entering" and the costs "expected" of them by the value
+    function; those that are not zero.
 
     `steady_um`: with costs that are linear in m, the derivative of hjb in m is the same at all
     states. `congested`: H depends on m, so that the Fokker-Planck equation is nonlinear in m.
@@ -150,8 +151,8 @@ def step_forms(problem: _MeanField, scheme, state: StepState) -> StepForms:
     changing = (u, m, state.t)
     rates = {
         "running": _cost_rate(problem, state, tables),
-        "terminal": m * problem.g(problem.x, m),
         "entering": problem.s(problem.x, state.t),
+        "expected": problem.s(problem.x, state.t) * u,
     }
     return StepForms(
         parts,
@@ -185,8 +186,10 @@ def _coupling(problem: _MeanField, state: StepState, um, v, du, values) -> list[
     f = [-ufl.replace(form, {v: f_test, du: ufl.as_ufl(1.0)}) for form in um[:1]]
     p = ufl.variable(ufl.grad(u))
     H_pp = ufl.diff(ufl.diff(problem.H(problem.x, p, seen), p), p)
-    a = m * ufl.tr(H_pp) / problem.domain.dim
-    return [*f, expand_derivatives(a * a_test * values)]
+    a = expand_derivatives(m * ufl.tr(H_pp) / problem.domain.dim)
+    if a == 0:  # nobody steers: a form there has to be
+        a = fem.Constant(u.function_space.mesh, 0.0)
+    return [*f, a * a_test * values]
 
 
 def _cost_rate(problem: _MeanField, state: StepState, tables: Tables):
@@ -204,9 +207,9 @@ def drift(problem: _MeanField, u, m):
 
 
 def terminal_value(problem: _MeanField, state: StepState):
-    """u(T) and its derivative in m: m g(x, seen) differentiated as the running cost is."""
+    """u(T), its derivative in m, and g: m g(x, seen) differentiated as the running cost is."""
     m = ufl.variable(state.m)
     y = ufl.variable(m)
     seen = problem.seen(state.seen_of(y), state.seen_of(m))
     u_T = ufl.diff(y * problem.g(problem.x, seen), y)
-    return u_T, ufl.diff(u_T, m)
+    return u_T, ufl.diff(u_T, m), problem.g(problem.x, state.m)

@@ -14,7 +14,7 @@ from mfg_fem.coupling import Coupling, coarse_size, default_solvers, needs_facto
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.krylov import STRONG, HForm, SchurForm, TwoFieldForm
-from mfg_fem.newton import Newton, options
+from mfg_fem.method import Newton, options
 from mfg_fem.schwarz import is_schwarz, share
 from mfg_fem.spacetime import SpaceTime
 
@@ -24,7 +24,7 @@ ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
 FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, changes of both
 # Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations; of
-# GCR two for each until it restarts (`newton.LEAN`), and three.
+# GCR two for each until it restarts (`method.LEAN`), and three.
 VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 17}
 COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
 FAR, FEW = 0.05, 0.25  # from this `spread` on, so few of the levels have factors of their own

@@ -5,10 +5,8 @@ square over space-time of the residuals, those of the HJB equation in U / T, of 
 equation in M / T, whatever the mesh and whatever a user measures lengths, times, costs, people in.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import product
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -16,89 +14,16 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.errors import MFGError, ProblemError
-from mfg_fem.krylov import FORMS, LOOSEST
+from mfg_fem.krylov import FORMS
+from mfg_fem.method import Newton, options
 from mfg_fem.spacetime import SpaceTime
-from mfg_fem.sweeps import Sweeps, default_inner
-
-# Why: Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in
-# all); a backtracking line search, because full steps fail on cold starts; GMRES vectors are
-# few with EW, a restart would cost more than it saves.
-DEFAULTS = {
-    "snes_type": "newtonls",
-    "snes_linesearch_type": "bt",
-    "snes_ksp_ew": None,
-    "snes_ksp_ew_version": 2,
-    "snes_ksp_ew_rtol0": LOOSEST,
-    "snes_ksp_ew_rtolmax": LOOSEST,
-    "snes_stol": 0.0,
-    "snes_linesearch_maxstep": 1e300,
-    "ksp_gmres_restart": 200,
-    "ksp_max_it": 400,
-    "schur_ksp_type": "gmres",
-    "schur_ksp_gmres_restart": 200,
-    "hform_ksp_gmres_restart": 200,
-}
-
-ZERO_PIVOT = 1e-14  # of the least mass over dt
+from mfg_fem.sweeps import Sweeps
 
 # Newton is stuck when so many steps in a row are cut to this length or less: in a hall with little
 # diffusion three such steps more took a third of a stage's iterations and brought nothing.
 STUCK = 3, 0.11
+LEAVING = 0.9  # of the people at a node, at most in one step
 HALVINGS = 30  # of a step after which a residual is not finite
-
-# In 3D, where flexible GMRES's vectors for ten iterations of the two-field form take more memory
-# than the Jacobian: GCR, which needs no others than those it minimises over, and few of them. That
-# takes one iteration more. A restart of the H-form costs one too where F is lumped; where it is
-# consistent, up to half as many again.
-LEAN = {"ksp_type": "gcr", "ksp_gcr_restart": 7}
-LEAN_LUMPED = LEAN | {"hform_ksp_gmres_restart": 8}
-
-
-@dataclass(frozen=True)
-class Newton:
-    """Newton on the whole space-time system.
-
-    Args:
-        rtol: stop when the residual norm is below rtol times that of the cold start.
-        max_it: largest number of Newton steps in the last stage.
-        continuation: "auto" goes through easier problems first where a cold start would fail;
-            "none" starts from the guess (or cold) and goes straight.
-        krylov: "auto", "schur", "two-field" or "h-form", see `krylov.py`. "auto" takes the H-form,
-            whose iterations hardly depend on coupling, diffusion and mesh, where the coupling is
-            strong, and elsewhere the Schur form, or the two-field form if sweeps are inexact.
-        petsc_options: PETSc options without the prefix `mfg_`, such as
-            {"snes_monitor": None}; the command line (`-mfg_snes_monitor`) wins over them.
-            Prefixes: `mfg_snes_` Newton; `mfg_schur_ksp_`, `mfg_ksp_` and `mfg_hform_ksp_` the
-            Krylov solver of the Schur, two-field and H-form; `mfg_sweep_` the solver of one time
-            level (`mfg_sweep_pc_type lu`), `mfg_matched_` that of the matched sweeps and
-            `mfg_start_` of the H-form's solves with A, but their tolerance. Incomplete factors take
-            `pc_factor_relaxation` too, see `relaxation.py`. Of the H-form, `mfg_coarse_size`
-            (coarse functions per direction, 0 for none) and `mfg_wave_number`, chosen
-            automatically.
-        check_memory: raise OutOfMemory, before anything is started, if the solve would not fit.
-    """
-
-    rtol: float = 1e-8
-    max_it: int = 30
-    continuation: str = "auto"
-    krylov: str = "auto"
-    petsc_options: Mapping[str, object] = field(default_factory=dict)
-    check_memory: bool = True
-
-    def __post_init__(self):
-        """Refuse settings that mean nothing."""
-        if not isinstance(self.rtol, int | float) or not 0 < self.rtol < 1:
-            raise ProblemError(f"Newton(rtol={self.rtol!r}): rtol must lie between 0 and 1.")
-        if not isinstance(self.max_it, int) or self.max_it < 1:
-            raise ProblemError(f"Newton(max_it={self.max_it!r}): max_it must be an integer >= 1.")
-        for name, choices in (("continuation", ("auto", "none")), ("krylov", tuple(FORMS))):
-            if getattr(self, name) not in choices:
-                raise ProblemError(
-                    f"Newton({name}={getattr(self, name)!r}): choose one of {choices}."
-                )
-        if not isinstance(self.petsc_options, Mapping):
-            raise ProblemError("petsc_options must be a dict of PETSc options.")
 
 
 @dataclass(frozen=True)
@@ -111,6 +36,7 @@ class Outcome:
         reason: PETSc's, in words.
         iterations: Newton steps.
         norm: of the scaled residual.
+        tolerance: what it was to be at most.
         failed: what else is to be said of it, if it is no solution.
         advice: what to try then.
     """
@@ -120,23 +46,9 @@ class Outcome:
     reason: str
     iterations: int
     norm: float = np.nan
+    tolerance: float = np.nan
     failed: str = ""
     advice: str = "Try more diffusion, more time steps, a solution of an easier problem as guess="
-
-
-def options(system: SpaceTime, method: Newton) -> partial:
-    """The context in which PETSc's options are those of a solve. Collective.
-
-    PETSc compares pivots with a number. The least that a block has on its diagonal, a mass over dt,
-    depends on what lengths and times are measured in.
-    """
-    defaults = DEFAULTS | default_inner(system)
-    pivot = ZERO_PIVOT * system.least_rate
-    for level, inner in product(("sweep_", "matched_", "start_"), ("", "redundant_", "sub_")):
-        defaults[f"{level}{inner}pc_factor_zeropivot"] = pivot
-    if system.discrete.problem.domain.dim == 3:
-        defaults |= LEAN_LUMPED if system.discrete.scheme.lumped else LEAN
-    return partial(petsc.options, defaults, dict(method.petsc_options))
 
 
 class NewtonSolver:
@@ -146,13 +58,12 @@ class NewtonSolver:
         self, system: SpaceTime, method: Newton, record: Callable[[dict, np.ndarray], None]
     ):
         self.system, self.method, self.record = system, method, record
-        discrete, units = system.discrete, system.discrete.problem.units
+        units = system.discrete.problem.units
         comm = system.comm
         self.unknowns = system.nodes * system.steps  # of each field
         self.options = options(system, method)
         self.unit = np.array([units.cost, units.density])[:, None, None]  # of the unknowns
-        mean = np.sqrt(units.time / discrete.volume)
-        self.scale = np.broadcast_to(mean / self.unit * system.norm_scale(), system.shape)
+        self.scale = np.broadcast_to(system.row_scale(), system.shape)
 
         self.vector = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=comm)
         size = self.vector.getSizes()
@@ -240,14 +151,13 @@ class NewtonSolver:
             self.vector.array[:] = (X / self.unit).ravel()
             try:
                 self.snes.solve(None, self.vector)
-            except PETSc.Error as error:  # what record raises comes back wrapped
-                if isinstance(error.__cause__, MFGError):
-                    raise error.__cause__ from None
-                raise
+            except PETSc.Error as error:  # what callbacks raise comes back wrapped
+                raise error.__cause__ or error from None
         X = self._unknowns(self.vector)
         code = self.snes.getConvergedReason()
         steps = self.done + self.snes.getIterationNumber()
-        return Outcome(X, code > 0, petsc.reason(self.snes), steps, self.snes.getFunctionNorm())
+        norm, reason = self.snes.getFunctionNorm(), petsc.reason(self.snes)
+        return Outcome(X, code > 0, reason, steps, norm, atol)
 
     def _is_stuck(self) -> bool:
         if not self.stuck:
@@ -289,11 +199,12 @@ class NewtonSolver:
         solution may be negative itself, on meshes that are too coarse for it, y is cut if that
         leaves the smaller residual: from 128 steps to 14.
 
-        A step after which residuals are not finite is too long too. Where costs are infinite
-        without people, it must leave some.
+        Where data are infinite without people, some are left. A step after which residuals are not
+        finite is too long as a whole.
         """
         X, dX = (z.reshape(self.system.shape) for z in (x.array_r, y.array))
-        whole, cut = dX[1].copy(), np.minimum(dX[1], X[1])
+        share = LEAVING if self.system.discrete.problem.infinite else 1.0
+        whole, cut = dX[1].copy(), np.minimum(dX[1], share * X[1])
         alike = self.system.comm.allreduce(np.array_equal(cut, dX[1]), MPI.LAND)
         dX[1] = cut
         norm = self._look_ahead(x, y)
@@ -302,8 +213,6 @@ class NewtonSolver:
             if not self._look_ahead(x, y) <= norm:  # either may be NaN
                 dX[1] = cut
                 norm = self._look_ahead(x, y)
-        if not np.isfinite(norm):
-            dX[1] = np.minimum(dX[1], 0.9 * np.maximum(X[1], 0.0))
         for _ in range(HALVINGS):
             if np.isfinite(norm) or np.isfinite(norm := self._look_ahead(x, y)):
                 break

@@ -128,6 +128,7 @@ def save(solution, path: str | Path, **more):
     about = description(solution.problem, solution.scheme, solution.steps) | {
         "converged": bool(solution.converged),
         "reason": solution.reason,
+        "tolerance": float(solution.tolerance),
         "seconds": float(solution.seconds),
         "history": solution.history,
     }
@@ -158,6 +159,7 @@ class Saved:
     steps: int
     converged: bool
     reason: str
+    tolerance: float
     history: list[dict]
     seconds: float
 
@@ -189,6 +191,6 @@ def load(path: str | Path, problem) -> Saved:
     for name, here in (("problem", type(problem).__name__), ("population", problem.population)):
         if about[name] != here and comm.rank == 0:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
-    keys = ("steps", "converged", "reason", "history", "seconds")
+    keys = ("steps", "converged", "reason", "tolerance", "history", "seconds")
     scheme = {"Monotone": Monotone, "Galerkin": Galerkin}[about["scheme"]]
     return Saved(path, scheme(**about["scheme_fields"]), **{k: about[k] for k in keys})

@@ -1,10 +1,21 @@
-"""PETSc: options with a private prefix, reasons in words, lifetimes."""
+"""PETSc: options with a private prefix, reasons in words."""
 
+import ctypes
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 
 from petsc4py import PETSc
 
+from mfg_fem.errors import ProblemError
+
 PREFIX = "mfg_"
+PREFIXES = ("", "schur_", "hform_", "sweep_", "matched_", "start_")
+COMMON = ("snes_max_it", "snes_rtol", "snes_atol", "snes_monitor", "snes_view", "ksp_type")
+COMMON += ("ksp_rtol", "ksp_max_it", "ksp_monitor", "pc_type", "pc_factor_levels", "coarse_size")
+COMMON += ("wave_number", "tao_type", "tao_monitor", "tao_max_it", "tao_gttol")
+LATE = re.compile("view|monitor|converged_reason|test|log")  # asked for while solving, or after
 
 
 @contextmanager
@@ -27,6 +38,59 @@ def options(defaults: dict, user: dict):
     finally:
         for key in ours:
             database.delValue(key)
+
+
+def check_names(user):
+    """Refuse what is no dict of options.
+
+    Raises:
+        ProblemError: it is none.
+    """
+    if not (isinstance(user, Mapping) and all(isinstance(name, str) for name in user)):
+        raise ProblemError(
+            f'petsc_options must be a dict of PETSc options such as {{"snes_monitor": None}}, not '
+            f"{user!r}."
+        )
+
+
+def from_outside() -> list[str]:
+    """Our options on the command line or in PETSC_OPTIONS, without the prefix.
+
+    To be asked where no `options` are present.
+    """
+    names = PETSc.Options().getAll()
+    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+
+
+def check_read(names: Iterable[str], read: Callable[[], None]):
+    """Refuse options of these names that `read` does not ask PETSc for. Collective.
+
+    Args:
+        names: with or without prefix, of options that are present.
+        read: sets up all that has options, from them.
+
+    Raises:
+        ProblemError: there is such an option, or PETSc refuses a value; on every rank.
+    """
+    try:
+        read()
+    except PETSc.Error as error:
+        if error.__cause__:
+            raise error.__cause__ from None
+        raise ProblemError(f"PETSc refuses an option: {str(error).splitlines()[-1]}.") from error
+    names = [name.removeprefix("-").removeprefix(PREFIX) for name in names]
+    library, flag = ctypes.CDLL(PETSc.__file__), ctypes.c_uint64()
+    for name in names:
+        library.PetscOptionsUsed(None, f"{PREFIX}{name}".encode(), ctypes.byref(flag))
+        if flag.value & 0xFF or LATE.search(name):  # a bool of one byte, or of four
+            continue
+        known = [k.removeprefix(PREFIX) for k in PETSc.Options().getAll() if k.startswith(PREFIX)]
+        known = {*known, *(prefix + end for prefix in PREFIXES for end in COMMON)} - {*names}
+        near = [f"-{PREFIX}{k}" for k in difflib.get_close_matches(name, known)]
+        raise ProblemError(
+            f"Nothing here has the PETSc option -{PREFIX}{name}. "
+            + (f"Do you mean {' or '.join(near)}?" if near else "See help(mfg_fem.Newton).")
+        )
 
 
 def reason(obj) -> str:

@@ -31,12 +31,15 @@ class _MeanField:
     boundary: Mapping[str, Exit] = field(default_factory=dict)
     source: Data | None = None
     units: Units = field(init=False, repr=False)
+    infinite: tuple[str, ...] = field(init=False, repr=False)  # of the data at m = 0
 
     def __post_init__(self):
         """Check everything that can be known before a solve starts. Collective."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
         check_arguments(self)
-        object.__setattr__(self, "units", check_values(self))
+        units, infinite = check_values(self)
+        object.__setattr__(self, "units", units)
+        object.__setattr__(self, "infinite", infinite)
 
     # The data as UFL. Callables are called where they are needed, never inspected.
 

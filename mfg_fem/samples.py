@@ -9,7 +9,7 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.validate import as_array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Samples:
     """Samples that belong to the classes in parts: the densities of all classes in one.
 

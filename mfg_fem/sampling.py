@@ -21,13 +21,15 @@ CELLS = 8192  # at a time, so that few values are held
 class VertexValues:
     """Values of terms that are numbers, vectors or tensors.
 
-    A vertex has one value in each of its cells, as data may jump.
+    A vertex has one value in each of its cells, as data may jump. Other points of the reference
+    cell may stand in for the vertices.
     """
 
-    def __init__(self, mesh, *terms):
+    def __init__(self, mesh, *terms, points: np.ndarray | None = None):
         tdim = mesh.topology.dim
         self.mesh, self.cells = mesh, mesh.topology.index_map(tdim).size_local
-        points = basix.geometry(getattr(basix.CellType, mesh.topology.cell_name()))
+        if points is None:
+            points = basix.geometry(getattr(basix.CellType, mesh.topology.cell_name()))
         components = [_components(e) for e in terms]
         self.ends = np.cumsum([len(c) for c in components])
         # The coordinate is there for terms that are plain numbers: FFCx needs a mesh.

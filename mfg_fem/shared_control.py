@@ -11,7 +11,6 @@ v = 0 (PETSc TAO) on the reduced problem, discretised with densities on the mesh
 with the samples as particles (`particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
 """
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -29,7 +28,7 @@ from mfg_fem.particles import ParticleProblem
 from mfg_fem.points import Replica, as_points
 from mfg_fem.reduced import ReducedProblem, lumped_mass
 from mfg_fem.samples import Samples
-from mfg_fem.validate import as_array, count, number
+from mfg_fem.validate import as_array, count, index, number
 
 LIMIT = "stopped at the iteration limit"
 REASONS = {
@@ -39,7 +38,7 @@ REASONS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SharedControl:
     """Several populations moved by one velocity field.
 
@@ -182,18 +181,17 @@ class Descent:
 
     max_it: int = 200
     gtol: float = 1e-4
-    petsc_options: Mapping[str, object] = field(default_factory=dict)
+    petsc_options: Mapping[str, object] = field(default_factory=dict, hash=False)
 
     def __post_init__(self):
         """Refuse settings that mean nothing."""
         count("max_it", self.max_it)
         if not number("gtol", self.gtol, above=True) < 1:
             raise ProblemError(f"gtol must lie between 0 and 1, not {self.gtol!r}.")
-        if not isinstance(self.petsc_options, Mapping):
-            raise ProblemError("petsc_options must be a dict of PETSc options.")
+        petsc.check_names(self.petsc_options)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SharedSolution:
     """The field found and what it does to the classes.
 
@@ -225,7 +223,7 @@ class SharedSolution:
 
     def velocity(self, n: int) -> fem.Function:
         """The field on step n (0..steps-1), a P1 vector Function."""
-        _within(n, len(self.nodal), "velocity", "steps")
+        index("velocity", n, len(self.nodal), "steps")
         W = fem.functionspace(self.V.mesh, ("Lagrange", 1, (self.problem.domain.dim,)))
         v = fem.Function(W, name="velocity")
         owned = self.nodal[n][self.replica.owned]
@@ -235,9 +233,9 @@ class SharedSolution:
 
     def density(self, n: int, c: int | None = None) -> fem.Function:
         """Density of class c, or of all classes, at level n (0..steps)."""
-        _within(n, len(self.times), "density", "levels")
+        index("density", n, len(self.times), "levels")
         if c is not None:
-            _within(c, len(self.problem.densities), "density", "classes")
+            index("density", c, len(self.problem.densities), "classes")
         rho = fem.Function(self.V, name="density")
         masses = self.masses[n].sum(axis=0) if c is None else self.masses[n, c]
         rho.x.array[: len(masses)] = masses / lumped_mass(self.V)
@@ -271,12 +269,6 @@ class SharedSolution:
         )
 
 
-def _within(n: int, size: int, what: str, of: str):
-    """Refuse an index that is none, or that would count from the end."""
-    if not 0 <= operator.index(n) < size:
-        raise IndexError(f"{what}({n}): {of} go from 0 to {size - 1}.")
-
-
 def solve_shared(
     problem: SharedControl,
     steps: int,
@@ -306,8 +298,9 @@ def solve_shared(
         tao.setTolerances(gatol=0.0, grtol=0.0, gttol=method.gtol)
         tao.setMaximumIterations(method.max_it)
         tao.setMonitor(monitor)
+        names = [name for name in petsc.from_outside() if name.startswith("tao_")]
         with petsc.options({"tao_lmm_vectors": 20}, dict(method.petsc_options)):
-            tao.setFromOptions()
+            petsc.check_read([*names, *method.petsc_options], tao.setFromOptions)
             try:
                 tao.solve(x)
             except PETSc.Error as error:  # what the objective raises comes back wrapped

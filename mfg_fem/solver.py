@@ -1,7 +1,10 @@
 """solve: the one verb."""
 
+import logging
 import sys
 import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from mpi4py import MPI
@@ -13,9 +16,10 @@ from mfg_fem.archive import SAME_POINT
 from mfg_fem.checkpoint import Checkpoint, Keeper
 from mfg_fem.continuation import State, solve_stages
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.errors import NotConverged, ProblemError, require
+from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, require, together
 from mfg_fem.files import file_path, holding
-from mfg_fem.newton import Newton, Outcome
+from mfg_fem.method import Newton, check_options
+from mfg_fem.newton import Outcome
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.shared_control import (
@@ -27,6 +31,9 @@ from mfg_fem.shared_control import (
     solve_shared,
 )
 from mfg_fem.solution import Solution
+from mfg_fem.validate import count
+
+log = logging.getLogger(__name__)
 
 
 def solve(
@@ -38,6 +45,8 @@ def solve(
     guess: Solution | None = None,
     checkpoint: Checkpoint | str | Path | None = None,
     throw: bool = True,
+    progress: bool | None = None,
+    on_step: Callable[[dict], None] | None = None,
 ) -> Solution | SharedSolution:
     """Solve a mean-field game or control problem. Collective.
 
@@ -58,6 +67,10 @@ def solve(
             Checkpoint says how often, and sets a budget of wall time.
         throw: raise NotConverged when Newton fails; with False return the last iterate, whose
             `converged` is False.
+        progress: whether to print a table of the Newton steps; by default on a terminal only. There
+            is a line for each in the log in any case (`logging`, level INFO).
+        on_step: called on every rank with the row of the history after each Newton step. What it
+            raises on any rank ends the solve on all of them.
 
     Raises:
         ProblemError: arguments that make no sense, before anything is started.
@@ -67,18 +80,23 @@ def solve(
         OutOfMemory: the solve would not fit, and was not started.
         OutOfTime: the budget of the checkpoint is used up, and the state is written.
     """
-    _check(problem, steps, scheme, method, guess, checkpoint)
+    _check(problem, steps, scheme, method, guess, checkpoint, progress, on_step)
     if isinstance(problem, SharedControl):
         return solve_shared(problem, steps, scheme or LagrangeGalerkin(), method or Descent())
-    arguments = (problem, steps, scheme or Monotone(), method or Newton(), guess)
+    arguments = (problem, int(steps), scheme or Monotone(), method or Newton(), guess)
+    table = _Table(problem.domain.comm, progress, on_step)
     if checkpoint is None:
-        return _solve(*arguments, None, throw)
-    settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-    with holding(problem.domain.comm, file_path(settings.path)):
-        return _solve(*arguments, settings, throw)
+        solution = _solve(*arguments, None, throw, table)
+    else:
+        settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+        with holding(problem.domain.comm, file_path(settings.path)):
+            solution = _solve(*arguments, settings, throw, table)
+    if solution.warnings and problem.domain.comm.rank == 0:
+        warnings.warn(" ".join(solution.warnings), SolutionWarning, stacklevel=2)
+    return solution
 
 
-def _solve(problem, steps, scheme, method, guess, settings, throw) -> Solution:
+def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Solution:
     """Solve all at once in space-time, with a checkpoint if there are settings for one."""
     began = time.perf_counter()
     comm = problem.domain.comm
@@ -88,6 +106,12 @@ def _solve(problem, steps, scheme, method, guess, settings, throw) -> Solution:
         guess is None or _same_nodes(guess.discrete, discrete),
         "guess lives on another mesh or has another degree than this solve.",
     )
+    require(
+        comm,
+        guess is None or np.isfinite([guess.levels.u, guess.levels.m]).all(),
+        "guess contains numbers that are not finite.",
+    )
+    check_options(discrete, steps, method)
     keeper, history, resume = None, [], None
     if settings is not None:
         keeper = Keeper(settings, discrete, steps, method, began)
@@ -97,13 +121,12 @@ def _solve(problem, steps, scheme, method, guess, settings, throw) -> Solution:
         resume = (keeper.state, keeper.rows) if keeper.state else None
     if method.check_memory:
         memory.check(discrete, steps, method)
-    table = _Table(live=comm.rank == 0 and sys.stderr.isatty())
 
     def record(row: dict, state: State):
         if keeper and keeper.repeats(row):
             return
         history.append(row)
-        table.print(row)
+        table.add(row)
         if keeper:
             keeper.visit(state)
 
@@ -120,15 +143,18 @@ def _solve(problem, steps, scheme, method, guess, settings, throw) -> Solution:
     return solution
 
 
-def _check(problem, steps, scheme, method, guess, checkpoint):
+def _check(problem, steps, scheme, method, guess, checkpoint, progress, on_step):
     shared = isinstance(problem, SharedControl)
     if not shared and not isinstance(problem, _MeanField):
         raise ProblemError(
             f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl or a "
             "SharedControl."
         )
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 1:
-        raise ProblemError(f"steps must be an integer >= 1, not {steps!r}.")
+    count("steps", steps)
+    if progress not in (True, False, None):
+        raise ProblemError(f"progress must be True, False or None, not {progress!r}.")
+    if not (on_step is None or callable(on_step)):
+        raise ProblemError(f"on_step must be a callable that takes a row, not {on_step!r}.")
     for name, value, types in (
         ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else (Monotone, Galerkin)),
         ("method", method, (Descent,) if shared else (Newton,)),
@@ -158,23 +184,33 @@ def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:
 
 
 class _Table:
-    """The iteration table, on a terminal only."""
+    """What is told of each Newton step: a table, lines in the log, the user's own callback."""
 
     HEAD = " it  Krylov   |du|     |dm|     HJB      FP       mass         min m     step"
+    ROW = (
+        "{step:3d}  {krylov:6d}   {du:.1e}  {dm:.1e}  {hjb:.1e}  {fp:.1e}  {mass:.5e}  "
+        "{min_density:+.1e}  {step_length:.2f}"
+    )
 
-    def __init__(self, live: bool):
-        self.live, self.stage = live, None
+    def __init__(self, comm: MPI.Comm, progress: bool | None, on_step: Callable | None):
+        shown = sys.stderr.isatty() if progress is None else progress
+        self.comm, self.on_step, self.stage = comm, on_step, None
+        self.shown = shown and comm.rank == 0
 
-    def print(self, row: dict):
-        """One Newton step."""
-        if not self.live:
-            return
-        if row["stage"] != self.stage:
-            self.stage = row["stage"]
-            print(f"{self.stage}\n{self.HEAD}", file=sys.stderr)
-        print(
-            "{step:3d}  {krylov:6d}   {du:.1e}  {dm:.1e}  {hjb:.1e}  {fp:.1e}  {mass:.5e}  "
-            "{min_density:+.1e}  {step_length:.2f}".format(**row),
-            file=sys.stderr,
-            flush=True,
-        )
+    def add(self, row: dict):
+        """One Newton step. Collective."""
+        if self.comm.rank == 0:
+            log.info(
+                "%s: step %d, HJB %.1e, FP %.1e, mass %.6g, min m %.1e, Krylov %d, length %.2g",
+                *(row[key] for key in ("stage", "step", "hjb", "fp", "mass", "min_density")),
+                row["krylov"],
+                row["step_length"],
+            )
+        if self.shown:
+            if row["stage"] != self.stage:
+                self.stage = row["stage"]
+                print(f"{self.stage}\n{self.HEAD}", file=sys.stderr)
+            print(self.ROW.format(**row), file=sys.stderr, flush=True)
+        if self.on_step:
+            with together(self.comm, ProblemError, "on_step(row) failed"):
+                self.on_step(dict(row))

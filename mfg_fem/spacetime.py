@@ -8,7 +8,7 @@ given. With the pair (U, M) = (u^n, m^{n+1}), or both averages for the midpoint 
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,6 +18,7 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem.discretisation import Discretisation
+from mfg_fem.schemes import pair
 
 ROUND_OFF = 1e-15  # of a value function
 
@@ -28,6 +29,10 @@ class Levels:
 
     u: np.ndarray
     m: np.ndarray
+
+    def pair(self, n: int, scheme) -> tuple[np.ndarray, np.ndarray]:
+        """What step n of the scheme sees of u and m."""
+        return pair(scheme, self.u[n : n + 2], self.m[n : n + 2])
 
 
 class SpaceTime:
@@ -107,11 +112,6 @@ class SpaceTime:
         u_T, _ = self.discrete.terminal_values(X[1, -1])
         return Levels(np.vstack([X[0], u_T]), np.vstack([self.discrete.m0, X[1]]))
 
-    def _pair(self, u: Sequence[np.ndarray], m: Sequence[np.ndarray]) -> tuple:
-        """What a step sees of the fields at its two levels."""
-        s = self.half
-        return ((1 - s) * u[0] + s * u[1], s * m[0] + (1 - s) * m[1]) if s else (u[0], m[1])
-
     def _see(self, pair: tuple, n: int):
         self.discrete.set_state(*pair, (n + 0.5) * self.dt)
 
@@ -123,7 +123,7 @@ class SpaceTime:
         self.assembled, found, alike = 0, None, self._alike(levels)
         for n in range(self.steps):
             if not alike[n]:
-                self._see(self._pair(levels.u[n : n + 2], levels.m[n : n + 2]), n)
+                self._see(levels.pair(n, self.discrete.scheme), n)
                 found = assemble()
                 self.assembled += 1
             yield n, found
@@ -137,26 +137,31 @@ class SpaceTime:
             return np.zeros(self.steps, bool)
         ends, before = np.full((self.steps, 5), np.inf), None  # the first has none before it
         for n in range(self.steps):
-            pair = self._pair(levels.u[n : n + 2], levels.m[n : n + 2])
+            seen = levels.pair(n, self.discrete.scheme)
             if before:
-                ends[n, 4] = np.abs(pair[0]).max(initial=0.0)
-                for i, change in enumerate(map(np.subtract, pair, before)):
+                ends[n, 4] = np.abs(seen[0]).max(initial=0.0)
+                for i, change in enumerate(map(np.subtract, seen, before)):
                     ends[n, i] = change.max(initial=-np.inf)
                     ends[n, 2 + i] = -change.min(initial=np.inf)
-            before = pair
+            before = seen
         self.comm.Allreduce(MPI.IN_PLACE, ends, MPI.MAX)
         up_u, up_m, down_u, down_m, size = ends.T
         return (up_m == 0.0) & (down_m == 0.0) & (up_u + down_u <= ROUND_OFF * size)
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
-        """The hjb and fp rows; rows of exit dofs are zero, or with held=False minus the outflow."""
+        """The hjb and fp rows; with held=False those of exit dofs are minus the outflow.
+
+        Else these are how far the values are from what an exit holds them at, in the mass over dt.
+        """
         levels, R = self.levels(X), np.empty(self.shape)
         for n, rows in self._each(levels, lambda: self.discrete.assemble_rows("residual")):
             R[:, n] = rows
             R[0, n] += self._rate(levels.u[n] - levels.u[n + 1])
             R[1, n] += self._rate(levels.m[n + 1] - levels.m[n])
         if held:
-            R[:, :, self.discrete.held] = 0.0
+            dofs, rates = self.discrete.held, self._held_rates
+            R[0][:, dofs] = rates * (X[0][:, dofs] - self.discrete.exit_cost[dofs])
+            R[1][:, dofs] = rates * X[1][:, dofs]
         return R
 
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
@@ -171,6 +176,10 @@ class SpaceTime:
             R[0] -= self.other_level(self.B, 0, d.m0)
         R[:, d.held] = 0.0
         return R
+
+    @cached_property
+    def _held_rates(self) -> np.ndarray:
+        return self.discrete.norm_weights[self.discrete.held] / self.dt
 
     def _rate(self, change: np.ndarray) -> np.ndarray:
         return self.mult_mass(change) / self.dt
@@ -198,7 +207,7 @@ class SpaceTime:
     def hjb_row(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
         """The hjb row of step n of X, given u^{n+1}."""
         d, m_before = self.discrete, X[1, n - 1] if n else self.discrete.m0
-        self._see(self._pair((X[0, n], u_next), (m_before, X[1, n])), n)
+        self._see(pair(d.scheme, (X[0, n], u_next), (m_before, X[1, n])), n)
         row = d.assemble_rows("hjb") + self._rate(X[0, n] - u_next)
         row[d.held] = 0.0
         return row
@@ -222,18 +231,24 @@ class SpaceTime:
             entries = (1 - self.half) * entries
         self.discrete.pattern.fill(block, entries, self._rate_entries)
 
-    def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, float]:
-        """Running cost and people entering in each step, shape (N,), and the terminal cost."""
+    def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, float, float]:
+        """Running cost and people entering in each step, shape (N,); terminal cost; value.
+
+        The last is what the value function expects players to pay: that of those who are there at
+        the start and, with a source, of those who enter.
+        """
         d = self.discrete
 
         def rates():
-            return [d.total("running"), d.total("entering")]
+            return [d.total(name) for name in ("running", "entering", "expected")]
 
-        local = [self.dt * np.array(found) for _, found in self._each(levels, rates)]
-        d.set_state(levels.u[-1], levels.m[-1], d.problem.horizon)
-        last = d.total("terminal")
-        running, entering = self.comm.allreduce(np.array(local).T, MPI.SUM)
-        return running, entering, self.comm.allreduce(last, MPI.SUM)
+        local = np.array([self.dt * np.array(found) for _, found in self._each(levels, rates)])
+        last = self.mult_mass(d.terminal_cost(levels.m[-1])) @ levels.m[-1]
+        first = self.mult_mass(levels.u[0]) @ levels.m[0]
+        sums = np.concatenate([local.ravel(), [last, first]])
+        sums = self.comm.allreduce(sums, MPI.SUM)
+        running, entering, expected = sums[:-2].reshape(local.shape).T
+        return running, entering, sums[-2], sums[-1] + expected.sum()
 
     def mult(self, mat: PETSc.Mat, x: np.ndarray) -> np.ndarray:
         """Owned values of mat x. Collective."""
@@ -307,6 +322,12 @@ class SpaceTime:
         y[1] += self.mult_D(du, dm[-1])
         return y
 
-    def norm_scale(self) -> np.ndarray:
-        """sqrt(dt / w): makes the Euclidean norm of a residual its L2 norm in space-time."""
-        return np.sqrt(self.dt / self.discrete.norm_weights)
+    def row_scale(self) -> np.ndarray:
+        """What rows are multiplied with: shape (2, 1, owned).
+
+        Their Euclidean norm is then the root mean square over space-time of the residuals, those of
+        the HJB equation in U / T and of the Fokker-Planck equation in M / T: see `units.py`.
+        """
+        d, units = self.discrete, self.discrete.problem.units
+        unit = np.array([units.cost, units.density])[:, None, None] / units.time
+        return np.sqrt(self.dt / (d.volume * units.time) / d.norm_weights) / unit

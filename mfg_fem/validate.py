@@ -1,10 +1,10 @@
-"""Arguments that are numbers, counts or seeds: of Python or NumPy, and no truth value is one."""
+"""Arguments that are numbers, counts, indices: of Python or NumPy, and no truth value is one."""
 
 from numbers import Integral, Real
 
 import numpy as np
 
-from mfg_fem.errors import ProblemError
+from mfg_fem.errors import LevelError, ProblemError
 
 
 def is_number(value) -> bool:
@@ -30,6 +30,13 @@ def count(name: str, value, least: int = 1) -> int:
     """Check an integer >= least."""
     if not (is_integer(value) and value >= least):
         raise ProblemError(f"{name} must be an integer >= {least}, not {value!r}.")
+    return int(value)
+
+
+def index(what: str, value, size: int, of: str) -> int:
+    """Check an index from 0 to size - 1; `of` says what is counted, such as "levels"."""
+    if not (is_integer(value) and 0 <= value < size):
+        raise LevelError(f"{what}({value!r}): {of} go from 0 to {size - 1}.")
     return int(value)
 
 

@@ -43,7 +43,9 @@ def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
         flux = _Averages(replica, m * v - ufl.dot(D, ufl.grad(m)), W)
     nodal = np.empty((solution.steps, *replica.x.shape))
     for n in range(solution.steps):
-        u.x.array[:], m.x.array[:] = _pair(solution, n)
+        for function, values in zip((u, m), solution.levels.pair(n, scheme), strict=True):
+            function.x.array[: len(values)] = values
+            function.x.scatter_forward()
         nodal[n] = velocity()
         if current:
             moved = flux()
@@ -76,12 +78,6 @@ def _check(problem, current: bool, ignore_exits: bool):
             "current=True: no flow carries a density that a source adds to. Take the drift, "
             "current=False, for the players of the initial density."
         )
-
-
-def _pair(solution: Solution, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values of (u, m) that step n of the scheme sees, for Functions of its space."""
-    u, m = ([level(k).x.array for k in (n, n + 1)] for level in (solution.value, solution.density))
-    return ((u[0] + u[1]) / 2, (m[0] + m[1]) / 2) if solution.scheme.midpoint else (u[0], m[1])
 
 
 class _Averages:
