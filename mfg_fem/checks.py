@@ -135,7 +135,7 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
         hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
     share.value = 0.0
     infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, m, p)
-    return Units.of(length, time, uniform, gradient, spread + time * np.ptp(rest)), infinite
+    return Units.of(length, time, uniform, gradient, spread + time * float(np.ptp(rest))), infinite
 
 
 def _understood(make: Callable, shape: tuple, density: fem.Function, mesh):

@@ -149,13 +149,13 @@ def solve_stages(
         and steps >= COARSENING * FEWEST_COARSE_STEPS
     ):
         grids.insert(0, steps // COARSENING)
-    nested = outcome = None
+    nested, failed = None, ""
     for grid in grids:
         system = SpaceTime(discrete, grid)
         path = _Path(system, method, record, coarse=grid < steps)
         try:
             if state is None:
-                state = path.first(guess, nested, outcome.reason if outcome else "")
+                state = path.first(guess, nested, failed)
             outcome = path.walk(state, rows)
             if outcome.converged:
                 outcome = replace(outcome, X=path.newton.transport(outcome.X))
@@ -163,6 +163,7 @@ def solve_stages(
             path.newton.destroy()
             system.destroy()
         nested = system.levels(outcome.X) if outcome.converged else None
+        failed = "" if outcome.converged else outcome.reason
         state, rows = None, []
     return system, outcome
 

@@ -57,7 +57,8 @@ class VertexValues:
 
         Its shape is (cells, vertices) or (cells, vertices, 1); by default it is the first term.
         """
-        means = [of(*part).reshape(len(part[0]), -1).mean(axis=1) for part in self._parts()]
+        parts = [of(*part) for part in self._parts()]
+        means = [values.reshape(values.shape[:2]).mean(axis=1) for values in parts]
         local = self._volumes @ np.concatenate(means)
         return self.mesh.comm.allreduce(float(local), MPI.SUM)
 

@@ -18,8 +18,8 @@ SOMEBODY = 1e-9  # of the population
 def reasons(discrete: Discretisation, levels: Levels) -> tuple[str, ...]:
     """Sentences. Collective."""
     domain, exits = discrete.problem.domain, discrete.problem.boundary
-    ends = np.array([-levels.m.min(initial=np.inf), levels.m.max(initial=-np.inf)])
-    lowest, highest = discrete.comm.allreduce(ends, MPI.MAX) * [-1, 1]
+    lowest = discrete.comm.allreduce(levels.m.min(initial=np.inf), MPI.MIN)
+    highest = discrete.comm.allreduce(levels.m.max(initial=-np.inf), MPI.MAX)
     found = []
     if lowest < -NEGATIVE * highest:
         found.append(

@@ -296,7 +296,7 @@ def test_a_file_is_not_replaced_by_a_folder(solution, folder):
 
 @pytest.mark.parametrize("wrong", [None, 3, "", b"a.npz", Path("/")], ids=repr)
 def test_what_names_no_file_is_refused(solution, wrong):
-    loaders = [lambda _, path: mfg.Solution.load(path, problem()), lambda _, p: mfg.read_mesh(p)]
+    loaders = [lambda _, path: mfg.Solution.load(path, problem())]
     for write in [*WRITERS.values(), *loaders]:
         with pytest.raises(mfg.ProblemError, match="must be the name of a file"):
             write(solution, wrong)
@@ -321,12 +321,6 @@ def test_a_checkpoint_may_stand_in_the_home_folder(folder, monkeypatch):
     assert mfg.Solution.load("~/run.npz", problem()).converged
     with pytest.raises(mfg.FileError, match="nobody-of-this-name"):
         mfg.Checkpoint("~nobody-of-this-name/run.npz")
-
-
-def test_a_mesh_may_lie_in_the_home_folder(folder, monkeypatch):
-    monkeypatch.setenv("HOME", str(folder))
-    with pytest.raises(mfg.MeshError, match=rf"{folder}/plan\.msh does not exist"):
-        mfg.read_mesh("~/plan.msh")
 
 
 @pytest.mark.parametrize("every", ["1", 0, -1, 1.5, True, None], ids=repr)
