@@ -91,7 +91,7 @@ def solve(
         settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
         with holding(problem.domain.comm, file_path(settings.path)):
             solution = _solve(*arguments, settings, throw, table)
-    if solution.warnings and problem.domain.comm.rank == 0:
+    if solution.converged and solution.warnings and problem.domain.comm.rank == 0:
         warnings.warn(" ".join(solution.warnings), SolutionWarning, stacklevel=2)
     return solution
 
