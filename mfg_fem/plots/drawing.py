@@ -72,9 +72,9 @@ def _limits(shots, quantity: Quantity, top) -> tuple[float, float]:
     high = max(v.max() for v in values) if top is None else top
     low = 0.0 if quantity.from_zero else min(v.min() for v in values)
     if quantity.signed:
-        high = max(high, -low, 1e-9)
-        low = -high
-    return low, max(high, low + 1e-9 * max(1.0, abs(low)))
+        high = max(high, -low) or 1.0  # colours need a range, if values have none
+        return -high, high
+    return low, high if high > low else low + (1e-9 * abs(low) or 1.0)
 
 
 def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
