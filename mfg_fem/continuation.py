@@ -27,8 +27,9 @@ from mpi4py import MPI
 
 import numpy as np
 
+from mfg_fem import failure
 from mfg_fem._compat import interpolation_points
-from mfg_fem.checks import REMEDY, refuse_not_finite
+from mfg_fem.checks import refuse_not_finite
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.method import Newton
 from mfg_fem.newton import STUCK, NewtonSolver, Outcome
@@ -269,10 +270,8 @@ class _Path:
         if stage.failed and not outcome.converged:
             failed = f"{stage.failed}; then, in the easier problem {str(stage)!r}"
             outcome = replace(outcome, failed=failed)
-        infinite = self.system.discrete.problem.infinite
-        if infinite and not outcome.converged:
-            advice = f"{infinite[0]} or its derivative is infinite at m = 0. {REMEDY} Or try more"
-            outcome = replace(outcome, advice=f"{advice} diffusion, or more time steps")
+        if not (outcome.converged or self.coarse):
+            outcome = replace(outcome, advice=failure.advice(self.system.discrete.problem))
         if self._at_round_off(self.state, outcome):
             rtol = f"rtol={self.method.rtol:.3g}"
             failed = f"round-off begins here; {rtol} is less"

@@ -48,7 +48,7 @@ class Outcome:
     norm: float = np.nan
     tolerance: float = np.nan
     failed: str = ""
-    advice: str = "Try more diffusion, more time steps, a solution of an easier problem as guess="
+    advice: str = ""
 
 
 class NewtonSolver:
