@@ -134,7 +134,7 @@ class NewtonSolver:
         The rows are those of the steps that led to X, if an earlier solve began the stage; the
         last of them is recorded again. Newton also stops when it is `stuck`, as `STUCK` says.
         """
-        self.stage, self.last = stage, X
+        self.stage, self.last, self.ahead = stage, X, None
         if X is not self.measured[0]:
             self.measured = None, None
         self.done = rows[-1]["step"] if rows else 0
