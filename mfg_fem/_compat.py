@@ -1,6 +1,8 @@
-"""What differs between DOLFINx 0.9 and 0.11, and nothing else."""
+"""What differs between DOLFINx 0.9 and 0.11, and the PETSc beneath them, and nothing else."""
 
 import math
+
+from petsc4py import PETSc
 
 import numpy as np
 
@@ -13,7 +15,17 @@ try:  # 0.10 and later
 except ImportError:  # 0.9
     from dolfinx.io.gmshio import cell_perm_array
 
-__all__ = ["cell_perm_array", "evaluate", "geometry_dofmap", "interpolation_points", "with_corners"]
+__all__ = [
+    "LONGEST_STEP",
+    "cell_perm_array",
+    "evaluate",
+    "geometry_dofmap",
+    "interpolation_points",
+    "with_corners",
+]
+
+# The option of the largest norm that a line search leaves a step; PETSc 3.24 bounds it relatively.
+LONGEST_STEP = "snes_linesearch_max" + ("lambda" if PETSc.Sys.getVersion() >= (3, 24) else "step")
 
 
 def interpolation_points(V) -> np.ndarray:

@@ -32,17 +32,17 @@ from mfg_fem._compat import interpolation_points
 from mfg_fem.checks import refuse_not_finite
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.method import Newton
-from mfg_fem.newton import STUCK, NewtonSolver, Outcome
+from mfg_fem.newton import NewtonSolver, Outcome, Patience
 from mfg_fem.spacetime import Levels, SpaceTime
 
 log = logging.getLogger(__name__)
 
-STAGE_MAX_IT = 12  # a stage that needs more is better split
 PATH_MAX_IT = 10  # of all its stages, in those allowed for one
 EASED = 0.1  # of the residual a stage begins with: enough on the way
 RATIO, LEAST_RATIO, MOST_RATIO = 0.5, 0.02, 0.97  # of a gap to the one before
 LAST_GAP = 2e-3
-ASTRAY = 2, 0.3  # as `STUCK`, on the path, where Newton takes full steps if a stage is near enough
+PATIENCE = Patience()
+ASTRAY = Patience(cuts=2, length=0.3)  # on the path; near enough to a stage, steps are full ones
 QUICK, GOOD = 2, 3  # Newton steps after which the next stage may go farther, or a little so
 STRETCHES = (1.0, 8.0, 64.0)
 # Of the residual of the Fokker-Planck rows, that of the HJB rows in an even crowd: without best
@@ -254,16 +254,13 @@ class _Path:
         while following:
             self.state, stage = following, following.stage
             self.set(stage.gap, stage.stretch)
-            atol, short = self.state.atol, self.auto and stage.name != "guess"
+            atol, patience = self.state.atol, None
+            if self.auto and stage.name != "guess":
+                patience = ASTRAY if stage.on_path else PATIENCE
             if stage.gap:
                 atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
             outcome = self.newton.solve(
-                self.state.X,
-                atol,
-                STAGE_MAX_IT if short else self.method.max_it,
-                str(stage),
-                rows,
-                stuck=(ASTRAY if stage.on_path else STUCK) if short else None,
+                self.state.X, atol, self.method.max_it, str(stage), rows, patience
             )
             following, rows = self._after(self.state, outcome), []
         self.set(0.0, 1.0)
@@ -291,9 +288,11 @@ class _Path:
         if not self.auto or self.coarse or (done and not stage.gap):
             return None
         if stage.name == "nested":
-            log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
-            X = self.newton.transport(X)
-            return replace(state, stage=replace(stage, name="nested, moved"), start=X, X=X)
+            moved = self.newton.transport(X)
+            if np.isfinite(self.newton.norms(moved)).all():
+                log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
+                stage = replace(stage, name="nested, moved")
+                return replace(state, stage=stage, start=moved, X=moved)
         if not stage.on_path:
             log.info("Newton stopped (%s); going through easier problems", outcome.reason)
             return self._alone(state, replace(stage, failed=outcome.reason), 0)

@@ -8,6 +8,7 @@ from itertools import product
 from petsc4py import PETSc
 
 from mfg_fem import petsc
+from mfg_fem._compat import LONGEST_STEP
 from mfg_fem.coupling import Coupling, coarse_size, default_solvers
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import ProblemError
@@ -28,7 +29,7 @@ DEFAULTS = {
     "snes_ksp_ew_rtol0": LOOSEST,
     "snes_ksp_ew_rtolmax": LOOSEST,
     "snes_stol": 0.0,
-    "snes_linesearch_maxstep": 1e300,
+    LONGEST_STEP: 1e300,
     "ksp_gmres_restart": 200,
     "ksp_max_it": 400,
     "schur_ksp_type": "gmres",

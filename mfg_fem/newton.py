@@ -19,11 +19,25 @@ from mfg_fem.method import Newton, options
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps
 
-# Newton is stuck when so many steps in a row are cut to this length or less: in a hall with little
-# diffusion three such steps more took a third of a stage's iterations and brought nothing.
-STUCK = 3, 0.11
+CLOSING = 0.1  # of the residual two steps before: Newton goes on beyond the steps of its patience
 LEAVING = 0.9  # of the people at a node, at most in one step
 HALVINGS = 30  # of a step after which a residual is not finite
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When Newton is stuck, so that a stage had better be split.
+
+    Attributes:
+        steps: after so many, unless the residual falls as `CLOSING` says.
+        cuts, length: after so many steps in a row cut to this length or less. In a hall with little
+            diffusion three such steps more took a third of a stage's iterations and brought
+            nothing.
+    """
+
+    steps: int = 12
+    cuts: int = 3
+    length: float = 0.11
 
 
 @dataclass(frozen=True)
@@ -127,20 +141,19 @@ class NewtonSolver:
         max_it: int,
         stage: str,
         rows: Sequence[dict] = (),
-        stuck: tuple[int, float] | None = None,
+        patience: Patience | None = None,
     ) -> Outcome:
         """Newton from X until the scaled residual norm is below atol. Collective.
 
         The rows are those of the steps that led to X, if an earlier solve began the stage; the
-        last of them is recorded again. Newton also stops when it is `stuck`, as `STUCK` says.
+        last of them is recorded again. Newton also stops when its patience ends, if it has one.
         """
         self.stage, self.last, self.ahead = stage, X, None
         if X is not self.measured[0]:
             self.measured = None, None
         self.done = rows[-1]["step"] if rows else 0
-        self.lengths = [row["step_length"] for row in rows if row["step"]]
-        self.stuck = stuck
-        steps = 0 if self._is_stuck() else max(max_it - self.done, 0)
+        self.rows, self.patience = list(rows[:-1]), patience
+        steps = 0 if self._is_stuck(rows) else max(max_it - self.done, 0)
         with self.options():
             self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=steps)
             self.snes.setFromOptions()  # after our tolerances, so that the user's win
@@ -156,14 +169,18 @@ class NewtonSolver:
         X = self._unknowns(self.vector)
         code = self.snes.getConvergedReason()
         steps = self.done + self.snes.getIterationNumber()
-        norm, reason = self.snes.getFunctionNorm(), petsc.reason(self.snes)
+        norm, reason = self.snes.getFunction()[0].norm(), petsc.reason(self.snes)
         return Outcome(X, code > 0, reason, steps, norm, atol)
 
-    def _is_stuck(self) -> bool:
-        if not self.stuck:
+    def _is_stuck(self, rows: Sequence[dict]) -> bool:
+        """Whether these rows of a stage, the start the first of them, try its patience."""
+        if not (self.patience and rows):
             return False
-        number, length = self.stuck
-        return len(self.lengths) >= number and max(self.lengths[-number:]) <= length
+        lengths = [row["step_length"] for row in rows[1:][-self.patience.cuts :]]
+        if len(lengths) == self.patience.cuts and max(lengths) <= self.patience.length:
+            return True
+        before, now = (np.hypot(row["hjb"], row["fp"]) for row in (rows[-3:][0], rows[-1]))
+        return len(rows) > self.patience.steps and now > CLOSING * before
 
     def _forcing(self, before: dict, now: dict) -> float:
         """Eisenstat-Walker's tolerance (version 2) after these rows, which PETSc has not seen."""
@@ -234,27 +251,24 @@ class NewtonSolver:
         sums, mass = values[:4], values[4]
         direction = snes.getSolutionUpdate().norm() if it else 0.0
         length = float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0
-        if it:
-            self.lengths.append(length)
-            if self._is_stuck() and not snes.reason:
-                snes.setConvergedReason(PETSc.SNES.ConvergedReason.DIVERGED_LINE_SEARCH)
-        self.record(
-            {
-                "stage": self.stage,
-                "step": self.done + it,
-                "krylov": self.form.iterations if it else 0,
-                "forcing": snes.getKSP().getTolerances()[0] if it else 0.0,
-                "form": str(self.form) if it else "",
-                "hjb": float(np.sqrt(sums[0])),
-                "fp": float(np.sqrt(sums[1])),
-                "du": float(np.sqrt(sums[2] / self.unknowns)),
-                "dm": float(np.sqrt(sums[3] / self.unknowns)),
-                "mass": float(mass),
-                "min_density": comm.allreduce(X[1].min(initial=np.inf), MPI.MIN),
-                "step_length": length,
-            },
-            X,
-        )
+        row = {
+            "stage": self.stage,
+            "step": self.done + it,
+            "krylov": self.form.iterations if it else 0,
+            "forcing": snes.getKSP().getTolerances()[0] if it else 0.0,
+            "form": str(self.form) if it else "",
+            "hjb": float(np.sqrt(sums[0])),
+            "fp": float(np.sqrt(sums[1])),
+            "du": float(np.sqrt(sums[2] / self.unknowns)),
+            "dm": float(np.sqrt(sums[3] / self.unknowns)),
+            "mass": float(mass),
+            "min_density": comm.allreduce(X[1].min(initial=np.inf), MPI.MIN),
+            "step_length": length,
+        }
+        self.rows.append(row)
+        if self._is_stuck(self.rows) and not snes.reason:
+            snes.setConvergedReason(PETSc.SNES.ConvergedReason.DIVERGED_LINE_SEARCH)
+        self.record(row, X)
         self.last = X
 
 

@@ -18,6 +18,7 @@ from cases import default, evacuation
 from ranks import run_on, serial_only
 
 import mfg_fem as mfg
+from mfg_fem.newton import Patience
 from mfg_fem.spacetime import SpaceTime
 
 COMM = MPI.COMM_WORLD
@@ -50,11 +51,10 @@ def begun(path):
         mfg.solve(easy(), 4, checkpoint=mfg.Checkpoint(path, budget=0.0))
 
 
-@pytest.mark.parametrize(
-    "setting", [("mfg_fem.continuation.STAGE_MAX_IT", 3), ("mfg_fem.continuation.STUCK", (3, 1.5))]
-)
-def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch, setting):
-    monkeypatch.setattr(*setting)  # to be on the path soon: stages end after three steps
+@pytest.mark.parametrize("patience", [Patience(steps=3), Patience(length=1.5)])
+def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch, patience):
+    # To be on the path soon: stages end early, one way or the other.
+    monkeypatch.setattr("mfg_fem.continuation.PATIENCE", patience)
     runs, whole = 0, mfg.solve(hard(), STEPS)
     while True:
         runs += 1

@@ -122,7 +122,7 @@ def test_a_fit_that_is_cut_short_and_one_that_folds_say_so():
 
 
 def test_a_fit_that_converges_and_does_not_fold_is_silent():
-    net = MeanFieldClassifier(2, 4, cells=12, regularisation=1.0)
+    net = MeanFieldClassifier(2, 4, cells=12, regularisation=1.0, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         net.fit(*MOONS)

@@ -13,6 +13,7 @@ from cases import default, difference, evacuation
 from ranks import run_on, serial_only
 
 import ufl
+from dolfinx import fem
 
 import mfg_fem as mfg
 from mfg_fem.continuation import _Path
@@ -352,3 +353,65 @@ def test_control_differentiates_the_terminal_cost_too(field):
         )
     )
     assert difference(getattr(control, field), getattr(game, field)) < 1e-7
+
+
+@cache
+def corridor(kind):
+    """A corridor with congestion of Y. Achdou's course, and what its members differ in."""
+    domain = mfg.box(1.0, 200)
+    setting = [fem.Constant(domain.mesh, 1.0) for _ in range(4)]
+    c0, c1, exponent, noise = setting
+    problem = kind(
+        domain,
+        horizon=1.0,
+        diffusion=noise**2 / 2,
+        hamiltonian=lambda x, p, m: ufl.dot(p, p) / (2 * (c0 + c1 * m) ** exponent),
+        running_cost=lambda x, t, m: 0.1 * m,
+        terminal_cost=lambda x, m: -ufl.exp(-40 * (x[0] - 0.7) ** 2),
+        initial_density=lambda x: ufl.exp(-300 * (x[0] - 0.2) ** 2),
+    )
+    return problem, setting
+
+
+def through_corridor(kind, *values) -> mfg.Solution:
+    problem, setting = corridor(kind)
+    for constant, value in zip(setting, values, strict=True):
+        constant.value = value
+    solution = mfg.solve(problem, 100)
+    assert solution.iterations <= 60
+    if kind is mfg.MeanFieldGame:  # a planner's u is a price
+        assert solution.expected_cost == pytest.approx(solution.cost, rel=1e-6)
+    return solution
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (mfg.MeanFieldGame, (0.01, 2, 1.4, 0.2)),
+        (mfg.MeanFieldGame, (0.01, 2, 1.5, 0.4)),
+        (mfg.MeanFieldGame, (0.05, 1, 1.2, 0.05)),
+        (mfg.MeanFieldControl, (0.05, 2, 0.8, 0.1)),
+    ],
+)
+def test_players_who_are_slow_in_a_crowd_and_fast_where_nobody_is(kind, values):
+    solution = through_corridor(kind, *values)
+    assert solution.levels.m.min() >= -1e-12
+
+
+@pytest.mark.parametrize(
+    ("values", "u", "mean"),
+    [
+        ((0.1, 1, 0.5, 0.02), (-0.47300, -0.42930, -0.83778, -0.88554, -0.89229), 0.68279),
+        ((0.1, 5, 1.0, 0.02), (0.07111, 0.30904, -0.92494, -0.95625, -0.95657), 0.39624),
+    ],
+)
+def test_corridors_agree_with_finite_differences(values, u, mean):
+    """Conservative upwind differences on the same grid, Newton to 1e-11: u(0) at five places."""
+    solution = through_corridor(mfg.MeanFieldGame, *values)
+    discrete = solution.discrete
+    x = discrete.V.tabulate_dof_coordinates()[:, 0][: len(solution.levels.u[0])]
+    for place, wanted in zip((0, 0.2, 0.5, 0.7, 1), u, strict=True):
+        here = solution.levels.u[0][np.abs(x - place) < 1e-3]
+        found = np.concatenate(discrete.comm.allgather(here))
+        assert found == pytest.approx(np.array([wanted]), abs=0.01)
+    assert discrete.integral(solution.levels.m[-1] * x) == pytest.approx(mean, abs=2e-3)
