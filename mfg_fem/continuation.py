@@ -272,7 +272,7 @@ class _Path:
         if self._at_round_off(self.state, outcome):
             rtol = f"rtol={self.method.rtol:.3g}"
             failed = f"round-off begins here; {rtol} is less"
-            outcome = replace(outcome, failed=failed, advice="Try a larger rtol")
+            outcome = replace(outcome, failed=failed, advice="Try a larger rtol.")
         return outcome
 
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:

@@ -10,7 +10,7 @@ from mfg_fem.problem import MeanFieldControl
 from mfg_fem.sampling import VertexValues
 
 DENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the mean one, at which convexity is looked at
-GENERAL = "Try more diffusion, more time steps, a solution of an easier problem as guess="
+GENERAL = "Try more diffusion, more time steps, or a solution of an easier problem as guess=."
 
 
 def advice(problem) -> str:

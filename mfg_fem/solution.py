@@ -44,7 +44,7 @@ class Solution:
         converged, reason: whether Newton reached its tolerance, and PETSc's reason. Of a loaded
             solution: whether its residual, in the problem it was loaded for, is that small.
         norm, tolerance: of the residual, as in the history, and what it was to be at most.
-        warnings: why the solution is suspect though it is converged, sentences.
+        warnings: sentences: why it is not converged; why it is suspect although it may be.
         history: one dict per Newton step with the keys stage, step, krylov (iterations), form (of
             the linear equations, and their preconditioner), forcing (their relative tolerance),
             hjb, fp (root mean squares of the residuals in U / T and M / T, see `units.py`), du, dm

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mpi4py import MPI
@@ -132,12 +133,16 @@ def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Sol
 
     start = None if guess is None else guess.levels
     system, outcome = solve_stages(discrete, steps, method, start, record, resume)
-    if throw and not outcome.converged:
-        raise NotConverged(outcome.reason, history, _sentence(outcome, history[-1]))
+    failed = () if outcome.converged else (_sentence(outcome, history[-1]),)
+    if throw and failed:
+        raise NotConverged(
+            outcome.reason, history, f"{failed[0]} throw=False returns what is left."
+        )
     seconds = comm.allreduce(time.perf_counter() - began, MPI.MAX)
     if keeper:
         seconds += keeper.seconds
     solution = Solution.of(system, outcome, history, seconds)
+    solution = replace(solution, warnings=failed + solution.warnings)
     if keeper and solution.converged:
         keeper.finish(solution)
     return solution
@@ -172,7 +177,7 @@ def _sentence(outcome: Outcome, last: dict) -> str:
     return (
         f"Newton stopped: {outcome.reason}{failed} after {outcome.iterations} steps of the stage "
         f"{last['stage']!r} (HJB residual {last['hjb']:.1e}, FP residual {last['fp']:.1e}, of "
-        f"about 1 at the start). {outcome.advice}, or throw=False to look at the last iterate."
+        f"about 1 at the start). {outcome.advice}"
     )
 
 

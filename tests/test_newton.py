@@ -161,6 +161,9 @@ def test_without_throw_the_last_iterate_comes_back():
     solution = failing(throw=False)
     assert not solution.converged and solution.iterations == 1
     assert np.isfinite(solution.levels.u).all() and "NOT CONVERGED" in solution.report
+    assert (
+        solution.warnings[0].startswith("Newton stopped") and "WARNING: Newton" in solution.report
+    )
 
 
 def test_a_tolerance_below_round_off_is_called_that_and_no_easier_problem_is_tried():
