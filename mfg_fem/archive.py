@@ -69,6 +69,29 @@ def about(comm: MPI.Comm, path: Path, what: str) -> dict:
     return comm.bcast(on_root(comm, f"{path} cannot be read as a {what}", read))
 
 
+def fit(path: Path, value, like, name: str = "about"):
+    """Refuse a part of `about` that is not like this.
+
+    It is a type; or a list of one, for lists of such, not empty; or a dict of them by names.
+
+    Raises:
+        FileError: it is not.
+    """
+    if isinstance(like, dict):
+        good = isinstance(value, dict) and like.keys() <= value.keys()
+        parts = [(value[key], part, key) for key, part in like.items()] if good else []
+    elif isinstance(like, list):
+        good = isinstance(value, list) and bool(value)
+        parts = [(part, like[0], f"{name}[{k}]") for k, part in enumerate(value)] if good else []
+    else:
+        good = type(value) is like or (like is float and type(value) is int)
+        parts = []
+    if not good:
+        raise FileError(f"{path} is damaged, or of another version: {name} is {value!r:.100}.")
+    for part in parts:
+        fit(path, *part)
+
+
 @contextmanager
 def read(path: Path, nodes: Nodes):
     """A function get(name, count) that gives rows of values on the dofs of this rank. Collective.
@@ -97,7 +120,12 @@ def read(path: Path, nodes: Nodes):
             ),
             FileError,
         )
-        yield lambda name, count: np.array([get(f"{name}{n:05d}") for n in range(count)])
+
+        def get_rows(name: str, count: int) -> np.ndarray:
+            on_root(comm, context, lambda: _end(archive, name, count))
+            return np.array([get(f"{name}{n:05d}") for n in range(count)])
+
+        yield get_rows
     finally:
         if archive is not None:
             archive.close()
@@ -113,10 +141,17 @@ def _get(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     return np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False)
 
 
+def _end(archive: zipfile.ZipFile, name: str, count: int):
+    if f"{name}{count:05d}.npy" in archive.namelist():
+        raise ValueError(f"it has more levels of {name} than the {count} of its steps")
+
+
 def _nodal(archive: zipfile.ZipFile, name: str, nodes: int) -> np.ndarray:
     values = _get(archive, name)
     if values.shape != (nodes,):
         raise ValueError(f"{name} has the shape {values.shape}, expected {(nodes,)}")
+    if values.dtype.kind != "f":
+        raise ValueError(f"{name} has values of the type {values.dtype}")
     return values.astype(np.float64)
 
 

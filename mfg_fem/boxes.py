@@ -12,7 +12,7 @@ import numpy as np
 
 import dolfinx
 
-from mfg_fem.errors import MeshError
+from mfg_fem.errors import MeshError, alike, together
 
 SIDES = ("left", "right", "bottom", "top", "back", "front")
 BYTES = 200  # a simplex takes more, while a mesh is made
@@ -20,20 +20,10 @@ BYTES = 200  # a simplex takes more, while a mesh is made
 
 def make(lengths, cells, comm: MPI.Comm):
     """The mesh, its facet tags and the names of its sides: see `domain.box`. Collective."""
-    sides, counts = _numbers(lengths, Real), _numbers(cells, Integral)
-    if not sides or len(sides) > 3 or not all(0 < side <= sys.float_info.max for side in sides):
-        raise MeshError(f"box: lengths must be one to three positive numbers, not {lengths!r}.")
+    with together(comm):
+        sides, counts = _checked(lengths, cells, comm.size)
+    alike(comm, lengths=sides, cells=counts)
     d = len(sides)
-    counts = counts * d if counts and len(counts) == 1 else counts
-    if not counts or len(counts) != d or not all(n > 0 for n in counts):
-        raise MeshError(f"box: cells must be {d} positive integers, or one, not {cells!r}.")
-    simplices = math.prod(counts) * math.factorial(d)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if simplices / comm.size > min(2**31, memory / BYTES):
-        raise MeshError(
-            f"box: cells = {cells!r} are {simplices:.3g} simplices on {comm.size} ranks, more than "
-            "fit into the memory of this machine. Take fewer cells, or more machines."
-        )
 
     # DOLFINx refuses lengths that are small in metres. A power of two changes no digit.
     lengths, exponents = np.frexp(np.array(sides, dtype=float))
@@ -55,6 +45,25 @@ def make(lengths, cells, comm: MPI.Comm):
     facet_tags = dolfinx.mesh.meshtags(mesh, d - 1, facets[order], tags[order])
     mesh.geometry.x[:, :d] = np.ldexp(mesh.geometry.x[:, :d], exponents)
     return mesh, facet_tags, {name: tag for tag, name in enumerate(SIDES[: 2 * d], start=1)}
+
+
+def _checked(lengths, cells, ranks: int) -> tuple[list, list]:
+    """Side lengths and numbers of cells, one for each dimension."""
+    sides, counts = _numbers(lengths, Real), _numbers(cells, Integral)
+    if not sides or len(sides) > 3 or not all(0 < side <= sys.float_info.max for side in sides):
+        raise MeshError(f"box: lengths must be one to three positive numbers, not {lengths!r}.")
+    d = len(sides)
+    counts = counts * d if counts and len(counts) == 1 else counts
+    if not counts or len(counts) != d or not all(n > 0 for n in counts):
+        raise MeshError(f"box: cells must be {d} positive integers, or one, not {cells!r}.")
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    most = min(2**31, memory // BYTES) * ranks
+    if math.prod(counts) * math.factorial(d) > most:
+        raise MeshError(
+            f"box: so many cells are more than {most:.3g} simplices, which do not fit into the "
+            f"memory of this machine on {ranks} ranks. Take fewer cells, or more machines."
+        )
+    return [float(side) for side in sides], [int(n) for n in counts]
 
 
 def _numbers(values, kind: type) -> list | None:

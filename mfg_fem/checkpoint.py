@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ from mfg_fem.solution import Solution
 log = logging.getLogger(__name__)
 
 SECONDS = int | float | np.integer | np.floating
+RUN = {"history": [output.ROW], "seconds": float, "longest": float}
+STATE = {"stage": {part.name: part.type for part in fields(Stage)}, "atol": float, "started": bool}
 SAME_RESIDUAL = 1e-6  # relative; ranks in another order change the last digits
 
 
@@ -133,11 +135,15 @@ class Keeper:
         ]
         if differ:
             raise self._foreign("; ".join(differ))
+        self.finished = "stage" not in about
+        archive.fit(self.path, about, RUN | ({} if self.finished else STATE))
         self.history, self.seconds = about["history"], about["seconds"]
-        self.longest, self.finished = about["longest"], "stage" not in about
+        self.longest = about["longest"]
         if not self.finished:
             with archive.read(self.path, self.nodes) as get:
                 count = about["stage"]["steps"]
+                if not 1 <= count <= self.about["steps"]:
+                    raise FileError(f"{self.path} is damaged: a stage has {count} steps")
                 X = np.stack([get("u", count), get("m", count)])
                 start = X
                 if about["started"]:

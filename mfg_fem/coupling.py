@@ -48,6 +48,7 @@ from mfg_fem.coarse import CoarseSpace, bounding_box
 from mfg_fem.factors import serve_both
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import SMALL, Sweeps, direct, incomplete, iterative
+from mfg_fem.validate import count
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
@@ -186,7 +187,7 @@ def coarse_size(coupling: Coupling) -> int:
     across = round(coupling.longest / coupling.system.discrete.mesh_size, 6)
     least, most = COARSE_SIZES[coupling.system.discrete.problem.domain.dim]
     size = min(max(least, round(0.29 * across**0.87)), most)
-    size = PETSc.Options(petsc.PREFIX).getInt("coarse_size", size)
+    size = count("-mfg_coarse_size", PETSc.Options(petsc.PREFIX).getInt("coarse_size", size), 0)
     return min(size, round(across / 2))  # two nodes a function
 
 

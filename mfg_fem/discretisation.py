@@ -145,12 +145,12 @@ class Discretisation:
         self.exits: dict[str, np.ndarray] = {}
         self.exit_cost = np.zeros(self.owned)
         held = np.zeros(len(self.state.u.x.array), dtype=bool)
-        for name, condition in self.problem.boundary.items():
+        for name in self.problem.boundary:
             dofs = boundary_dofs(self.problem.domain, self.V, name)
             dofs = dofs[~held[dofs]]  # a corner shared by two exits belongs to the first
             held[dofs] = True
             self.exits[name] = dofs[dofs < self.owned]
-            cost = self.interpolate(self._nodal(self.problem.exit_cost(condition, self.problem.x)))
+            cost = self.interpolate(self._nodal(self.problem.exit_cost(name, self.problem.x)))
             self.exit_cost[self.exits[name]] = cost[self.exits[name]]
         self.held = np.flatnonzero(held[: self.owned])
 

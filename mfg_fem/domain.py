@@ -20,7 +20,7 @@ from dolfinx import fem
 from mfg_fem import boxes, mesh_files, simplices, torus
 from mfg_fem._compat import geometry_dofmap
 from mfg_fem.compilation import compiled
-from mfg_fem.errors import MeshError, require, together
+from mfg_fem.errors import MeshError, alike, require, together
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +51,18 @@ class Domain:
 
     def __post_init__(self):
         """Refuse what the schemes cannot be built on."""
+        self.check()
+        with together(self.comm):
+            if self.facet_tags is not None:
+                _check_tags(self.mesh, self.facet_tags)
+            names = _tags_of_names(self)
+        alike(self.comm, names=names)
+        _check_known(self.comm, names, self.facet_tags)
+        object.__setattr__(self, "names", names)
+
+    def check(self):
+        """Refuse cells that are flat, or no simplices. Collective."""
         _check_mesh(self.mesh)
-        if self.facet_tags is not None:
-            _check_tags(self.mesh, self.facet_tags)
-        object.__setattr__(self, "names", _tags_of_names(self))
 
     @classmethod
     def of(cls, domain) -> "Domain":
@@ -91,7 +99,7 @@ class Domain:
 
     def facets(self, name: str) -> np.ndarray:
         """Local facets of the named boundary."""
-        if name not in self.names:
+        if not isinstance(name, str) or name not in self.names:
             known = ", ".join(sorted(self.names)) or "none: the mesh has no named boundary"
             text = f"No boundary is named {name!r} in this mesh. Its names: {known}."
             if near := difflib.get_close_matches(str(name), self.names, 1):
@@ -168,7 +176,7 @@ def _check_tags(mesh, facet_tags):
 
 
 def _tags_of_names(domain: Domain) -> dict[str, tuple[int, ...]]:
-    """The tags of each name, checked. Collective."""
+    """The tags of each name."""
     names, facet_tags = domain.names, domain.facet_tags
     if not isinstance(names, Mapping):
         raise MeshError(f'names must be a dict such as {{"exit": 3}}, not {names!r}.')
@@ -182,15 +190,18 @@ def _tags_of_names(domain: Domain) -> dict[str, tuple[int, ...]]:
     wanted = set().union(*result.values())
     if wanted and facet_tags is None:
         raise MeshError("names given without facet_tags: pass the MeshTags they refer to.")
-    if wanted:
-        known = _known_tags(domain.comm, facet_tags)
-        for name, tags in result.items():
-            if missing := set(tags) - known:
-                raise MeshError(
-                    f"names[{name!r}]: no facet has the tag {min(missing)}; facet_tags has "
-                    f"{', '.join(map(str, sorted(known))) or 'none'}."
-                )
     return result
+
+
+def _check_known(comm: MPI.Comm, names: dict[str, tuple[int, ...]], facet_tags):
+    """Refuse tags that no facet has. Collective."""
+    known = _known_tags(comm, facet_tags)
+    for name, tags in names.items():
+        if missing := set(tags) - known:
+            raise MeshError(
+                f"names[{name!r}]: no facet has the tag {min(missing)}; facet_tags has "
+                f"{', '.join(map(str, sorted(known))) or 'none'}."
+            )
 
 
 def _known_tags(comm: MPI.Comm, facet_tags) -> set[int]:
@@ -215,8 +226,9 @@ def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD) -> Domain:
     """
     _check_comm(comm)
     parts = None
-    if not isinstance(path, str | os.PathLike):
-        raise MeshError(f"read_mesh takes the path of a file, not {path!r}.")
+    with together(comm):
+        if not isinstance(path, str | os.PathLike):
+            raise MeshError(f"read_mesh takes the path of a file, not {path!r}.")
     with together(comm, MeshError, f"{path} cannot be read"):
         if comm.rank == 0:
             parts = simplices.check(mesh_files.read(Path(path).expanduser()))
@@ -280,12 +292,14 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
     """
     domain = Domain.of(domain)
     flags = [periodic] * domain.dim if isinstance(periodic, bool) else periodic
-    good = isinstance(flags, Sequence) and all(isinstance(flag, bool) for flag in flags)
-    if not good or len(flags) != domain.dim:
-        raise MeshError(
-            f"periodic must be True, False or a list of {domain.dim} of them, one per axis, not "
-            f"{periodic!r}."
-        )
+    with together(domain.comm):
+        good = isinstance(flags, Sequence) and all(isinstance(flag, bool) for flag in flags)
+        if not good or len(flags) != domain.dim:
+            raise MeshError(
+                f"periodic must be True, False or a list of {domain.dim} of them, one per axis, "
+                f"not {periodic!r}."
+            )
+    alike(domain.comm, periodic=[*flags])
     axes = [axis for axis, flag in enumerate(flags) if flag]
     if not axes:
         return domain

@@ -76,19 +76,54 @@ def require(comm: MPI.Comm, holds: bool, message: str, error: type[MFGError] = P
         raise error(message)
 
 
+def alike(comm: MPI.Comm, **values):
+    """Refuse arguments that are not the same on every rank, by what is printed of them. Collective.
+
+    Raises:
+        ProblemError: one differs; on every rank.
+    """
+    found = comm.allgather([(name, str(value)) for name, value in values.items()])
+    for rank, other in enumerate(found):
+        for (name, here), (_, there) in zip(found[0], other, strict=True):
+            if here != there:
+                raise ProblemError(
+                    f"{name} must be the same on every rank: it is {here} on rank 0 and {there} on "
+                    f"rank {rank}."
+                )
+
+
 @contextmanager
 def together(comm: MPI.Comm, error: type[MFGError] = ProblemError, context: str = ""):
     """Turn an exception of any rank into `error` on all of them. Collective.
 
     The body runs foreign code (a user's callable, a file library) and must not communicate:
-    a rank that failed would leave the others waiting.
+    a rank that failed would leave the others waiting. Without a context, errors of this package
+    stay what they are. So do SystemExit and KeyboardInterrupt that every rank has raised.
     """
     failure = None
     try:
         yield
-    except Exception as exc:  # foreign code may raise anything
+    except BaseException as exc:  # foreign code may raise anything
         failure = exc
-    text = None if failure is None else (str(failure) or type(failure).__name__)
-    messages = [text for text in comm.allgather(text) if text is not None]
-    if messages:
-        raise error(f"{context}: {messages[0]}" if context else messages[0]) from failure
+    own = isinstance(failure, MFGError) and not context
+    verdict = failure if own else None
+    if failure is not None and not own:
+        text = _words(failure)
+        verdict = error(f"{context}: {text}" if context else text)
+    ends = isinstance(failure, SystemExit | KeyboardInterrupt)
+    verdicts = comm.allgather((verdict, ends))
+    if all(ends for _, ends in verdicts):
+        raise failure
+    for verdict, _ in verdicts:
+        if verdict is not None:
+            if own and str(verdict) == str(failure):
+                raise failure
+            raise verdict from failure
+
+
+def _words(exc: BaseException) -> str:
+    """What it says, with its kind where that alone would say little."""
+    text = str(exc)
+    if text and isinstance(exc, Exception) and not isinstance(exc, KeyError):
+        return text
+    return f"{type(exc).__name__} {text}".strip()

@@ -14,13 +14,21 @@ import dolfinx.io
 
 from mfg_fem import archive
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.errors import FileError, ProblemError
+from mfg_fem.errors import FileError, ProblemError, alike, together
 from mfg_fem.files import file_path, replacing, reserving
 from mfg_fem.frames import Frames, Nodes
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.spacetime import Levels
+from mfg_fem.validate import count
 
 log = logging.getLogger(__name__)
+
+# What a file says of itself, by types.
+NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
+ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
+ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
+ABOUT |= {"horizon": float, "population": float}
+OUTCOME = {"converged": bool, "reason": str, "tolerance": float, "seconds": float, "history": [ROW]}
 
 
 def write(solution, path: str | Path, every: int = 1):
@@ -40,10 +48,13 @@ def write(solution, path: str | Path, every: int = 1):
         FileError: another suffix, a folder that cannot be written or has no room; what was there is
             left as it was.
     """
-    path, comm = file_path(path), solution.problem.domain.comm
-    levels = chosen_levels(solution.steps, every)
-    if path.suffix not in (".bp", ".xdmf"):
-        raise FileError(f"{path}: ParaView files end in .bp or .xdmf, not {path.suffix!r}.")
+    comm = solution.problem.domain.comm
+    with together(comm):
+        path = file_path(path)
+        levels = chosen_levels(solution.steps, every)
+        if path.suffix not in (".bp", ".xdmf"):
+            raise FileError(f"{path}: ParaView files end in .bp or .xdmf, not {path.suffix!r}.")
+    alike(comm, every=every, suffix=path.suffix)
     if path.suffix == ".bp" and not dolfinx.has_adios2:
         path = path.with_suffix(".xdmf")
         if comm.rank == 0:
@@ -95,9 +106,7 @@ def _write_levels(frames: Frames, levels: list[int], path: Path, ahead: Callable
 
 def chosen_levels(steps: int, every: int) -> list[int]:
     """Levels 0, every, 2 every, ... and the last."""
-    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 1:
-        raise ProblemError(f"every must be an integer >= 1, not {every!r}.")
-    return sorted({*range(0, steps + 1, every), steps})
+    return sorted({*range(0, steps + 1, count("every", every)), steps})
 
 
 def _sizes(frames: Frames, mesh_once: bool) -> tuple[int, int]:
@@ -124,7 +133,8 @@ def save(solution, path: str | Path, **more):
     Raises:
         FileError: the file cannot be written; on every rank.
     """
-    path = file_path(path)
+    with together(solution.problem.domain.comm):
+        path = file_path(path)
     about = description(solution.problem, solution.scheme, solution.steps) | {
         "converged": bool(solution.converged),
         "reason": solution.reason,
@@ -179,10 +189,13 @@ def load(path: str | Path, problem) -> Saved:
     Raises:
         FileError: no such file, not a saved solution, or one with another horizon.
     """
-    path, comm = file_path(path), problem.domain.comm
+    comm = problem.domain.comm
+    with together(comm):
+        path = file_path(path)
     about = archive.about(comm, path, "saved solution")
     if "stage" in about:
         raise FileError(f"{path} is the checkpoint of a solve that has not finished.")
+    archive.fit(path, about, ABOUT | OUTCOME)
     if not np.isclose(about["horizon"], problem.horizon, rtol=1e-12, atol=0.0):
         raise FileError(
             f"{path} holds a solution with the horizon {about['horizon']:g}; this problem's is "
@@ -191,6 +204,12 @@ def load(path: str | Path, problem) -> Saved:
     for name, here in (("problem", type(problem).__name__), ("population", problem.population)):
         if about[name] != here and comm.rank == 0:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
-    keys = ("steps", "converged", "reason", "tolerance", "history", "seconds")
-    scheme = {"Monotone": Monotone, "Galerkin": Galerkin}[about["scheme"]]
-    return Saved(path, scheme(**about["scheme_fields"]), **{k: about[k] for k in keys})
+    try:
+        scheme = {"Monotone": Monotone, "Galerkin": Galerkin}[about["scheme"]]
+        scheme = scheme(**about["scheme_fields"])
+    except (KeyError, TypeError, ProblemError) as exc:
+        wanted = f"{about['scheme']} {about['scheme_fields']}"
+        raise FileError(f"{path} is damaged, or of another version: no scheme {wanted}.") from exc
+    if about["steps"] < 1:
+        raise FileError(f"{path} is damaged: it has {about['steps']} steps.")
+    return Saved(path, scheme, about["steps"], **{key: about[key] for key in OUTCOME})

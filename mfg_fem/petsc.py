@@ -5,16 +5,23 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 from petsc4py import PETSc
 
-from mfg_fem.errors import ProblemError
+import numpy as np
+
+from mfg_fem.errors import MFGError, ProblemError
+from mfg_fem.validate import is_integer
 
 PREFIX = "mfg_"
 PREFIXES = ("", "schur_", "hform_", "sweep_", "matched_", "start_")
 COMMON = ("snes_max_it", "snes_rtol", "snes_atol", "snes_monitor", "snes_view", "ksp_type")
 COMMON += ("ksp_rtol", "ksp_max_it", "ksp_monitor", "pc_type", "pc_factor_levels", "coarse_size")
 COMMON += ("wave_number", "tao_type", "tao_monitor", "tao_max_it", "tao_gttol")
+NAME = re.compile(r"-?[A-Za-z]\w*", re.ASCII)
+VIEWERS = ("", "ascii", "binary", "draw", "socket", "matlab", "hdf5", "vtk", "python", "cgns")
+VIEWERS += ("true", "false", "1", "0")
 LATE = re.compile("view|monitor|converged_reason|test|log")  # asked for while solving, or after
 
 
@@ -25,6 +32,7 @@ def options(defaults: dict, user: dict):
     The command line (and PETSC_OPTIONS) wins over `user`, which wins over `defaults`.
     Names are without the prefix: {"snes_monitor": None, "sweep_pc_type": "ilu"}.
     """
+    check_names(user)  # it may have been changed
     database = PETSc.Options()
     ours = {
         PREFIX + key.removeprefix("-").removeprefix(PREFIX): value
@@ -44,13 +52,24 @@ def check_names(user):
     """Refuse what is no dict of options.
 
     Raises:
-        ProblemError: it is none.
+        ProblemError: it is none, or a name or an integer is none of PETSc's.
     """
     if not (isinstance(user, Mapping) and all(isinstance(name, str) for name in user)):
         raise ProblemError(
             f'petsc_options must be a dict of PETSc options such as {{"snes_monitor": None}}, not '
             f"{user!r}."
         )
+    largest = np.iinfo(PETSc.IntType).max
+    for name, value in user.items():
+        if not NAME.fullmatch(name):
+            raise ProblemError(f"petsc_options: {name!r} cannot be the name of an option.")
+        if is_integer(value) and not -largest <= value <= largest:
+            raise ProblemError(f"petsc_options[{name!r}] is too large an integer for PETSc.")
+
+
+def words(error: PETSc.Error) -> str:
+    """What went wrong, the same on every rank."""
+    return re.sub(r"^\[\d+\] ", "", str(error).splitlines()[-1]).rstrip(".")
 
 
 def from_outside() -> list[str]:
@@ -72,13 +91,17 @@ def check_read(names: Iterable[str], read: Callable[[], None]):
     Raises:
         ProblemError: there is such an option, or PETSc refuses a value; on every rank.
     """
+    names = [name.removeprefix("-").removeprefix(PREFIX) for name in names]
+    for name in names:
+        if LATE.search(name):
+            _check_viewer(name)
     try:
         read()
     except PETSc.Error as error:
-        if error.__cause__:
+        if isinstance(error.__cause__, MFGError):
             raise error.__cause__ from None
-        raise ProblemError(f"PETSc refuses an option: {str(error).splitlines()[-1]}.") from error
-    names = [name.removeprefix("-").removeprefix(PREFIX) for name in names]
+        reason = error.__cause__ or words(error)
+        raise ProblemError(f"PETSc refuses an option: {reason}.") from error
     library, flag = ctypes.CDLL(PETSc.__file__), ctypes.c_uint64()
     for name in names:
         library.PetscOptionsUsed(None, f"{PREFIX}{name}".encode(), ctypes.byref(flag))
@@ -90,6 +113,17 @@ def check_read(names: Iterable[str], read: Callable[[], None]):
         raise ProblemError(
             f"Nothing here has the PETSc option -{PREFIX}{name}. "
             + (f"Do you mean {' or '.join(near)}?" if near else "See help(mfg_fem.Newton).")
+        )
+
+
+def _check_viewer(name: str):
+    """Refuse to print where nobody can: rank 0 alone would know when it opens the file."""
+    kind, _, rest = PETSc.Options().getString(f"{PREFIX}{name}", "").partition(":")
+    path = Path(rest.split(":")[0] or "stdout")
+    if kind not in VIEWERS or not path.parent.is_dir() or path.is_dir():
+        raise ProblemError(
+            f"-{PREFIX}{name} prints to no place that there is: give it no value, or one such as "
+            "ascii:file.txt in a folder that exists."
         )
 
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from types import MappingProxyType
 
 import ufl
-from dolfinx import fem
 
 from mfg_fem.boundary import Exit
-from mfg_fem.checks import check_arguments, check_values
+from mfg_fem.checks import check_arguments, check_values, exit_name
+from mfg_fem.data import Data
 from mfg_fem.domain import Domain
 from mfg_fem.units import Units
-from mfg_fem.validate import is_number
 
-Data = Callable | ufl.core.expr.Expr  # what a callable would return will do, a Function too
+Given = Callable | ufl.core.expr.Expr  # what a callable would return will do, a Function too
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -22,69 +21,81 @@ class _MeanField:
 
     domain: Domain = field(kw_only=False)
     horizon: float
-    diffusion: float | Data
-    hamiltonian: Data
-    running_cost: Data
-    terminal_cost: Data
-    initial_density: Data
+    diffusion: float | Given
+    hamiltonian: Given
+    running_cost: Given
+    terminal_cost: Given
+    initial_density: Given
     population: float = 1.0
     boundary: Mapping[str, Exit] = field(default_factory=dict)
-    source: Data | None = None
+    source: Given | None = None
+    data: Data = field(init=False, repr=False)
     units: Units = field(init=False, repr=False)
     infinite: tuple[str, ...] = field(init=False, repr=False)  # of the data at m = 0
 
     def __post_init__(self):
         """Check everything that can be known before a solve starts. Collective."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
-        check_arguments(self)
+        for name, value in check_arguments(self).items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "boundary", MappingProxyType(dict(self.boundary)))
+        object.__setattr__(self, "data", self._stated())
+        self.check()
+
+    def check(self):
+        """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
+        self.domain.check()
         units, infinite = check_values(self)
         object.__setattr__(self, "units", units)
         object.__setattr__(self, "infinite", infinite)
 
-    # The data as UFL. Callables are called where they are needed, never inspected.
+    def _stated(self) -> Data:
+        data, d = Data(self.domain), self.domain.dim
+        data.state("initial_density(x)", self.initial_density, "x")
+        data.state("diffusion", self.diffusion, "x", ((), (d, d)))
+        data.state("running_cost(x, t, m)", self.running_cost, "xtm")
+        data.state("terminal_cost(x, m)", self.terminal_cost, "xm")
+        data.state("source(x, t)", ufl.zero() if self.source is None else self.source, "xt")
+        data.state("hamiltonian(x, p, m)", self.hamiltonian, "xpm")
+        for name, condition in self.boundary.items():
+            data.state(exit_name(name), condition.cost, "x")
+        return data
 
-    @cached_property
+    # The data as UFL.
+
+    @property
     def x(self) -> ufl.SpatialCoordinate:
         """The space coordinate of the forms."""
-        return ufl.SpatialCoordinate(self.domain.mesh)
+        return self.data.x
 
     def D(self, x) -> ufl.core.expr.Expr:
         """Diffusion at x as a (d, d) tensor. The PDE diffusion: half the squared noise."""
-        D = self._ufl(self.diffusion, x)
+        D = self.data("diffusion", x)
         return D * ufl.Identity(self.domain.dim) if D.ufl_shape == () else D
 
     def H(self, x, p, m) -> ufl.core.expr.Expr:
         """Hamiltonian of one player who sees the density m."""
-        return self._ufl(self.hamiltonian, x, p, m)
+        return self.data("hamiltonian(x, p, m)", x, p, m)
 
     def f(self, x, t, m) -> ufl.core.expr.Expr:
         """Running cost of one player."""
-        return self._ufl(self.running_cost, x, t, m)
+        return self.data("running_cost(x, t, m)", x, t, m)
 
     def g(self, x, m) -> ufl.core.expr.Expr:
         """Terminal cost of one player."""
-        return self._ufl(self.terminal_cost, x, m)
+        return self.data("terminal_cost(x, m)", x, m)
 
     def s(self, x, t) -> ufl.core.expr.Expr:
         """Players entering per unit of volume and time."""
-        return ufl.zero() if self.source is None else self._ufl(self.source, x, t)
+        return self.data("source(x, t)", x, t)
 
     def m0(self, x) -> ufl.core.expr.Expr:
         """Initial density before it is scaled to the population."""
-        return self._ufl(self.initial_density, x)
+        return self.data("initial_density(x)", x)
 
-    def exit_cost(self, condition: Exit, x) -> ufl.core.expr.Expr:
+    def exit_cost(self, name: str, x) -> ufl.core.expr.Expr:
         """What a player who leaves there pays."""
-        return self._ufl(condition.cost, x)
-
-    def _ufl(self, data, *arguments) -> ufl.core.expr.Expr:
-        # UFL's own expressions and DOLFINx's Functions are callable too, and no callables of ours.
-        if callable(data) and not isinstance(data, ufl.core.expr.Expr):
-            data = data(*arguments)
-        # A number becomes a Constant: a new value must not compile a new kernel.
-        if is_number(data):
-            return fem.Constant(self.domain.mesh, float(data))
-        return ufl.as_ufl(data)
+        return self.data(exit_name(name), x)
 
     def seen(self, m, frozen):
         """The crowd in the costs while they are differentiated in m: see functional.py."""
@@ -111,7 +122,8 @@ class MeanFieldGame(_MeanField):
         terminal_cost: g(x, m), pointwise in m.
         initial_density: m0(x) >= 0, scaled so that its integral is `population`.
         population: total mass of m0: the number of players.
-        boundary: name of a boundary -> Exit(...).
+        boundary: name of a boundary -> Exit(...). Where exits meet, or share facets, people leave
+            through the one that is named first.
         source: s(x, t), players entering per unit of volume and time, or None.
 
     Raises:

@@ -21,10 +21,10 @@ import ufl
 from dolfinx import fem, la
 from dolfinx.fem import petsc as fem_petsc
 from ufl.algorithms import expand_derivatives
-from ufl.domain import extract_domains
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import compiled, pointwise
+from mfg_fem.data import alike_on_ranks, as_data
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.points import Replica, clip
 from mfg_fem.samples import Samples
@@ -93,14 +93,12 @@ class ReducedProblem:
         """Values at the owned nodes of a callable x -> UFL, an expression, a Function, a number."""
         mesh = self.V.mesh
         with together(self.comm, ProblemError, f"{name} could not be built"):
-            plain = isinstance(data, ufl.core.expr.Expr) or not callable(data)
-            value = ufl.as_ufl(data if plain else data(ufl.SpatialCoordinate(mesh)))
+            value = as_data(data, mesh, ufl.SpatialCoordinate(mesh))
             if value.ufl_shape != ():
                 raise ProblemError(f"its shape is {value.ufl_shape}, expected a scalar")
-            if not set(extract_domains(value)) <= {mesh.ufl_domain()}:
-                raise ProblemError("it lives on another mesh")
             nothing = fem.Constant(mesh, 0.0)  # for a formula without x, which has no mesh
             value = expand_derivatives(value + nothing)
+        alike_on_ranks(self.comm, name, value)
         function = fem.Function(self.V)
         function.interpolate(pointwise(value, interpolation_points(self.V)))
         values = function.x.array[: self.owned].copy()

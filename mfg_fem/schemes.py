@@ -16,6 +16,7 @@ from dolfinx import fem, la
 from mfg_fem._compat import evaluate
 from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError
+from mfg_fem.validate import is_integer
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +103,10 @@ class Galerkin:
 
     def __post_init__(self):
         """Refuse what is not implemented."""
-        if self.degree not in (1, 2):
+        if not is_integer(self.degree) or self.degree not in (1, 2):
             raise ProblemError(f"Galerkin(degree={self.degree!r}): the degree must be 1 or 2.")
-        if self.time not in ("euler", "midpoint"):
+        object.__setattr__(self, "degree", int(self.degree))
+        if not isinstance(self.time, str) or self.time not in ("euler", "midpoint"):
             raise ProblemError(f'Galerkin(time={self.time!r}): time is "euler" or "midpoint".')
 
     @property

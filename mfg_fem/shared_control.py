@@ -11,7 +11,8 @@ v = 0 (PETSc TAO) on the reduced problem, discretised with densities on the mesh
 with the samples as particles (`particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mpi4py import MPI
@@ -23,7 +24,7 @@ from dolfinx import fem
 
 from mfg_fem import petsc
 from mfg_fem.domain import Domain
-from mfg_fem.errors import ProblemError, together
+from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.particles import ParticleProblem
 from mfg_fem.points import Replica, as_points
 from mfg_fem.reduced import ReducedProblem, lumped_mass
@@ -75,8 +76,11 @@ class SharedControl:
     def __post_init__(self):
         """Refuse what makes no sense. Collective."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
-        with together(self.domain.comm, ProblemError):
+        with together(self.domain.comm):
             self._check()
+        numbers = ("masses", "horizon", "diffusion", "effort", "regularisation", "smoothing_length")
+        given = {name: getattr(self, name) for name in numbers}
+        alike(self.domain.comm, **given, samples=self._digest())
 
     def _check(self):
         if self.domain.seams:
@@ -122,6 +126,17 @@ class SharedControl:
             )
         if not np.isfinite(samples).all():
             raise ProblemError(f"{name} contains NaN or infinite samples.")
+
+    def _digest(self) -> str:
+        """Of all samples."""
+        arrays = self.densities
+        if isinstance(arrays, Samples):
+            arrays = arrays.points, arrays.shares
+        arrays = [None if callable(array) else np.asarray(array, dtype=float) for array in arrays]
+        digest = hashlib.sha256()
+        for array in arrays:
+            digest.update(b"" if array is None else repr(array.shape).encode() + array.tobytes())
+        return f"those with the digest {digest.hexdigest()[:8]}"
 
     @property
     def of_samples(self) -> bool:
@@ -189,6 +204,7 @@ class Descent:
         if not number("gtol", self.gtol, above=True) < 1:
             raise ProblemError(f"gtol must lie between 0 and 1, not {self.gtol!r}.")
         petsc.check_names(self.petsc_options)
+        object.__setattr__(self, "petsc_options", dict(self.petsc_options))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,21 +290,38 @@ def solve_shared(
     steps: int,
     scheme: LagrangeGalerkin | Particles,
     method: Descent,
+    on_step: Callable[[dict], None],
 ) -> SharedSolution:
     """Descend from v = 0. Collective. Called by `solve`."""
+    nodes = problem.domain.mesh.topology.index_map(0).size_global
+    if steps * nodes * problem.domain.dim > np.iinfo(PETSc.IntType).max:
+        raise ProblemError(f"{steps} steps on {nodes} nodes are too many unknowns for PETSc.")
     reduced = scheme.reduced(problem, steps)
-    comm, history = reduced.comm, []
+    comm, history, failed = reduced.comm, [], []
     x = PETSc.Vec().createMPI((int(np.prod(reduced.shape)), PETSc.DETERMINE), comm=comm)
     x.set(0.0)
 
+    def guarded(tao, action):
+        """No exception may pass through TAO, which does not survive them: stop it instead."""
+        try:
+            if not failed:
+                return action()
+        except BaseException as exc:
+            failed.append(exc)
+        tao.setConvergedReason(PETSc.TAO.ConvergedReason.DIVERGED_USER)
+
     def objective_and_gradient(tao, w, g):
-        value, gradient = reduced.objective_and_gradient(w.array_r.reshape(reduced.shape))
+        found = guarded(
+            tao, lambda: reduced.objective_and_gradient(w.array_r.reshape(reduced.shape))
+        )
+        value, gradient = found or (0.0, np.zeros(reduced.shape))
         g.array[:] = gradient.ravel()
         return value
 
     def monitor(tao):
         it, value, norm, *_ = tao.getSolutionStatus()
         history.append({"step": it, "objective": value, "gradient": norm})
+        guarded(tao, lambda: on_step(history[-1]))
 
     tao = PETSc.TAO().create(comm)
     try:
@@ -296,15 +329,16 @@ def solve_shared(
         tao.setOptionsPrefix(petsc.PREFIX)
         tao.setObjectiveGradient(objective_and_gradient, x.duplicate())
         tao.setTolerances(gatol=0.0, grtol=0.0, gttol=method.gtol)
-        tao.setMaximumIterations(method.max_it)
+        tao.setMaximumIterations(min(method.max_it, np.iinfo(np.int32).max))
         tao.setMonitor(monitor)
         names = [name for name in petsc.from_outside() if name.startswith("tao_")]
         with petsc.options({"tao_lmm_vectors": 20}, dict(method.petsc_options)):
             petsc.check_read([*names, *method.petsc_options], tao.setFromOptions)
             try:
                 tao.solve(x)
-            except PETSc.Error as error:  # what the objective raises comes back wrapped
-                raise error.__cause__ or error from None
+            finally:
+                if failed:
+                    raise failed[0]
         code = tao.getConvergedReason()
         reason = REASONS.get(code, petsc.reason(tao))
         v = reduced.velocity(x.array_r.reshape(reduced.shape).copy())

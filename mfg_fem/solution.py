@@ -13,7 +13,7 @@ from mfg_fem import output, suspicion
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.errors import ProblemError
+from mfg_fem.errors import ProblemError, together
 from mfg_fem.functional import drift
 from mfg_fem.newton import Outcome
 from mfg_fem.problem import MeanFieldGame, _MeanField
@@ -129,15 +129,17 @@ class Solution:
 
     def mass(self, n: int) -> float:
         """Population inside the domain at level n (0..steps)."""
-        return float(self.masses[self._level("mass", n)])
+        return float(self.masses[index("mass", n, len(self.times), "levels")])
 
     def value(self, n: int) -> fem.Function:
         """Value function at level n (0..steps)."""
-        return self._function(self.levels.u[self._level("value", n)], "value")
+        n = self._index("value", n, len(self.times), "levels")
+        return self._function(self.levels.u[n], "value")
 
     def density(self, n: int) -> fem.Function:
         """Density at level n (0..steps), players per unit of volume."""
-        return self._function(self.levels.m[self._level("density", n)], "density")
+        n = self._index("density", n, len(self.times), "levels")
+        return self._function(self.levels.m[n], "density")
 
     def velocity(self, n: int) -> fem.Function:
         """Optimal drift -H_p on step n (0..steps-1), constant (P1) or linear (P2) on each cell.
@@ -145,7 +147,7 @@ class Solution:
         Of what the scheme sees on that step: u at its start and m at its end, or for the midpoint
         rule both in its middle.
         """
-        n = index("velocity", n, self.steps, "steps")
+        n = self._index("velocity", n, self.steps, "steps")
         mesh = self.problem.domain.mesh
         shape = (self.problem.domain.dim,)
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
@@ -219,6 +221,7 @@ class Solution:
             raise ProblemError(
                 f"problem must be the game or control that was saved, not {problem!r}."
             )
+        problem.check()
         data = output.load(path, problem)
         discrete = Discretisation(problem, data.scheme)
         levels = data.levels_on(discrete)
@@ -234,8 +237,10 @@ class Solution:
         reason = f"it does not solve this problem: its residual is {solution.norm:.1e}"
         return replace(solution, converged=False, reason=reason)
 
-    def _level(self, what: str, n: int) -> int:
-        return index(what, n, len(self.times), "levels")
+    def _index(self, *arguments) -> int:
+        """As `index`, where all ranks ask. Collective."""
+        with together(self.discrete.comm):
+            return index(*arguments)
 
     def _function(self, values: np.ndarray, name: str) -> fem.Function:
         function = fem.Function(self.discrete.V, name=name)

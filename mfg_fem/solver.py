@@ -4,20 +4,22 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from mpi4py import MPI
+from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem import memory
+from mfg_fem import memory, petsc
 from mfg_fem.archive import SAME_POINT
 from mfg_fem.checkpoint import Checkpoint, Keeper
 from mfg_fem.continuation import State, solve_stages
 from mfg_fem.discretisation import Discretisation
-from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, require, together
+from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
 from mfg_fem.files import file_path, holding
 from mfg_fem.method import Newton, check_options
 from mfg_fem.newton import Outcome
@@ -31,8 +33,8 @@ from mfg_fem.shared_control import (
     SharedSolution,
     solve_shared,
 )
-from mfg_fem.solution import Solution
-from mfg_fem.validate import count
+from mfg_fem.solution import STALE, Solution
+from mfg_fem.validate import count, flag
 
 log = logging.getLogger(__name__)
 
@@ -81,18 +83,39 @@ def solve(
         OutOfMemory: the solve would not fit, and was not started.
         OutOfTime: the budget of the checkpoint is used up, and the state is written.
     """
-    _check(problem, steps, scheme, method, guess, checkpoint, progress, on_step)
-    if isinstance(problem, SharedControl):
-        return solve_shared(problem, steps, scheme or LagrangeGalerkin(), method or Descent())
-    arguments = (problem, int(steps), scheme or Monotone(), method or Newton(), guess)
-    table = _Table(problem.domain.comm, progress, on_step)
-    if checkpoint is None:
-        solution = _solve(*arguments, None, throw, table)
-    else:
-        settings = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-        with holding(problem.domain.comm, file_path(settings.path)):
+    shared = isinstance(problem, SharedControl)
+    if not shared and not isinstance(problem, _MeanField):
+        raise ProblemError(
+            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl or a "
+            "SharedControl."
+        )
+    comm = problem.domain.comm
+    with together(comm):
+        _check(problem, steps, scheme, method, guess, checkpoint, throw, progress, on_step)
+        settings = checkpoint
+        if settings is not None and not isinstance(settings, Checkpoint):
+            settings = Checkpoint(settings)
+        path = None if settings is None else file_path(settings.path)
+        steps = int(steps)
+    given = {"scheme": scheme, "method": method, "checkpoint": settings, "throw": throw}
+    alike(comm, steps=steps, **given, guess="none" if guess is None else "a solution")
+    table = _Table(comm, progress, on_step)
+    try:
+        if shared:
+            return solve_shared(
+                problem, steps, scheme or LagrangeGalerkin(), method or Descent(), table.call
+            )
+        problem.check()
+        arguments = (problem, steps, scheme or Monotone(), method or Newton(), guess)
+        with nullcontext() if path is None else holding(comm, path):
             solution = _solve(*arguments, settings, throw, table)
-    if solution.converged and solution.warnings and problem.domain.comm.rank == 0:
+    except (PETSc.Error, ArithmeticError) as error:
+        said = petsc.words(error) if isinstance(error, PETSc.Error) else error
+        raise ProblemError(
+            f"This cannot be solved: {said}. Look for numbers that are extremely large or small, "
+            "and at PETSc's options."
+        ) from error
+    if solution.converged and solution.warnings and comm.rank == 0:
         warnings.warn(" ".join(solution.warnings), SolutionWarning, stacklevel=2)
     return solution
 
@@ -133,6 +156,8 @@ def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Sol
 
     start = None if guess is None else guess.levels
     system, outcome = solve_stages(discrete, steps, method, start, record, resume)
+    if not history:
+        raise ProblemError(f"The residual is not finite at the guess ({outcome.reason}).")
     failed = () if outcome.converged else (_sentence(outcome, history[-1]),)
     if throw and failed:
         raise NotConverged(
@@ -142,22 +167,24 @@ def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Sol
     if keeper:
         seconds += keeper.seconds
     solution = Solution.of(system, outcome, history, seconds)
-    solution = replace(solution, warnings=failed + solution.warnings)
+    loose = ()
+    if solution.converged and solution.norm > STALE * solution.tolerance:
+        loose = (
+            f"The residual is {solution.norm:.1e}, and {solution.tolerance:.1e} was asked for: "
+            "PETSc's options have ended Newton earlier.",
+        )
+    solution = replace(solution, warnings=(*failed, *solution.warnings, *loose))
     if keeper and solution.converged:
         keeper.finish(solution)
     return solution
 
 
-def _check(problem, steps, scheme, method, guess, checkpoint, progress, on_step):
+def _check(problem, steps, scheme, method, guess, checkpoint, throw, progress, on_step):
     shared = isinstance(problem, SharedControl)
-    if not shared and not isinstance(problem, _MeanField):
-        raise ProblemError(
-            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl or a "
-            "SharedControl."
-        )
     count("steps", steps)
-    if progress not in (True, False, None):
-        raise ProblemError(f"progress must be True, False or None, not {progress!r}.")
+    flag("throw", throw)
+    if progress is not None:
+        flag("progress, unless None,", progress)
     if not (on_step is None or callable(on_step)):
         raise ProblemError(f"on_step must be a callable that takes a row, not {on_step!r}.")
     for name, value, types in (
@@ -200,6 +227,7 @@ class _Table:
     def __init__(self, comm: MPI.Comm, progress: bool | None, on_step: Callable | None):
         shown = sys.stderr.isatty() if progress is None else progress
         self.comm, self.on_step, self.stage = comm, on_step, None
+        self.called = comm.allreduce(on_step is not None, MPI.LOR)
         self.shown = shown and comm.rank == 0
 
     def add(self, row: dict):
@@ -216,6 +244,14 @@ class _Table:
                 self.stage = row["stage"]
                 print(f"{self.stage}\n{self.HEAD}", file=sys.stderr)
             print(self.ROW.format(**row), file=sys.stderr, flush=True)
-        if self.on_step:
-            with together(self.comm, ProblemError, "on_step(row) failed"):
-                self.on_step(dict(row))
+        self.call(row)
+
+    def call(self, row: dict):
+        """What the user wants to be called with the row. Collective."""
+        if not self.called:
+            return
+        with together(self.comm, ProblemError, "on_step(row) failed"):
+            result = None if self.on_step is None else self.on_step(dict(row))
+            if isinstance(result, Coroutine | Generator):
+                result.close()
+                raise TypeError("it is a coroutine or a generator, of which nothing has run")

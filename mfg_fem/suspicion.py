@@ -31,6 +31,12 @@ def reasons(discrete: Discretisation, levels: Levels) -> tuple[str, ...]:
         found.append(
             f"{sealed:.3g} people are in parts of the domain from which no exit can be reached."
         )
+    hidden = [name for name, dofs in discrete.exits.items() if not _anywhere(discrete, dofs)]
+    if hidden:
+        found.append(
+            f"Nobody can leave through {_names(hidden)}: where exits meet, people leave through "
+            "the one that is named first."
+        )
     if domain.inside:
         found.append(
             f"The boundaries {_names(domain.inside)} lie inside the domain: people walk through "
@@ -40,6 +46,10 @@ def reasons(discrete: Discretisation, levels: Levels) -> tuple[str, ...]:
     if unused:
         found.append(f"The boundaries {_names(unused)} of the mesh are no exits, but reflect.")
     return tuple(found)
+
+
+def _anywhere(discrete: Discretisation, dofs: np.ndarray) -> bool:
+    return discrete.comm.allreduce(len(dofs), MPI.SUM) > 0
 
 
 def _names(names) -> str:

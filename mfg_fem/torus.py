@@ -183,8 +183,8 @@ def check_periodic(problem):
         "initial_density(x)": problem.m0,
         "terminal_cost(x, m)": lambda y: problem.g(y, one),
     }
-    for name, condition in problem.boundary.items():
-        data[f"boundary[{name!r}].cost"] = lambda y, c=condition: problem.exit_cost(c, y)
+    for name in problem.boundary:
+        data[f"boundary[{name!r}].cost"] = lambda y, name=name: problem.exit_cost(name, y)
     for name, make in data.items():
         values = VertexValues(domain.mesh, make(x), make(opposite))
         ends = values.extremes(lambda here, there: (here - there, here))

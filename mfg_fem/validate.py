@@ -1,5 +1,7 @@
 """Arguments that are numbers, counts, indices: of Python or NumPy, and no truth value is one."""
 
+import re
+from contextlib import suppress
 from numbers import Integral, Real
 
 import numpy as np
@@ -19,18 +21,44 @@ def is_integer(value) -> bool:
 
 def number(name: str, value, least: float = 0.0, *, above: bool = False) -> float:
     """Check a finite number >= least, or > least if it has to be `above` it."""
-    good = is_number(value) and np.isfinite(value) and value >= least
-    if not good or (above and value == least):
+    found = np.nan
+    if is_number(value):
+        with suppress(OverflowError):
+            found = float(value)
+    if not (np.isfinite(found) and found >= least) or (above and found == least):
         bound = "" if least == -np.inf else f" {'>' if above else '>='} {least:g}"
-        raise ProblemError(f"{name} must be a finite number{bound}, not {value!r}.")
-    return float(value)
+        raise ProblemError(f"{name} must be a finite number{bound}, not {_shown(value)}.")
+    return found
 
 
 def count(name: str, value, least: int = 1) -> int:
     """Check an integer >= least."""
     if not (is_integer(value) and value >= least):
-        raise ProblemError(f"{name} must be an integer >= {least}, not {value!r}.")
+        raise ProblemError(f"{name} must be an integer >= {least}, not {_shown(value)}.")
     return int(value)
+
+
+def flag(name: str, value) -> bool:
+    """Check a truth value."""
+    if not isinstance(value, bool | np.bool_):
+        raise ProblemError(f"{name} must be True or False, not {_shown(value)}.")
+    return bool(value)
+
+
+def text(name: str, value) -> str:
+    """Check a string."""
+    if not isinstance(value, str):
+        raise ProblemError(f"{name} must be a text, not {_shown(value)}.")
+    return value
+
+
+def _shown(value) -> str:
+    """Short, the same on every rank, and for integers of more digits than Python prints too."""
+    try:
+        shown = re.sub(r" at 0x\w+", "", repr(value))
+    except ValueError:
+        return "an integer of too many digits"
+    return shown if len(shown) <= 100 else f"{shown[:97]}..."
 
 
 def index(what: str, value, size: int, of: str) -> int:
@@ -51,6 +79,8 @@ def generator(name: str, value) -> np.random.Generator:
 def as_array(value, name: str) -> np.ndarray:
     """An array of float64."""
     try:
+        if np.iscomplexobj(value):  # NumPy would drop the imaginary part
+            raise TypeError("it is complex")
         return np.asarray(value, dtype=float)
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, OverflowError) as exc:
         raise ProblemError(f"{name} is no array of numbers: {exc}") from exc

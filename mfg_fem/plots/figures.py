@@ -12,13 +12,15 @@ from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem.errors import FileError, ProblemError, together
+from mfg_fem.errors import FileError, ProblemError, alike, together
 from mfg_fem.files import file_path, on_root, replacing
 from mfg_fem.output import chosen_levels
 from mfg_fem.plots import curves, drawing
 from mfg_fem.plots.film import Film
 from mfg_fem.plots.scene import Scene
 from mfg_fem.plots.style import Units, styled
+from mfg_fem.solution import Solution
+from mfg_fem.validate import as_array, flag, number, text
 
 
 def plot_density(
@@ -47,7 +49,8 @@ def plot_density(
 
     In 1D the times are lines over x in one panel.
     """
-    levels, units = _levels(solution, t), Units(length, time, solution.problem.domain.dim)
+    units = _checked([solution], length, time, height=height, dpi=dpi, streamlines=streamlines)
+    levels = _levels(solution, t)
     quantity = drawing.density(units, streamlines)
     _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
 
@@ -77,7 +80,8 @@ def plot_value(
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch of a .png.
     """
-    levels, units = _levels(solution, t), Units(length, time, solution.problem.domain.dim)
+    units = _checked([solution], length, time, height=height, dpi=dpi, label=label, spacing=spacing)
+    levels = _levels(solution, t)
     quantity = drawing.value(label, spacing)
     _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
 
@@ -107,9 +111,10 @@ def plot_difference(
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch of a .png.
     """
-    if one.problem.domain is not other.problem.domain or one.steps != other.steps:
-        raise ProblemError("plot_difference takes two solutions on one Domain and the same steps.")
-    levels, units = _levels(one, t), Units(length, time, one.problem.domain.dim)
+    units = _checked([one, other], length, time, height=height, dpi=dpi, label=label)
+    if one.problem.domain is not other.problem.domain or not np.array_equal(one.times, other.times):
+        raise ProblemError("plot_difference takes two solutions on one Domain and the same times.")
+    levels = _levels(one, t)
     quantity = drawing.signed(f"{label} [{units.density}]")
     draw = lambda *a: drawing.panels(*a, quantity, units)  # noqa: E731
     _draw(one, path, levels, height, dpi, draw, minus=other)
@@ -135,6 +140,7 @@ def plot_exits(
         time: unit of time.
         dpi: dots per inch of a .png.
     """
+    units = _checked([solution], length, time, dpi=dpi, capacity=capacity)
     if not solution.gone:
         raise ProblemError("plot_exits: the problem has no exits.")
     domain = solution.problem.domain
@@ -144,9 +150,7 @@ def plot_exits(
     _write(
         domain.comm,
         path,
-        lambda: curves.exits(
-            solution.times, solution.gone, limits, Units(length, time, domain.dim)
-        ),
+        lambda: curves.exits(solution.times, solution.gone, limits, units),
         dpi,
     )
 
@@ -178,13 +182,17 @@ def animate(
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch.
     """
-    path, comm = file_path(path), solution.problem.domain.comm
-    if path.suffix not in (".gif", ".mp4"):
-        raise FileError(f"{path}: films end in .gif or .mp4, not {path.suffix!r}.")
+    settings = {"height": height, "dpi": dpi, "streamlines": streamlines, "fps": fps}
+    units = _checked([solution], length, time, **settings)
+    comm = solution.problem.domain.comm
+    with together(comm):
+        path = file_path(path)
+        if path.suffix not in (".gif", ".mp4"):
+            raise FileError(f"{path}: films end in .gif or .mp4, not {path.suffix!r}.")
+        last = solution.steps if until is None else _nearest(solution, number("until", until))
+        levels = [n for n in chosen_levels(solution.steps, every) if n <= last]
+    alike(comm, levels=levels)
     _require_matplotlib(comm)
-    last = solution.steps if until is None else _nearest(solution, until)
-    levels = [n for n in chosen_levels(solution.steps, every) if n <= last]
-    units = Units(length, time, solution.problem.domain.dim)
     quantity = drawing.density(units, streamlines)
     top = comm.allreduce(float(solution.levels.m[levels].max(initial=0.0)), MPI.MAX)
     scene, context = Scene(solution, height), f"{path} cannot be filmed"
@@ -209,7 +217,9 @@ def animate(
 
 def _draw(solution, path, levels, height, dpi, draw, minus=None):
     """Gather what `draw(plan, snapshots)` needs and write the figure it returns. Collective."""
-    path, comm = file_path(path), solution.problem.domain.comm
+    comm = solution.problem.domain.comm
+    with together(comm):
+        path = file_path(path)
     _require_matplotlib(comm)
     scene = Scene(solution, height)
     shots = [scene.at(n) for n in levels]
@@ -222,7 +232,8 @@ def _draw(solution, path, levels, height, dpi, draw, minus=None):
 def _write(comm, path: str | Path, draw, dpi: int):
     """Write the figure that draw() returns on rank 0. Collective."""
     _require_matplotlib(comm)
-    path = file_path(path)
+    with together(comm):
+        path = file_path(path)
     with replacing(comm, path) as temporary:
         picture = styled(lambda: draw().savefig(temporary, dpi=dpi))
         on_root(comm, f"{path} cannot be drawn", picture)
@@ -233,16 +244,39 @@ def _require_matplotlib(comm):
         import matplotlib  # noqa: F401
 
 
+def _checked(solutions: list, length, time, **settings) -> Units:
+    """The units, if all that pictures are made of makes sense. Collective."""
+    for solution in solutions:
+        if not isinstance(solution, Solution):
+            raise ProblemError(f"Pictures are of a Solution, not of {type(solution).__name__}.")
+    domain = solutions[0].problem.domain
+    with together(domain.comm):
+        units = Units(text("length", length), text("time", time), domain.dim)
+        for name, value in settings.items():
+            if name in ("streamlines", "label"):
+                {"streamlines": flag, "label": text}[name](name, value)
+            elif name == "height" and value is not None:
+                number(name, value, -np.inf)
+            elif name in ("dpi", "fps") or value is not None:
+                number(name, value, above=True)
+    return units
+
+
 def _levels(solution, t) -> list[int]:
-    """Levels nearest to the times t; by default six until 99 % have left."""
+    """Levels nearest to the times t; by default six until 99 % have left. Collective."""
     if t is None:
         left = sum(solution.gone.values()) if solution.gone else np.zeros(solution.steps + 1)
         end = solution.times[-1]
         if left[-1] > 0:
             end = np.interp(0.99 * left[-1], left, solution.times)
         t = np.linspace(0.0, end, 6)
-    times = np.atleast_1d(np.asarray(t, dtype=float))
-    return list(dict.fromkeys(_nearest(solution, moment) for moment in times))
+    with together(solution.problem.domain.comm):
+        times = np.atleast_1d(as_array(t, "t"))
+        if times.ndim != 1 or not times.size:
+            raise ProblemError(f"t must be a time or a list of times, not {t!r}.")
+        levels = list(dict.fromkeys(_nearest(solution, moment) for moment in times))
+    alike(solution.problem.domain.comm, levels=levels)
+    return levels
 
 
 def _nearest(solution, t: float) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 
 import dolfinx
 
+from mfg_fem.errors import ProblemError, together
 from mfg_fem.frames import Frames, Nodes
 from mfg_fem.torus import unfold
 
@@ -93,7 +94,10 @@ class Scene:
                 self.nodes.x, domain.seams, cells, walls, *exits.values()
             )
             plan = Plan(x, cells, walls, dict(zip(exits, pieces, strict=True)))
-            self.plan = _cut(plan, height) if plan.x.shape[1] == 3 else plan
+            self.plan = plan
+        with together(self.nodes.comm):
+            if self.plan is not None and self.plan.x.shape[1] == 3:
+                self.plan = _cut(self.plan, height)
 
     def at(self, n: int) -> Snapshot | None:
         """The fields of level n on rank 0, None elsewhere. Collective."""
@@ -139,7 +143,10 @@ def _cut(plan: Plan, height: float | None) -> Plan:
     z = plan.x[:, 2]
     height = (z.min() + z.max()) / 2 if height is None else height
     if not z.min() < height < z.max():
-        raise ValueError(f"the plane z = {height:g} does not meet the domain")
+        raise ProblemError(
+            f"height: the plane z = {height:g} does not cut the domain, which lies between "
+            f"{z.min():g} and {z.max():g}."
+        )
     on = abs(z - height) < 1e-9 * np.ptp(z)
     below = (z < height) & ~on
     edges: dict[tuple[int, int], int] = {}

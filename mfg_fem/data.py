@@ -1,0 +1,150 @@
+"""The user's data as UFL: each callable is called once, with symbols for its arguments.
+
+What it makes is an expression, in which any arguments can be put in the place of the symbols. So a
+callable that makes something else when it is called again changes nothing, and what cannot be
+written as an expression, such as float(t), has no value that it could take by mistake.
+"""
+
+import numpy as np
+
+import basix.ufl
+import ufl
+from dolfinx import fem
+from ffcx.naming import compute_signature
+from ufl.algorithms import (
+    expand_derivatives,
+    extract_arguments,
+    extract_coefficients,
+    extract_type,
+    strip_variables,
+)
+from ufl.algorithms.analysis import extract_constants
+from ufl.domain import extract_domains
+
+from mfg_fem.errors import ProblemError, alike, together
+from mfg_fem.validate import is_number
+
+COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
+OF_FACETS = (ufl.classes.GeometricFacetQuantity, ufl.classes.Restricted)
+
+
+class _Symbol:
+    """It has no value. UFL would look for one for ever."""
+
+    def __float__(self):
+        """Refuse: functions of UFL take it as it is."""
+        raise TypeError("this must be a real number, not an argument of the callable")
+
+    __int__ = __complex__ = __float__
+
+
+class _Moment(_Symbol, ufl.Constant):
+    """The time."""
+
+
+class _Field(_Symbol, ufl.Coefficient):
+    """The density, or the gradient of the value function."""
+
+
+class Data:
+    """Expressions by name. Collective.
+
+    Args:
+        domain: where they are.
+    """
+
+    def __init__(self, domain):
+        self.comm, self.mesh = domain.comm, domain.mesh
+        cell, shape = self.mesh.topology.cell_name(), (domain.dim,)
+        self.x, self.t = ufl.SpatialCoordinate(self.mesh), _Moment(self.mesh)
+        self.m, self.p = (
+            _Field(ufl.FunctionSpace(self.mesh.ufl_domain(), element))
+            for element in (
+                basix.ufl.element("Lagrange", cell, 1),
+                basix.ufl.element("Lagrange", cell, 1, shape=shape),
+            )
+        )
+        self._stated: dict[str, tuple[ufl.core.expr.Expr, str]] = {}
+
+    def state(self, name: str, value, arguments: str, shapes: tuple = ((),)):
+        """Make the expression of this name, of one of these shapes. Collective.
+
+        Args:
+            name: for messages too.
+            value: a callable of the arguments, an expression or a number.
+            arguments: names of those, such as "xtm".
+            shapes: that it may have.
+
+        Raises:
+            ProblemError: it cannot be built, or makes no sense; on every rank.
+        """
+        symbols = [getattr(self, argument) for argument in arguments]
+        with together(self.comm, ProblemError, f"{name} could not be built"):
+            expression = as_data(value, self.mesh, *symbols)
+            if expression.ufl_shape not in shapes:
+                expected = " or ".join(map(str, shapes))
+                raise ProblemError(f"its shape is {expression.ufl_shape}, expected {expected}")
+            for node in extract_type(expand_derivatives(expression), ufl.classes.Grad):
+                for symbol in {"m", "p"} & {*arguments}:
+                    if getattr(self, symbol) in extract_coefficients(node):
+                        raise ProblemError(
+                            f"it differentiates {symbol}; only the value of {symbol} at the same "
+                            "point may enter"
+                        )
+        alike_on_ranks(self.comm, name, expression)
+        self._stated[name] = expression, arguments
+
+    def __call__(self, name: str, *arguments) -> ufl.core.expr.Expr:
+        """The expression of these arguments."""
+        expression, names = self._stated[name]
+        symbols = [getattr(self, symbol) for symbol in names]
+        mapping = {y: z for y, z in zip(symbols, arguments, strict=True) if y is not z}
+        return ufl.replace(expression, mapping) if mapping else expression
+
+
+def as_data(value, mesh, *arguments) -> ufl.core.expr.Expr:
+    """What a callable makes, an expression or a number, if it is one that forms can have.
+
+    A number becomes a Constant: a new value must not compile a new kernel.
+    """
+    # UFL's own expressions and DOLFINx's Functions are callable too, and no callables of ours.
+    if callable(value) and not isinstance(value, ufl.core.expr.Expr):
+        try:
+            value = value(*arguments)
+        except TypeError as exc:
+            if any(word in str(exc) for word in ("real number", "__float__", "ufunc")):
+                raise ProblemError(f"{exc}; use functions of UFL, such as ufl.exp") from exc
+            raise
+    if isinstance(value, bool | np.bool_ | ufl.classes.Condition):
+        raise ProblemError(
+            "it is true or false, and no number: write ufl.conditional(condition, 1.0, 0.0)"
+        )
+    if is_number(value):
+        return fem.Constant(mesh, float(value))
+    expression = ufl.as_ufl(value)
+    if extract_arguments(expression):
+        raise ProblemError("it contains a trial or test function; give data")
+    if any(extract_type(expression, kind) for kind in COMPLEX):
+        raise ProblemError("it contains complex numbers; all data are real")
+    if any(extract_type(expression, kind) for kind in OF_FACETS):
+        raise ProblemError("it contains what facets have only, such as their normal")
+    for literal in extract_type(expression, ufl.constantvalue.RealValue):
+        float(literal)  # too large an integer is none
+    if any(domain != mesh.ufl_domain() for domain in extract_domains(expression)):
+        raise ProblemError("it contains a Function or a coordinate of another mesh")
+    return expression
+
+
+def alike_on_ranks(comm, name: str, expression):
+    """Refuse an expression, or a Constant in it, that differs between ranks. Collective."""
+    if comm.size > 1:
+        alike(comm, **{name: _text(expression)})
+
+
+def _text(expression) -> str:
+    plain = strip_variables(expand_derivatives(expression))
+    values = [c.value.tolist() for c in extract_constants(plain) if isinstance(c, fem.Constant)]
+    if isinstance(plain, ufl.constantvalue.ConstantValue):
+        return repr(plain)
+    code = compute_signature([(plain, np.zeros((1, 1)))], "")[:8]
+    return f"{values} in the expression {code}" if values else f"the expression {code}"
