@@ -130,6 +130,19 @@ def errors(solution: mfg.Solution, exact: Heat | HopfCole) -> dict[str, float]:
     return found
 
 
+def velocity_error(solution: mfg.Solution, exact: Heat | HopfCole) -> float:
+    """The largest L2 error of the velocity on all steps, there in the middle."""
+    mesh, velocity = solution.problem.domain.mesh, solution.velocity(0)
+    x, t = ufl.SpatialCoordinate(mesh), fem.Constant(mesh, 0.0)
+    error = velocity + ufl.grad(exact.u(x, t))
+    form, found = fem.form(ufl.dot(error, error) * ufl.dx(domain=mesh, degree=7)), []
+    for n, moment in enumerate(solution.times[:-1]):
+        t.value = moment + solution.times[1] / 2
+        velocity.x.array[:] = solution.velocity(n).x.array
+        found.append(fem.assemble_scalar(form))
+    return float(np.sqrt(mesh.comm.allreduce(np.array(found), MPI.SUM)).max())
+
+
 def rates(sizes: list[float], found: list[dict[str, float]]) -> dict[str, float]:
     """Observed order of each error between the last two sizes."""
     ratio = np.log(sizes[-2] / sizes[-1])

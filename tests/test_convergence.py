@@ -10,7 +10,7 @@ from functools import cache
 from mpi4py import MPI
 
 import pytest
-from exact import Heat, HopfCole, errors, game, rates
+from exact import Heat, HopfCole, errors, game, rates, velocity_error
 
 import mfg_fem as mfg
 
@@ -75,6 +75,16 @@ def test_time_stepping_has_its_order(exact, time, order):
     found = [errors(mfg.solve(game(exact, domain), n, scheme), exact) for n in steps]
     observed = rates([1 / n for n in steps], found)
     assert all(abs(observed[key] - order) < 0.1 for key in ERRORS), observed
+
+
+@pytest.mark.parametrize("time, order", [("euler", 1), ("midpoint", 2)])
+@pytest.mark.parametrize("exact", EXACT, ids=lambda exact: type(exact).__name__)
+def test_velocity_in_the_middle_of_a_step_has_the_order_of_time_stepping(exact, time, order):
+    steps, domain, found = (4, 8, 16), mfg.box(1, 160), []  # more, and the mesh errs too
+    for n in steps:
+        solution = mfg.solve(game(exact, domain), n, mfg.Galerkin(degree=2, time=time))
+        found.append({"velocity": velocity_error(solution, exact)})
+    assert abs(rates([1 / n for n in steps], found)["velocity"] - order) < 0.15, found
 
 
 @pytest.mark.parametrize("exact", EXACT, ids=lambda exact: type(exact).__name__)

@@ -129,6 +129,19 @@ def test_density_at_an_exit_vanishes(crowd, room):
     assert np.abs(m.x.array[dofs]).max(initial=0.0) <= 1e-14
 
 
+@pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin(2, "midpoint")], ids=str)
+@pytest.mark.parametrize("first, second", [("right", "top"), ("top", "right")])
+def test_a_corner_of_two_exits_is_that_of_the_first(first, second, scheme):
+    exits = {first: mfg.Exit(1.0), second: mfg.Exit(2.0)}
+    solution = mfg.solve(evacuation(mfg.box((1, 1), 4), 0.3, boundary=exits), 4, scheme)
+    for n in (0, 4):
+        u = solution.value(n)
+        x = u.function_space.tabulate_dof_coordinates()
+        corner = np.isclose(x[:, 0], 1) & np.isclose(x[:, 1], 1)
+        assert np.allclose(u.x.array[corner], 1.0, rtol=0, atol=1e-14)
+    assert abs(solution.balance).max() <= 1e-7 and solution.gone.keys() == exits.keys()
+
+
 def test_a_dear_exit_is_used_less():
     gone = [
         mfg.solve(

@@ -82,6 +82,13 @@ def test_inverse_by_halves_is_the_inverse(size):
     np.testing.assert_allclose(_inverse(B @ B.T), np.linalg.inv(B @ B.T), rtol=1e-6)
 
 
+@serial_only
+@pytest.mark.parametrize("size", [1, 15, 33, 100])
+@pytest.mark.parametrize("entry", [0.0, np.nan])
+def test_a_matrix_without_an_inverse_is_no_error(size, entry):
+    assert not _inverse(np.full((size, size), entry)).any()
+
+
 if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch:
         found = errors(patch)

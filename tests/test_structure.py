@@ -76,6 +76,27 @@ def test_mass_balance_closes_for_galerkin_too(name, diffusion, scheme):
     assert np.abs(solution.balance).max() <= 1e-10
 
 
+SCHEMES = (mfg.Monotone(), *(mfg.Galerkin(k, t) for k in (1, 2) for t in ("euler", "midpoint")))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@pytest.mark.parametrize(
+    "exits", [{}, {"right": mfg.Exit(0.3), "top": mfg.Exit(lambda x: 1 + x[0])}]
+)
+def test_cost_of_a_game_is_what_its_value_function_says(exits, scheme):
+    """To the tolerance of Newton: running, moving, terminal and exit costs, and who enters."""
+    problem = evacuation(
+        jittered(2, 6),
+        0.3,
+        exponent=0.8,
+        terminal_cost=lambda x, m: 1.5 + 0.1 * m,
+        source=lambda x, t: (1 + t) * gaussian(x),
+        boundary=exits,
+    )
+    solution = mfg.solve(problem, 8, scheme)
+    assert solution.cost == pytest.approx(solution.expected_cost, rel=1e-7)
+
+
 def test_people_gone_never_come_back():
     gone = solved("exits", 2).gone["right"]
     assert np.diff(gone).min() >= -1e-12 and gone[-1] > 0.01
