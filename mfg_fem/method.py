@@ -16,7 +16,7 @@ from mfg_fem.krylov import FORMS, LOOSEST
 from mfg_fem.relaxation import Relaxation
 from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import default_inner
-from mfg_fem.validate import count, number
+from mfg_fem.validate import count, flag, number, text
 
 # Why: Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in
 # all); a backtracking line search, because full steps fail on cold starts; GMRES vectors are
@@ -84,10 +84,11 @@ class Newton:
             raise ProblemError(f"Newton: rtol must lie between 0 and 1, not {self.rtol!r}.")
         count("Newton: max_it", self.max_it)
         for name, choices in (("continuation", ("auto", "none")), ("krylov", tuple(FORMS))):
-            if getattr(self, name) not in choices:
+            if text(f"Newton: {name}", getattr(self, name)) not in choices:
                 raise ProblemError(
                     f"Newton({name}={getattr(self, name)!r}): choose one of {choices}."
                 )
+        flag("Newton: check_memory", self.check_memory)
         petsc.check_names(self.petsc_options)
 
 
