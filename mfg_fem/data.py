@@ -56,7 +56,7 @@ class Data:
     def __init__(self, domain):
         self.comm, self.mesh = domain.comm, domain.mesh
         cell, shape = self.mesh.topology.cell_name(), (domain.dim,)
-        self.x, self.t = ufl.SpatialCoordinate(self.mesh), _Moment(self.mesh)
+        self.x, self.t = ufl.SpatialCoordinate(self.mesh), _Moment(self.mesh.ufl_domain())
         self.m, self.p = (
             _Field(ufl.FunctionSpace(self.mesh.ufl_domain(), element))
             for element in (

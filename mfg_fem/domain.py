@@ -51,7 +51,7 @@ class Domain:
 
     def __post_init__(self):
         """Refuse what the schemes cannot be built on."""
-        self.check()
+        _check_mesh(self.mesh)
         with together(self.comm):
             if self.facet_tags is not None:
                 _check_tags(self.mesh, self.facet_tags)
@@ -61,8 +61,23 @@ class Domain:
         object.__setattr__(self, "names", names)
 
     def check(self):
-        """Refuse cells that are flat, or no simplices. Collective."""
+        """Refuse a mesh that has become flat or folded, or is folded from the start. Collective."""
         _check_mesh(self.mesh)
+        # What is glued has been checked before. In 1D DOLFINx takes ends of ranks for boundaries.
+        if self.seams or self.dim == 1:
+            return
+        # By the divergence theorem, as facets count once where both cells are on one side of them.
+        x, n = ufl.SpatialCoordinate(self.mesh), ufl.FacetNormal(self.mesh)
+        low = self.mesh.geometry.x.min(axis=0, initial=np.inf)
+        self.comm.Allreduce(MPI.IN_PLACE, low, MPI.MIN)
+        low = fem.Constant(self.mesh, low[: self.dim])
+        enclosed = self._integral(ufl.dot(x - low, n) * ufl.ds(domain=self.mesh)) / self.dim
+        volume = self.volume()
+        if abs(volume - enclosed) > 1e-6 * volume:
+            raise MeshError(
+                f"The mesh is folded: its cells, of {volume:.6g} together, overlap in a boundary "
+                f"that encloses {enclosed:.6g}. Mesh the domain anew, or move nodes by less."
+            )
 
     @classmethod
     def of(cls, domain) -> "Domain":

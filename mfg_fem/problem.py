@@ -17,7 +17,10 @@ Given = Callable | ufl.core.expr.Expr  # what a callable would return will do, a
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _MeanField:
-    """The data shared by games and controls. Costs are per player; all callables return UFL."""
+    """The data shared by games and controls. Costs are per player.
+
+    All callables return UFL. Each is called once, when the problem is stated.
+    """
 
     domain: Domain = field(kw_only=False)
     horizon: float

@@ -123,6 +123,11 @@ WRONG = {
         "diffusion must be positive",
     ),
     "mesh changed": (changed(lambda function, x: x[:, 0].fill(0.0)), MeshError, "cannot be used"),
+    "mesh folded": (
+        changed(lambda function, x: x[:, 0].__setitem__(abs(x[:, 0] - 0.5) < 0.1, 0.9)),
+        MeshError,
+        "folded",
+    ),
     "mobility a text": (lambda: hs.quadratic("1"), ProblemError, "mobility"),
     "exponent a text": (lambda: hs.power("2"), ProblemError, "exponent"),
     "exponents": (lambda: hs.power(np.array([2.0, 3.0])), ProblemError, "exponent"),
