@@ -105,7 +105,7 @@ class Solution:
             reason=outcome.reason,
             norm=float(np.linalg.norm(norms)),
             tolerance=outcome.tolerance,
-            warnings=suspicion.reasons(d, levels),
+            warnings=suspicion.reasons(d, levels, gone),
             history=history,
             seconds=seconds,
             levels=levels,

@@ -15,8 +15,10 @@ NEGATIVE = 0.01  # of the largest density: more below zero is no round-off and n
 SOMEBODY = 1e-9  # of the population
 
 
-def reasons(discrete: Discretisation, levels: Levels) -> tuple[str, ...]:
-    """Sentences. Collective."""
+def reasons(
+    discrete: Discretisation, levels: Levels, gone: dict[str, np.ndarray]
+) -> tuple[str, ...]:
+    """Sentences, of all levels and the people who are gone by each. Collective."""
     domain, exits = discrete.problem.domain, discrete.problem.boundary
     lowest = discrete.comm.allreduce(levels.m.min(initial=np.inf), MPI.MIN)
     highest = discrete.comm.allreduce(levels.m.max(initial=-np.inf), MPI.MAX)
@@ -26,8 +28,15 @@ def reasons(discrete: Discretisation, levels: Levels) -> tuple[str, ...]:
             f"The density is negative, down to {lowest:.3g} where its largest is {highest:.3g}: "
             "the mesh or the time step is too coarse for this scheme. Monotone() keeps it positive."
         )
+    people = discrete.problem.population
+    back = [name for name, number in gone.items() if number.min() < -NEGATIVE * people]
+    if back:
+        found.append(
+            f"More people come in through the exits {_names(back)} than leave, where nobody can: "
+            "the mesh is too coarse there for this scheme. Monotone() does not do that."
+        )
     sealed = _sealed(discrete, levels.m[-1]) if exits else 0.0
-    if sealed > SOMEBODY * discrete.problem.population:
+    if sealed > SOMEBODY * people:
         found.append(
             f"{sealed:.3g} people are in parts of the domain from which no exit can be reached."
         )

@@ -102,6 +102,20 @@ def test_people_gone_never_come_back():
     assert np.diff(gone).min() >= -1e-12 and gone[-1] > 0.01
 
 
+def test_people_who_come_in_through_an_exit_are_told_of():
+    """A dear exit of which people keep off: the layer there is thinner than a cell."""
+    problem = default(
+        mfg.box(1, 16),
+        diffusion=0.05,
+        terminal_cost=lambda x, m: 0.3 * ufl.cos(3 * x[0]),
+        boundary={"right": mfg.Exit(0.5)},
+    )
+    with pytest.warns(mfg.SolutionWarning, match="come in through the exits 'right'"):
+        solution = mfg.solve(problem, 6, mfg.Galerkin())
+    assert solution.gone["right"][-1] < -0.1
+    assert not mfg.solve(problem, 6).warnings
+
+
 def test_galerkin_does_not_share_the_promise():
     """Else the tests of positivity above would test nothing."""
     problem = CASES["vacuum"](jittered(2, CELLS[2]), diffusion=SMALL)
