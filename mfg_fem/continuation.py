@@ -32,7 +32,7 @@ from mfg_fem._compat import interpolation_points
 from mfg_fem.checks import refuse_not_finite
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.method import Newton
-from mfg_fem.newton import NewtonSolver, Outcome, Patience
+from mfg_fem.newton import STALE, NewtonSolver, Outcome, Patience
 from mfg_fem.spacetime import Levels, SpaceTime
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,7 @@ def solve_stages(
                 state = path.first(guess, nested, failed)
             outcome = path.walk(state, rows)
             if outcome.converged:
-                outcome = replace(outcome, X=path.newton.transport(outcome.X))
+                outcome = path.close(outcome)
         finally:
             path.newton.destroy()
             system.destroy()
@@ -274,6 +274,17 @@ class _Path:
             failed = f"round-off begins here; {rtol} is less"
             outcome = replace(outcome, failed=failed, advice="Try a larger rtol.")
         return outcome
+
+    def close(self, outcome: Outcome) -> Outcome:
+        """With a density that fulfils its equation to round-off.
+
+        As it was, if that would leave too large a residual of the HJB equation: where densities of
+        a scheme without signs are strongly negative.
+        """
+        X = self.newton.transport(outcome.X)
+        norm = np.linalg.norm(self.newton.norms(X))
+        allowed = STALE * max(outcome.norm, outcome.tolerance)
+        return replace(outcome, X=X) if norm <= allowed else outcome
 
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:
         """Whether Newton was asked for more than double precision has, and not for fewer steps."""

@@ -20,6 +20,9 @@ from mfg_fem.spacetime import SpaceTime
 from mfg_fem.sweeps import Sweeps
 
 CLOSING = 0.1  # of the residual two steps before: Newton goes on beyond the steps of its patience
+# Of the tolerance: what the last transport of the density, and sums in another order, may change a
+# residual to.
+STALE = 10.0
 LEAVING = 0.9  # of the people at a node, at most in one step
 HALVINGS = 30  # of a step after which a residual is not finite
 

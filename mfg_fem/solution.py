@@ -15,14 +15,11 @@ from mfg_fem.compilation import pointwise
 from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.functional import drift
-from mfg_fem.newton import Outcome
+from mfg_fem.newton import STALE, Outcome
 from mfg_fem.problem import MeanFieldGame, _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.spacetime import Levels, SpaceTime
 from mfg_fem.validate import index
-
-# The last transport of the density, and sums in another order, change what a residual was.
-STALE = 10.0
 
 
 @dataclass(frozen=True, eq=False, repr=False)

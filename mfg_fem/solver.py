@@ -22,7 +22,7 @@ from mfg_fem.discretisation import Discretisation
 from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
 from mfg_fem.files import file_path, holding
 from mfg_fem.method import Newton, check_options
-from mfg_fem.newton import Outcome
+from mfg_fem.newton import STALE, Outcome
 from mfg_fem.problem import _MeanField
 from mfg_fem.schemes import Galerkin, Monotone
 from mfg_fem.shared_control import (
@@ -33,7 +33,7 @@ from mfg_fem.shared_control import (
     SharedSolution,
     solve_shared,
 )
-from mfg_fem.solution import STALE, Solution
+from mfg_fem.solution import Solution
 from mfg_fem.validate import count, flag
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ numbers are drawn. MFG_FEM_EXAMPLES says how many problems of each shape.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 from mpi4py import MPI
@@ -313,3 +313,15 @@ def test_solution_fulfils_equations_assembled_without_the_package(shape, seed):
     solution, data = drawn(shape, seed).solve()
     ours = Discrete(solution, data)
     assert not [check.__name__ for check in CHECKS if not check(ours, solution)]
+
+
+@pytest.mark.filterwarnings("ignore::mfg_fem.errors.SolutionWarning")
+def test_residual_is_what_newton_allowed_where_densities_are_strongly_negative(monkeypatch):
+    """There the density that solves its equation exactly would take the value function from its."""
+    monkeypatch.setitem(DIFFUSION, False, (-1.3, 0.0))
+    monkeypatch.setitem(STEPS, True, (1, 8))
+    problem = drawn(SHAPES[12], 116)
+    numbers = problem.numbers | {"mobility": problem.numbers["mobility"] / 0.3}
+    solution, _ = replace(problem, numbers=numbers).solve()
+    assert solution.converged and solution.min_density < 0
+    assert solution.norm <= 2 * solution.tolerance
