@@ -22,6 +22,7 @@ COMMON += ("wave_number", "tao_type", "tao_monitor", "tao_max_it", "tao_gttol")
 NAME = re.compile(r"-?[A-Za-z]\w*", re.ASCII)
 VIEWERS = ("", "ascii", "binary", "draw", "socket", "matlab", "hdf5", "vtk", "python", "cgns")
 VIEWERS += ("true", "false", "1", "0")
+LOST = -1  # the code of an exception in a callback, which else is the cause of the error
 LATE = re.compile("view|monitor|converged_reason|test|log")  # asked for while solving, or after
 
 
@@ -69,6 +70,8 @@ def check_names(user):
 
 def words(error: PETSc.Error) -> str:
     """What went wrong, the same on every rank."""
+    if error.ierr == LOST:
+        return "an exception in Python, of which PETSc has lost what it was, such as an interrupt"
     return re.sub(r"^\[\d+\] ", "", str(error).splitlines()[-1]).rstrip(".")
 
 

@@ -4,6 +4,7 @@ Run as a script on two ranks, with a place as its argument, this module fails th
 """
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -139,7 +140,7 @@ PLACES = {
     "interrupt in the solve": interrupted_later,
 }
 SPOKEN = {"saving": "cannot be written", "interrupt": "KeyboardInterrupt"}
-SPOKEN |= {"interrupt in the solve": "KeyboardInterrupt"}
+SPOKEN |= {"interrupt in the solve": "(?i)interrupt"}
 KINDS = ["hamiltonian", "exit in on_step", "target", "after the solve", "interrupt in the solve"]
 
 
@@ -148,7 +149,7 @@ KINDS = ["hamiltonian", "exit in on_step", "target", "after the solve", "interru
 def test_an_exception_on_one_rank_ends_the_job(place):
     done = launch(2, __file__, place, timeout=30)
     assert done.returncode
-    assert SPOKEN.get(place, MESSAGE) in done.stdout + done.stderr
+    assert re.search(SPOKEN.get(place, MESSAGE), done.stdout + done.stderr)
 
 
 if __name__ == "__main__":
