@@ -90,6 +90,7 @@ class Newton:
                 )
         flag("Newton: check_memory", self.check_memory)
         petsc.check_names(self.petsc_options)
+        object.__setattr__(self, "petsc_options", dict(self.petsc_options))  # theirs may change
 
 
 def options(system: SpaceTime, method: Newton) -> partial:
