@@ -392,7 +392,6 @@ def through_corridor(kind, *values) -> mfg.Solution:
     [
         (mfg.MeanFieldGame, (0.01, 2, 1.4, 0.2)),
         (mfg.MeanFieldGame, (0.01, 2, 1.5, 0.4)),
-        (mfg.MeanFieldGame, (0.05, 1, 1.2, 0.05)),
         (mfg.MeanFieldControl, (0.05, 2, 0.8, 0.1)),
     ],
 )
