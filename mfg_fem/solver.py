@@ -97,7 +97,7 @@ def solve(
             settings = Checkpoint(settings)
         path = None if settings is None else file_path(settings.path)
         steps = int(steps)
-    given = {"scheme": scheme, "method": method, "checkpoint": settings, "throw": throw}
+    given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
     alike(comm, steps=steps, **given, guess="none" if guess is None else "a solution")
     table = _Table(comm, progress, on_step)
     try:
