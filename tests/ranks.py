@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from mpi4py import MPI
@@ -74,6 +75,20 @@ def numbers_on(ranks: int, script: str | Path, *arguments, timeout: float = 240)
         path = Path(folder, "numbers.json")
         run_on(ranks, script, path, *arguments, timeout=timeout)
         return json.loads(path.read_text())
+
+
+def raised(attempts: dict[str, Callable]) -> dict[str, list[str]]:
+    """What each attempt raised on each rank, known to rank 0. Collective."""
+    found = {}
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            said = "nothing was raised"
+        except Exception as exc:
+            said = f"{type(exc).__name__}: {exc}"
+        found[name] = MPI.COMM_WORLD.gather(said)
+        print(name, file=sys.stderr, flush=True)
+    return found
 
 
 def leave_numbers(found):

@@ -5,7 +5,6 @@ from itertools import pairwise, product
 from pathlib import Path
 
 from mpi4py import MPI
-from petsc4py import PETSc
 
 import numpy as np
 import pytest
@@ -234,15 +233,6 @@ def test_preconditioners_without_a_transpose(prefix, form):
     options = {"ksp_type": "bcgs", "ksp_rtol": 1e-4} | WITHOUT_TRANSPOSE
     solution = solved_with({prefix + k: v for k, v in options.items()}, krylov=form)
     assert difference(solution.levels.m, solved().levels.m) < 1e-6
-
-
-@pytest.fixture
-def database():
-    """PETSc's options; what a test puts there is taken out after it."""
-    options, before = PETSc.Options(), PETSc.Options().getAll()
-    yield options
-    for key in options.getAll().keys() - before.keys():
-        options.delValue(key)
 
 
 def test_command_line_wins_over_petsc_options(database):

@@ -1,7 +1,5 @@
 """PETSc options are honoured from everywhere, and none that nothing reads is passed over."""
 
-from petsc4py import PETSc
-
 import pytest
 from cases import default
 from ranks import run_on, serial_only
@@ -34,15 +32,6 @@ REFUSED = {
 
 def solve(**keywords):
     return mfg.solve(default(mfg.box(1, 4)), 2, **keywords)
-
-
-@pytest.fixture
-def database():
-    """PETSc's options; what a test puts there is taken out after it."""
-    options, before = PETSc.Options(), PETSc.Options().getAll()
-    yield options
-    for key in options.getAll().keys() - before.keys():
-        options.delValue(key)
 
 
 @serial_only
