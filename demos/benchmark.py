@@ -41,9 +41,9 @@ import ufl
 from dolfinx import fem
 
 import mfg_fem as mfg
-from mfg_fem.newton import NewtonSolver
+from mfg_fem.discrete.spacetime import SpaceTime
+from mfg_fem.nonlinear.newton import NewtonSolver
 from mfg_fem.plots.style import STYLE
-from mfg_fem.spacetime import SpaceTime
 
 BOTH = ("Monotone", "Galerkin")
 EASY, HARD = {"D": 0.1, "c": 1.0}, {"D": 0.005, "c": 100.0}

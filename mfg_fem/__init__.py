@@ -25,9 +25,9 @@ if _late:
 
 # ruff: noqa: E402
 from mfg_fem import hamiltonians, plots
-from mfg_fem.boundary import Exit
-from mfg_fem.checkpoint import Checkpoint
-from mfg_fem.domain import Domain, box, glue, read_mesh
+from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles
+from mfg_fem.discrete.galerkin import Galerkin
+from mfg_fem.discrete.monotone import Monotone
 from mfg_fem.errors import (
     CompileError,
     FileError,
@@ -40,20 +40,17 @@ from mfg_fem.errors import (
     ProblemError,
     SolutionWarning,
 )
-from mfg_fem.method import Newton
+from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
+from mfg_fem.nonlinear.method import Newton
+from mfg_fem.nonlinear.resume import Checkpoint
 from mfg_fem.parallel import abort_on_exceptions
-from mfg_fem.problem import MeanFieldControl, MeanFieldGame
-from mfg_fem.samples import Samples
-from mfg_fem.schemes import Galerkin, Monotone
-from mfg_fem.shared_control import (
-    Descent,
-    LagrangeGalerkin,
-    Particles,
-    SharedControl,
-    SharedSolution,
-)
-from mfg_fem.solution import Solution
-from mfg_fem.solver import solve
+from mfg_fem.problem.boundary import Exit
+from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
+from mfg_fem.problem.samples import Samples
+from mfg_fem.problem.shared import SharedControl
+from mfg_fem.solution.shared import SharedSolution
+from mfg_fem.solution.solution import Solution
+from mfg_fem.solve import solve
 
 abort_on_exceptions()
 

@@ -38,7 +38,9 @@ def launch(
     ends as a whole.
     """
     environment = os.environ | SETTINGS
-    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    )
     mpirun = ["mpirun", "-n", ranks] if ranks > 1 else []
     command = [str(word) for word in [*mpirun, sys.executable, script, *arguments]]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -12,8 +12,8 @@ from mpi4py import MPI
 
 import numpy as np
 import pytest
+from faults import forked, no_file_grows_beyond
 from ranks import serial_only
-from test_files import forked, no_file_grows_beyond
 
 import ufl
 from dolfinx import fem, jit

@@ -13,13 +13,13 @@ from mpi4py import MPI
 import numpy as np
 
 from mfg_fem.errors import FileError, ProblemError, alike, together
-from mfg_fem.files import file_path, on_root, replacing
-from mfg_fem.output import chosen_levels
+from mfg_fem.io.files import file_path, on_root, replacing
+from mfg_fem.io.paraview import chosen_levels
 from mfg_fem.plots import curves, drawing
 from mfg_fem.plots.film import Film
 from mfg_fem.plots.scene import Scene
 from mfg_fem.plots.style import Units, styled
-from mfg_fem.solution import Solution
+from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import as_array, flag, number, text
 
 

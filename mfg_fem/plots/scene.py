@@ -11,8 +11,9 @@ import numpy as np
 import dolfinx
 
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.frames import Frames, Nodes
-from mfg_fem.torus import unfold
+from mfg_fem.io.frames import Frames
+from mfg_fem.mesh.nodes import Nodes
+from mfg_fem.mesh.periodic import unfold
 
 
 @dataclass(frozen=True)

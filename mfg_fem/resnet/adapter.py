@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.points import as_points
-from mfg_fem.resnet.field import VelocityField
+from mfg_fem.flows.field import VelocityField
+from mfg_fem.mesh.locate import as_points
 from mfg_fem.resnet.network import FORMS, ResNet
 from mfg_fem.resnet.neurons import Neurons, fit_neurons
 from mfg_fem.resnet.polish import polish_end_to_end

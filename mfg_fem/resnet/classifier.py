@@ -31,13 +31,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from mfg_fem.descent.solve import LIMIT, Descent, LagrangeGalerkin, Particles
+from mfg_fem.mesh.around import mesh_around
+from mfg_fem.problem.samples import Samples
+from mfg_fem.problem.shared import SharedControl
 from mfg_fem.resnet.adapter import fit
 from mfg_fem.resnet.head import LogisticLoss, fixed_head, logistic_regression
-from mfg_fem.resnet.meshing import mesh_around
 from mfg_fem.resnet.report import FoldingLayers
-from mfg_fem.samples import Samples
-from mfg_fem.shared_control import LIMIT, Descent, LagrangeGalerkin, Particles, SharedControl
-from mfg_fem.solver import solve
+from mfg_fem.solve import solve
 from mfg_fem.validate import count, number
 
 try:  # scikit-learn 1.6 and later

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.points import as_points
+from mfg_fem.flows.field import VelocityField
+from mfg_fem.mesh.locate import as_points
 from mfg_fem.resnet.adapter import fit
-from mfg_fem.resnet.field import VelocityField
 from mfg_fem.resnet.network import ResNet
 from mfg_fem.resnet.report import folds
 from mfg_fem.validate import count, number

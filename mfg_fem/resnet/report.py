@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.points import as_points, small_step
-from mfg_fem.resnet.field import LeavesDomain, VelocityField
+from mfg_fem.flows.field import LeavesDomain, VelocityField
+from mfg_fem.mesh.locate import as_points, small_step
 from mfg_fem.resnet.network import ResNet
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)

@@ -1,0 +1,1 @@
+"""Descent on the reduced problem of a shared control."""

@@ -1,0 +1,1 @@
+"""Schemes, and the space-time system that they make of a problem."""

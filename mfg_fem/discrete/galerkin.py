@@ -1,0 +1,58 @@
+"""Galerkin: P1 or P2 with consistent mass, of high order for smooth solutions."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import basix.ufl
+import ufl
+from dolfinx import fem
+
+from mfg_fem.errors import ProblemError
+from mfg_fem.validate import is_integer
+
+
+@dataclass(frozen=True)
+class Galerkin:
+    """P1 or P2 with consistent mass: high order for smooth solutions, no promise of m >= 0.
+
+    `time="euler"`: the pair (u^n, m^{n+1}), symplectic Euler, first order in dt. `"midpoint"`: the
+    averages of both levels, second order; rough data want dt of about h^2/D or smaller.
+
+    Args:
+        degree: 1 or 2, the polynomial degree in space.
+        time: "euler" or "midpoint".
+    """
+
+    degree: int = 1
+    time: str = "euler"
+    lumped: ClassVar[bool] = False
+    positive: ClassVar[bool] = False
+
+    def __post_init__(self):
+        """Refuse what is not implemented."""
+        if not is_integer(self.degree) or self.degree not in (1, 2):
+            raise ProblemError(f"Galerkin(degree={self.degree!r}): the degree must be 1 or 2.")
+        object.__setattr__(self, "degree", int(self.degree))
+        if not isinstance(self.time, str) or self.time not in ("euler", "midpoint"):
+            raise ProblemError(f'Galerkin(time={self.time!r}): time is "euler" or "midpoint".')
+
+    @property
+    def midpoint(self) -> bool:
+        """Whether a step sees the averages of its two levels."""
+        return self.time == "midpoint"
+
+    def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
+        """One rule for everything, exact for cubic (P1) or sextic (P2) integrands."""
+        dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 3 * self.degree})
+        return dx, dx
+
+    def points(self, mesh, size: int) -> fem.FunctionSpace:
+        """The space of `size` values at the points of that rule."""
+        element = basix.ufl.quadrature_element(
+            mesh.topology.cell_name(), value_shape=(size,), degree=3 * self.degree
+        )
+        return fem.functionspace(mesh, element)
+
+    def diffusion(self, problem, stretch, w, crowd):
+        """The diffusion tensor as it is."""
+        return stretch * problem.D(problem.x)

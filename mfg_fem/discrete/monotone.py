@@ -1,0 +1,146 @@
+"""How the problem is discretised: spaces, quadrature, edge viscosity, the pair a step sees."""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from mpi4py import MPI
+
+import numpy as np
+
+import basix.ufl
+import ufl
+from dolfinx import fem, la
+
+from mfg_fem._compat import evaluate
+from mfg_fem.compilation import pointwise
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Monotone:
+    """P1, lumped mass, implicit Euler on the pair (u^n, m^{n+1}), edge viscosity. The default.
+
+    Positive by construction on any simplex mesh and for any diffusion: the Fokker-Planck matrix
+    of a solution is an M-matrix whose columns sum to the mass, so m >= 0 and mass is exact. First
+    order in h (second where diffusion dominates) and in dt on meshes that are Delaunay in the
+    metric of D, such as those of `box` and gmsh in 2D. On others P1 diffusion itself has the wrong
+    sign on some edges; what is added there does not vanish with h, and a warning says how many.
+    """
+
+    degree: ClassVar[int] = 1
+    midpoint: ClassVar[bool] = False
+    lumped: ClassVar[bool] = True
+    positive: ClassVar[bool] = True
+
+    def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
+        """Quadrature of products of gradients (centroid) and of point values (vertices)."""
+        centroid = ufl.dx(domain=mesh, metadata={"quadrature_degree": 1})
+        vertex = {"quadrature_rule": "vertex", "quadrature_degree": 1}
+        return centroid, ufl.dx(domain=mesh, metadata=vertex)
+
+    def points(self, mesh, size: int) -> fem.FunctionSpace:
+        """The space of `size` values at the points of the second rule."""
+        return fem.functionspace(mesh, ("Lagrange", 1, (size,)))
+
+    def diffusion(self, problem, stretch, w, crowd):
+        """The tensor sum_E smax(kappa_E, b_E) t_E (x) t_E that makes the matrix of M-type.
+
+        On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
+        (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and no other off-diagonal pair: each edge has
+        one coefficient, and the P1 diffusion is sum_E kappa_E t_E (x) t_E with
+        kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the
+        two entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does);
+        with b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
+
+        Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
+        (`edge_diffusion`), which is >= 0 on Delaunay meshes in 2D even where cells are obtuse.
+        smax >= max is smooth, so that Newton converges, with a width of 0.1 |D||g|/L, L the size of
+        the domain: relative to |D||g|^2 it vanishes with h.
+        """
+        mesh = w.function_space.mesh
+        d = mesh.geometry.dim
+        L = fem.Constant(mesh, problem.domain.volume() ** (1 / d))
+        J, g = ufl.Jacobian(mesh), _barycentric_gradients(mesh)
+        X = np.vstack([np.zeros(d), np.eye(d)])  # reference vertices
+        kappa = edge_diffusion(problem)
+        p, H_p = ufl.variable(ufl.grad(w)), []
+        for vertex in X:
+            to_vertex = J * ufl.as_vector((vertex - X.mean(axis=0)).tolist())
+            seen = crowd + ufl.dot(ufl.grad(crowd), to_vertex)
+            H_p.append(ufl.diff(problem.H(problem.x + to_vertex, p, seen), p))
+        size = stretch * ufl.tr(problem.D(problem.x)) / d
+        lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
+        total = []
+        for edge, (i, j) in enumerate(_edges(mesh)):
+            width = 0.05 * size / L * (lengths[i] + lengths[j])
+            b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
+            t = J * ufl.as_vector((X[j] - X[i]).tolist())
+            total.append(_smax(stretch * kappa[edge], b, width) * ufl.outer(t, t))
+        return sum(total[1:], total[0])
+
+
+def edge_diffusion(problem) -> fem.Function:
+    """Mean of -g_i.D g_j over the cells around each edge, on each edge of each cell. Collective.
+
+    Weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
+    """
+    mesh = problem.domain.mesh
+    tdim = mesh.topology.dim
+    D, g, edges = problem.D(problem.x), _barycentric_gradients(mesh), _edges(mesh)
+    kappa = fem.Function(fem.functionspace(mesh, ("DG", 0, (len(edges),))))
+    if tdim == 1:
+        mesh.topology.create_connectivity(1, 1)
+    else:
+        mesh.topology.create_entities(1)
+        mesh.topology.create_connectivity(tdim, 1)
+    owned = mesh.topology.index_map(tdim).size_local
+    cells = np.arange(owned + mesh.topology.index_map(tdim).num_ghosts, dtype=np.int32)
+    volume = abs(ufl.JacobianDeterminant(mesh)) / math.factorial(tdim)
+    terms = [-ufl.dot(g[i], D * g[j]) for i, j in edges]
+    centroid = np.full((1, tdim), 1 / (tdim + 1))
+    expression = pointwise(ufl.as_vector([*terms, volume]), centroid)
+    values = evaluate(expression, mesh, cells)[:, 0]
+    values, volumes = values[:, :-1], values[:, -1:]
+    around = mesh.topology.connectivity(tdim, 1).array.reshape(len(cells), len(edges))
+    sums = [la.vector(mesh.topology.index_map(1)) for _ in range(2)]
+    for vector, part in zip(sums, (values * volumes, volumes + 0 * values), strict=True):
+        vector.array[:] = np.bincount(
+            around[:owned].ravel(), part[:owned].ravel(), len(vector.array)
+        )
+        vector.scatter_reverse(la.InsertMode.add)
+        vector.scatter_forward()
+    mean = sums[0].array / sums[1].array
+    index_map = mesh.topology.index_map(1)
+    wrong = np.sum(mean[: index_map.size_local] < -1e-10 * np.abs(mean).max(initial=0.0))
+    share = mesh.comm.allreduce(int(wrong), MPI.SUM) / index_map.size_global
+    if share > 0.01 and mesh.comm.rank == 0:
+        log.warning(
+            "Monotone adds diffusion on %.0f %% of the edges, because the mesh is not Delaunay "
+            "there for this diffusion: positive but less accurate. Compare with Galerkin().",
+            100 * share,
+        )
+    kappa.x.array[:] = mean[around].ravel()
+    return kappa
+
+
+def _edges(mesh) -> list[tuple[int, int]]:
+    """The edges of a cell as pairs of its vertices, in DOLFINx's order."""
+    return [tuple(edge) for edge in basix.topology(_cell_type(mesh))[1]]
+
+
+def _cell_type(mesh):
+    return getattr(basix.CellType, mesh.topology.cell_name())
+
+
+def _barycentric_gradients(mesh) -> list:
+    K = ufl.JacobianInverse(mesh)
+    g = [K[k, :] for k in range(mesh.geometry.dim)]
+    return [-sum(g[1:], g[0]), *g]
+
+
+def _smax(a, b, width):
+    """A smooth maximum from above: within width/2 of max(a, b)."""
+    return (a + b + ufl.sqrt((a - b) ** 2 + width**2)) / 2

@@ -1,0 +1,1 @@
+"""Velocity fields and the flows of points that follow them."""

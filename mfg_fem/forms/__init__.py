@@ -1,0 +1,1 @@
+"""The functional of a step and its derivatives, as UFL forms."""

@@ -1,0 +1,65 @@
+"""The fields of a solution one level at a time, and their way to rank 0 and back."""
+
+import numpy as np
+
+import ufl
+from dolfinx import fem, la
+
+from mfg_fem.compilation import compiled
+from mfg_fem.forms.functional import drift
+
+
+class Frames:
+    """Value function, density and velocity as nodal Functions of a given degree. Collective.
+
+    The family is that of the Functions: "DG" gives each cell nodes of its own, for a torus in a
+    file whose reader would draw a cell on a seam across the whole domain.
+
+    The velocity of a step is constant (P1) or linear (P2) on each cell; here it is averaged to the
+    vertices, weighted by volume (the L2 projection with lumped mass). Level n shows the velocity
+    of the step that begins there, the last level that of the last step: see `Solution.velocity`.
+
+    Attributes:
+        value, density, velocity: the Functions that `show` fills.
+    """
+
+    def __init__(self, solution, degree: int, family: str = "Lagrange"):
+        self.solution, problem = solution, solution.problem
+        mesh = problem.domain.mesh
+        self._u, self._m = solution.value(0), solution.density(0)
+        V = fem.functionspace(mesh, (family, degree))
+        W = fem.functionspace(mesh, (family, degree, (problem.domain.dim,)))
+        self.value, self.density = fem.Function(V, name="value"), fem.Function(V, name="density")
+        self.velocity = fem.Function(W, name="velocity")
+
+        P1 = fem.functionspace(mesh, ("Lagrange", 1, (problem.domain.dim,)))
+        dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 2})
+        test = ufl.TestFunction(P1)
+        self._average = fem.Function(P1)
+        self._moments = compiled(ufl.dot(drift(problem, self._u, self._m), test) * dx)
+        ones = fem.Constant(mesh, np.ones(problem.domain.dim))
+        self._weights = self._assemble(compiled(ufl.dot(ones, test) * dx))
+
+    def show(self, n: int):
+        """Fill the Functions with level n; returns self. Collective."""
+        levels, steps = self.solution.levels, self.solution.steps
+        step = min(n, steps - 1)
+        self._fill(*levels.pair(step, self.solution.scheme))
+        self._average.x.array[:] = self._assemble(self._moments) / self._weights
+        self.velocity.interpolate(self._average)
+        self._fill(levels.u[n], levels.m[n])
+        self.value.interpolate(self._u)
+        self.density.interpolate(self._m)
+        return self
+
+    def _fill(self, u: np.ndarray, m: np.ndarray):
+        for function, values in ((self._u, u), (self._m, m)):
+            function.x.array[: len(values)] = values
+            function.x.scatter_forward()
+
+    def _assemble(self, form: fem.Form) -> np.ndarray:
+        total = fem.Function(self._average.function_space).x
+        fem.assemble_vector(total.array, form)
+        total.scatter_reverse(la.InsertMode.add)
+        total.scatter_forward()
+        return total.array.copy()

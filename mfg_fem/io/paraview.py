@@ -1,0 +1,109 @@
+"""Time series of a solution for ParaView."""
+
+import ctypes
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+import dolfinx.io
+
+from mfg_fem.errors import FileError, alike, together
+from mfg_fem.io.files import file_path, replacing, reserving
+from mfg_fem.io.frames import Frames
+from mfg_fem.validate import count
+
+log = logging.getLogger(__name__)
+
+
+def write(solution, path: str | Path, every: int = 1):
+    """Write density, value function and velocity at the levels 0, every, ... for ParaView.
+
+    Args:
+        solution: what to write.
+        path: `name.bp` (ADIOS2; holds P2 as P2) or `name.xdmf` (P2 as P1). Without ADIOS2 in
+            DOLFINx a .bp becomes an .xdmf. The velocity is averaged to the nodes: see Frames.
+        every: write every so many levels; the last one is always written.
+
+    The files are written beside their place and moved there when they are complete. Before, as much
+    space is occupied as they may take, and given back level by level. What remains is a disk that
+    fails: then HDF5 may end the process, and ADIOS2 wait for ever on several ranks.
+
+    Raises:
+        FileError: another suffix, a folder that cannot be written or has no room; what was there is
+            left as it was.
+    """
+    comm = solution.problem.domain.comm
+    with together(comm):
+        path = file_path(path)
+        levels = chosen_levels(solution.steps, every)
+        if path.suffix not in (".bp", ".xdmf"):
+            raise FileError(f"{path}: ParaView files end in .bp or .xdmf, not {path.suffix!r}.")
+    alike(comm, every=every, suffix=path.suffix)
+    if path.suffix == ".bp" and not dolfinx.has_adios2:
+        path = path.with_suffix(".xdmf")
+        if comm.rank == 0:
+            log.warning("DOLFINx was built without ADIOS2: writing %s instead of .bp", path)
+    adios2, context = path.suffix == ".bp", f"{path} cannot be written"
+    with replacing(comm, path, folder=adios2) as temporary:
+        if adios2:
+            family = "DG" if solution.problem.domain.seams else "Lagrange"
+            frames = Frames(solution, solution.scheme.degree, family)
+        else:
+            element = solution.problem.domain.mesh.ufl_domain().ufl_coordinate_element()
+            frames = Frames(solution, element.embedded_superdegree)
+        first, each = _sizes(frames, mesh_once=not adios2)
+        # Where a disk is full, both libraries end the process, or hang on several ranks.
+        room, size = temporary.with_name("room"), first + each * len(levels)
+        with reserving(comm, context, room, size) as free:
+            free(first)
+            try:
+                _write_levels(frames, levels, temporary, lambda: free(each))
+            except RuntimeError as exc:
+                raise FileError(f"{context}: {exc}") from exc
+
+
+def _write_levels(frames: Frames, levels: list[int], path: Path, ahead: Callable[[], None]):
+    """Write the levels into a new file, with a call ahead of each."""
+    functions, stream = [frames.density, frames.value, frames.velocity], None
+    mesh = frames.value.function_space.mesh
+    try:
+        if path.suffix == ".bp":
+            stream = dolfinx.io.VTXWriter(mesh.comm, path, functions)
+        else:
+            stream = dolfinx.io.XDMFFile(mesh.comm, path, "w")
+            stream.write_mesh(mesh)
+        for n in levels:
+            frames.show(n)
+            ahead()
+            t = float(frames.solution.times[n])
+            if path.suffix == ".bp":
+                stream.write(t)
+            else:
+                for function in functions:
+                    stream.write_function(function, t)
+        stream.close()
+    except RuntimeError:
+        # Its destructor would fail too, and end the process: let it never be called.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
+        raise
+
+
+def chosen_levels(steps: int, every: int) -> list[int]:
+    """Levels 0, every, 2 every, ... and the last."""
+    return sorted({*range(0, steps + 1, count("every", every)), steps})
+
+
+def _sizes(frames: Frames, mesh_once: bool) -> tuple[int, int]:
+    """Bytes that the start of a file takes at most, and that each level does. Collective."""
+    V = frames.value.function_space
+    topology, comm = V.mesh.topology, V.mesh.comm
+    maps = (V.dofmap.index_map, topology.index_map(topology.dim))
+    here = np.array([i.size_local + i.num_ghosts for i in maps])
+    nodes, cells = (int(k) for k in comm.allreduce(here, MPI.SUM))
+    mesh = 8 * (5 * nodes + cells * (V.dofmap.list.shape[1] + 2))
+    each = 8 * 5 * nodes + (0 if mesh_once else mesh)
+    return mesh + 2**20, each + each // 4 + 2**15

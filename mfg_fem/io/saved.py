@@ -1,0 +1,119 @@
+"""Files of a solution: time series for ParaView, saved ones that any number of ranks can read."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.galerkin import Galerkin
+from mfg_fem.discrete.monotone import Monotone
+from mfg_fem.discrete.spacetime import Levels
+from mfg_fem.errors import FileError, ProblemError, together
+from mfg_fem.io import archive
+from mfg_fem.io.files import file_path
+from mfg_fem.mesh.nodes import Nodes
+
+log = logging.getLogger(__name__)
+
+# What a file says of itself, by types.
+NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
+ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
+ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
+ABOUT |= {"horizon": float, "population": float}
+OUTCOME = {"converged": bool, "reason": str, "tolerance": float, "seconds": float, "history": [ROW]}
+
+
+def save(solution, path: str | Path, **more):
+    """Save a solution to one file that `load` reads on any number of ranks. Collective.
+
+    The file is a zip of .npy members, which numpy.load reads too: `nodes` (coordinates), `times`,
+    `u00000`, `m00000`, ... (nodal values, level by level) and `about` (JSON). It is written under
+    another name and renamed: a save that fails leaves an older file as it was.
+
+    What stands in `more` is added to `about`.
+
+    Raises:
+        FileError: the file cannot be written; on every rank.
+    """
+    with together(solution.problem.domain.comm):
+        path = file_path(path)
+    about = description(solution.problem, solution.scheme, solution.steps) | {
+        "converged": bool(solution.converged),
+        "reason": solution.reason,
+        "tolerance": float(solution.tolerance),
+        "seconds": float(solution.seconds),
+        "history": solution.history,
+    }
+    nodes = Nodes(solution.problem.domain, solution.discrete.V)
+    with archive.write(path, nodes, about | more, times=solution.times) as put:
+        put("u", solution.levels.u)
+        put("m", solution.levels.m)
+
+
+def description(problem, scheme: Monotone | Galerkin, steps: int) -> dict:
+    """What a file says of the problem it belongs to."""
+    return {
+        "problem": type(problem).__name__,
+        "scheme": type(scheme).__name__,
+        "scheme_fields": asdict(scheme),
+        "horizon": float(problem.horizon),
+        "population": float(problem.population),
+        "steps": int(steps),
+    }
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a file says of a solution; its levels are read when a discretisation asks for them."""
+
+    path: Path
+    scheme: Monotone | Galerkin
+    steps: int
+    converged: bool
+    reason: str
+    tolerance: float
+    history: list[dict]
+    seconds: float
+
+    def levels_on(self, discrete: Discretisation) -> Levels:
+        """All levels on the dofs this rank owns. Collective.
+
+        Raises:
+            FileError: the file belongs to another mesh or degree, or is damaged.
+        """
+        with archive.read(self.path, Nodes(discrete.problem.domain, discrete.V)) as get:
+            return Levels(get("u", self.steps + 1), get("m", self.steps + 1))
+
+
+def load(path: str | Path, problem) -> Saved:
+    """Read what `save` wrote about a solution of this problem. Collective.
+
+    Raises:
+        FileError: no such file, not a saved solution, or one with another horizon.
+    """
+    comm = problem.domain.comm
+    with together(comm):
+        path = file_path(path)
+    about = archive.about(comm, path, "saved solution")
+    if "stage" in about:
+        raise FileError(f"{path} is the checkpoint of a solve that has not finished.")
+    archive.fit(path, about, ABOUT | OUTCOME)
+    if not np.isclose(about["horizon"], problem.horizon, rtol=1e-12, atol=0.0):
+        raise FileError(
+            f"{path} holds a solution with the horizon {about['horizon']:g}; this problem's is "
+            f"{problem.horizon:g}."
+        )
+    for name, here in (("problem", type(problem).__name__), ("population", problem.population)):
+        if about[name] != here and comm.rank == 0:
+            log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
+    try:
+        scheme = {"Monotone": Monotone, "Galerkin": Galerkin}[about["scheme"]]
+        scheme = scheme(**about["scheme_fields"])
+    except (KeyError, TypeError, ProblemError) as exc:
+        wanted = f"{about['scheme']} {about['scheme_fields']}"
+        raise FileError(f"{path} is damaged, or of another version: no scheme {wanted}.") from exc
+    if about["steps"] < 1:
+        raise FileError(f"{path} is damaged: it has {about['steps']} steps.")
+    return Saved(path, scheme, about["steps"], **{key: about[key] for key in OUTCOME})

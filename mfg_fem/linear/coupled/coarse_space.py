@@ -1,0 +1,190 @@
+"""A coarse space for the operator H of `coupling.py`: a few smooth functions at each time level.
+
+H is of fourth order in space, so its coarse functions have to be C1: a hat has a kink, whose energy
+(D laplace hat)^2 grows with the mesh. Quadratic B-splines on a uniform grid of the bounding box,
+mirrored at its faces so that their normal derivative vanishes there, restricted to the nodes of
+the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
+
+The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by
+`block_tridiagonal.py`. It is made at SAMPLES levels and taken as linear between them: that adds one
+iteration or none to a Newton step. With the Euler pair, W = w / dt and step n counting from 0,
+
+    (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
+
+For the midpoint rule the Euler steps with the same operators in space stand in: the coarse space
+is for waves that are long in time too.
+"""
+
+from functools import reduce
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import numpy as np
+
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.spacetime import SpaceTime
+from mfg_fem.linear.coupled import block_tridiagonal
+from mfg_fem.linear.coupled.grid_products import Projection
+
+SAMPLES = {1: 16, 2: 8, 3: 3}  # by dimension: their products are dear
+SAME, SUBSET = (
+    getattr(PETSc.Mat.Structure, f"{name}_NONZERO_PATTERN") for name in ("SAME", "SUBSET")
+)
+
+
+class CoarseSpace:
+    """Z and the factored Z^T H Z.
+
+    Attributes:
+        size: number of functions of a time level.
+        spacing: of the grid, its longest direction having the number of cells asked for.
+        places: of entries in a block of Z^T H Z, known after the first product.
+        unit: of the entries that are factored.
+    """
+
+    def __init__(self, system: SpaceTime, cells: int):
+        self.system = system
+        columns, values = self._splines(cells)
+        cell, comm = columns[:, columns.shape[1] // 2], system.comm  # the middle one is its own
+        whole = np.bincount(columns.ravel(), values.ravel(), columns.max(initial=0) + 1)
+        length = comm.allreduce(len(whole), MPI.MAX)
+        used = comm.allreduce(np.pad(whole, (0, length - len(whole))), MPI.SUM) > 0
+        self.size = int(used.sum())
+        columns = np.maximum(np.cumsum(used) - 1, 0)[columns]  # holes: a function without nodes
+        where = values != 0.0
+        starts = np.cumsum([0, *np.count_nonzero(where, axis=1)], dtype=PETSc.IntType)
+        csr = starts, columns[where].astype(PETSc.IntType), values[where]
+        size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
+        self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
+        self.projection = Projection(cell, columns, values, self.size)
+        self.products = {}  # of a refresh; all levels have the same patterns
+        self.operator: block_tridiagonal.Elimination | None = None
+        self.unit = 1.0
+        self.places: np.ndarray | None = None
+
+    def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
+        d = self.system.discrete
+        x = d.V.tabulate_dof_coordinates()[: d.owned, : d.problem.domain.dim]
+        low, high = bounding_box(d)
+        sides = high - low
+        counts = np.maximum(1, np.rint(sides / sides.max() * cells)).astype(int)
+        self.spacing = float(np.max(sides / counts))
+        s = (x - low) / sides * counts
+        left = np.clip(s.astype(int), 0, counts - 1)
+        s -= left
+        pieces = np.stack([(1 - s) ** 2 / 2, 0.5 + s - s**2, s**2 / 2])
+        for piece, end in ((0, left == 0), (2, left == counts - 1)):  # mirrored onto the middle one
+            pieces[1, end] += pieces[piece, end]
+            pieces[piece, end] = 0.0
+        numbers = np.clip(left + np.array([-1, 0, 1])[:, None, None], 0, counts - 1)
+        strides = np.cumprod([1, *counts[:-1]])
+
+        def outer(one, other, combine):
+            return combine(one[:, :, None], other[:, None, :]).reshape(len(one), -1)
+
+        axes = range(x.shape[1])
+        values = reduce(lambda y, z: outer(y, z, np.multiply), [pieces[:, :, i].T for i in axes])
+        columns = reduce(
+            lambda y, z: outer(y, z, np.add), [numbers[:, :, i].T * strides[i] for i in axes]
+        )
+        values[d.held] = 0.0
+        values[values < np.finfo(float).eps] = 0.0  # a node on a grid line; its square is denormal
+        return columns, values
+
+    def destroy(self):
+        """Free the matrices."""
+        self._free_products()
+        self.Z.destroy()
+
+    def _free_products(self):
+        for M in self.products.values():
+            M.destroy()
+        self.products = {}
+
+    def refresh(self, coupling):
+        """Project and factor H at the coefficients of `coupling`. Collective."""
+        self.operator = None  # frees it
+        N, dim = self.system.steps, self.system.discrete.problem.domain.dim
+        samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim])))
+        # A terminal cost of the density makes the last level different from the others.
+        samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
+        made = samples[:1] if coupling.uniform else samples
+        blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
+        largest = np.abs(blocks).max(initial=np.finfo(float).tiny)
+        self.unit = self.system.comm.allreduce(largest, MPI.MAX)  # single precision ends at 1e38
+        blocks = (blocks / self.unit).astype(block_tridiagonal.PRECISION)
+        self._free_products()
+        self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
+        self.operator = block_tridiagonal.Elimination(
+            self.system.comm, N, samples, self.size, self.places, blocks
+        )
+
+    def _blocks(self, coupling, n: int) -> np.ndarray:
+        """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
+
+        With the columns gA = F0^-1 A Z and gW = F0^-1 W Z, that is Z^T (B gA + D Z), - Z^T B gW,
+        - Z^T W gA and Z^T W gW of this rank's rows; of each the entries at `places`.
+        """
+        A, B = (self._euler(blocks[n]) for blocks in (self.system.A, self.system.B))
+        gA, gW = self._times("gA", A.matMult, self.Z), self._mass_times("gW", self.Z.copy())
+        inverse = gA.createVecLeft()
+        inverse.array[:] = 1 / coupling.F0[n]
+        for M in (gA, gW):
+            M.diagonalScale(inverse, None)
+        HZ = self._times("HZ", B.matMult, gA)
+        HZ.axpy(1.0, self._times("DZ", self.system.D[n].matMult, self.Z), SUBSET)
+        own = self.projection.of(HZ)
+        if self.places is None:  # of the widest of the four
+            taken = self.projection.taken(HZ)
+            self.system.comm.Allreduce(MPI.IN_PLACE, taken, MPI.LOR)
+            self.places = np.flatnonzero(taken)
+        lower = -self.projection.of(self._mass_times("WgA", gA))
+        if self.system.discrete.adjoint:
+            upper = lower.T
+        else:
+            upper = -self.projection.of(self._times("BgW", B.matMult, gW))
+        after = self.projection.of(self._mass_times("WgW", gW))
+        return np.array([y.ravel()[self.places] for y in (own, upper, lower, after)])
+
+    def _euler(self, block: PETSc.Mat) -> PETSc.Mat:
+        """The block with the same operator in space for the Euler pair."""
+        if not self.system.half:
+            return block
+        block = block.copy()  # W + K / 2, where W + K is wanted
+        block.scale(2)
+        block.axpy(-1 / self.system.dt, self.system.discrete.free_mass, SAME)
+        return block
+
+    def _mass_times(self, name: str, M: PETSc.Mat) -> PETSc.Mat:
+        """W M, without exits: in the place of M, if the mass is lumped. Collective."""
+        d = self.system.discrete
+        if not d.scheme.lumped:
+            M = self._times(name, d.free_mass.matMult, M)
+            M.scale(1 / self.system.dt)
+            return M
+        weights = M.createVecLeft()
+        weights.array[:] = d.free_weights / self.system.dt
+        M.diagonalScale(weights, None)
+        return M
+
+    def _times(self, name: str, multiply, right: PETSc.Mat) -> PETSc.Mat:
+        """A product, in the place of the one of another level."""
+        self.products[name] = multiply(right, self.products.get(name))
+        return self.products[name]
+
+    def solve(self, r: np.ndarray) -> np.ndarray:
+        """Z (Z^T H Z)^-1 Z^T r. Collective."""
+        y = np.ascontiguousarray(self.projection.restrict(r))
+        self.system.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
+        return self.projection.prolong(self.operator.solve(y / self.unit))
+
+
+def bounding_box(discrete: Discretisation) -> tuple[np.ndarray, np.ndarray]:
+    """Its lowest and highest corner, of all dofs. Collective."""
+    comm, dim = discrete.comm, discrete.problem.domain.dim
+    x = discrete.V.tabulate_dof_coordinates()[: discrete.owned, :dim]
+    low = [comm.allreduce(y.min(initial=np.inf), MPI.MIN) for y in x.T]
+    high = [comm.allreduce(y.max(initial=-np.inf), MPI.MAX) for y in x.T]
+    return np.array(low), np.array(high)

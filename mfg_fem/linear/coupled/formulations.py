@@ -1,0 +1,308 @@
+"""The Newton equation A du - F dm = r_u, D du + B dm = r_m, in one of three Krylov forms.
+
+* `SchurForm`: with dm = B^-1 y and du = A^-1 (r_u + F dm),
+
+      (I + D A^-1 F B^-1) y = r_m - D A^-1 r_u
+
+  by GMRES. One product costs one forward and one backward sweep, which must be exact. The best
+  where the coupling is weak: about 2 sqrt(`Coupling.strength`) iterations.
+* `TwoFieldForm`: where sweeps are inexact. Flexible GMRES (in 3D GCR) on both fields,
+  right-preconditioned by the block-triangular sweep  dm = B^-1 r_m,  du = A^-1 (r_u + F dm).
+* `HForm`: with x0 = A^-1 r_u, dm = F^-1 A v and du = x0 + v,
+
+      (B F^-1 A + D) v = r_m - D x0
+
+  by GMRES preconditioned by `MatchedSweeps` (flexible, where those iterate): for any coupling. A
+  product needs no solve.
+  Where F is not diagonal and positive, dm = F0^-1 A v with its lumped F0 and
+  du = x0 + v + A^-1 (F - F0) dm: the operator has one backward sweep more and HJB rows hold again.
+
+The residuals of the first and the last are the true Fokker-Planck residual, their vectors half
+size. `AutoForm` takes the H-form where the coupling is strong. Each form is the context of the
+Krylov solver of SNES.
+"""
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import numpy as np
+
+from mfg_fem import petsc
+from mfg_fem.linear.coupled.matched_sweeps import Coupling, MatchedSweeps, default_solvers
+from mfg_fem.linear.level.sweeps import Sweeps
+
+STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
+LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
+LOOSEST_START, LOOSEST_REST = 1e-2, 0.3  # of the tolerances of solves with A in the H-form
+
+
+class _Form:
+    """A Krylov solver on `rows` of the Newton equation: the context of its shell operator."""
+
+    prefix: str
+    type: str
+    rows: slice
+
+    def __init__(self, newton):
+        self.newton, self.system = newton, newton.system
+        self.scale = newton.scale[self.rows]
+        size = (self.scale.size, PETSc.DETERMINE)
+        self.operator = PETSc.Mat().createPython((size, size), self, comm=self.system.comm)
+        self.operator.setUp()
+        self.krylov = PETSc.KSP().create(self.system.comm)
+        self.krylov.setOptionsPrefix(petsc.PREFIX + self.prefix)
+        self.krylov.setType(self.type)
+        self.krylov.setPCSide(PETSc.PC.Side.RIGHT)
+        pc = self.krylov.getPC()
+        pc.setType("python" if hasattr(self, "apply") else "none")
+        if hasattr(self, "apply"):
+            pc.setPythonContext(self)
+        self.krylov.setFromOptions()
+
+    def refresh(self, coefficients: np.ndarray):
+        """The system has been linearised anew, with these of its coupling. Collective."""
+
+    def free(self):  # PETSc calls a context's destroy(obj) itself: another name
+        """Free PETSc's objects."""
+        self.krylov.destroy()
+        self.operator.destroy()
+
+    @property
+    def iterations(self) -> int:
+        """Krylov iterations of the last Newton step."""
+        return self.krylov.getIterationNumber()
+
+    def tolerance(self, forcing: float) -> float:
+        """Tighter than Eisenstat-Walker's near the solution: more iterations, fewer Newton steps.
+
+        Far away it saves no step.
+        """
+        return 0.2 * forcing if forcing < LOOSEST else forcing
+
+    def _split(self, vector):
+        return vector.array_r.reshape(self.scale.shape)
+
+    def _atol(self, ksp, norm: float) -> float:
+        """What SNES asks of the residual; never far below what ends Newton."""
+        forcing = ksp.getTolerances()[0]
+        return max(self.tolerance(forcing) * norm, 0.3 * self.newton.snes.getTolerances()[1])
+
+    def _krylov_solve(self, ksp, b, x, norm: float):
+        """Solve with the scaled rows b to a tolerance relative to the norm of all rows."""
+        max_it = ksp.getTolerances()[3]
+        self.krylov.setOperators(self.operator)
+        self.krylov.setTolerances(rtol=1e-14, atol=self._atol(ksp, norm), max_it=max_it)
+        self.krylov.solve(b, x)
+        ksp.setConvergedReason(self.krylov.getConvergedReason())
+        self.krylov.reset()  # frees its vectors, as large as all matrices of the Jacobian
+
+
+class _OneField(_Form):
+    """A form with one field for its unknown, and the Fokker-Planck rows.
+
+    A subclass has `_solve_A(r, norm)`, A^-1 r, and `_fields(y, norm)`, both fields of the unknown.
+    The norm is that of r or y among the scaled rows: inexact solves are as exact as it asks.
+    """
+
+    rows = 1
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        norm, (scale_u, scale_m) = b.norm(), self.newton.scale
+        r_u, r_m = b.array_r.reshape(self.system.shape)
+        du, dm = x.array.reshape(self.system.shape)
+        self.atol = self._atol(ksp, norm)
+        du[:] = self._solve_A(r_u / scale_u, norm)
+        right = r_m - scale_m * self.system.mult_D(du, np.zeros(self.system.owned))
+        # In place, as these arrays are large: the unknown stands where dm will.
+        right, unknown = (
+            PETSc.Vec().createWithArray(z, comm=self.system.comm) for z in (right, dm)
+        )
+        self._krylov_solve(ksp, right, unknown, norm)
+        right.destroy()
+        unknown.destroy()
+        change, density = self._fields(dm, norm)
+        unit_u, unit_m = self.newton.unit
+        du += change
+        du /= unit_u
+        np.divide(density, unit_m, out=dm)
+
+
+class SchurForm(_OneField):
+    """GMRES on (I + D A^-1 F B^-1) y, the unknown being scaled y."""
+
+    prefix, type = "schur_", "gmres"
+
+    def __str__(self):
+        """What the history calls it."""
+        return "Schur form"
+
+    def _solve_A(self, r: np.ndarray, norm: float) -> np.ndarray:
+        return self.newton.sweeps.backward(r)
+
+    def _fields(self, y, norm: float):
+        dm = self.newton.sweeps.forward(y / self.scale)
+        return self.newton.sweeps.backward(self.system.mult_F(dm)), dm
+
+    def mult(self, mat, x, y):
+        """The scaled operator, called by PETSc."""
+        z = self._split(x)
+        du, dm = self._fields(z, 0.0)
+        y.array[:] = (z + self.scale * self.system.mult_D(du, dm[-1])).ravel()
+
+
+class TwoFieldForm(_Form):
+    """Flexible GMRES on both fields with the block-triangular sweep as its preconditioner."""
+
+    prefix, type, rows = "", "fgmres", slice(None)
+
+    def __str__(self):
+        """What the history calls it."""
+        return "two-field form"
+
+    def mult(self, mat, x, y):
+        """The scaled Jacobian, called by PETSc."""
+        product = self.system.mult_jacobian(self.newton.unit * self._split(x))
+        product *= self.scale
+        y.array[:] = product.ravel()
+
+    def apply(self, pc, x, y):
+        """Apply the preconditioner, called by PETSc."""
+        (r_u, r_m), (scale_u, scale_m) = self._split(x), self.scale
+        dm = self.newton.sweeps.forward(r_m / scale_m, rough=True)
+        right = self.system.mult_F(dm)
+        right += r_u / scale_u
+        du = self.newton.sweeps.backward(right, rough=True)
+        np.divide((du, dm), self.newton.unit, out=y.array.reshape(self.scale.shape))
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        self._krylov_solve(ksp, b, x, b.norm())
+
+
+class HForm(_OneField):
+    """GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
+
+    prefix = "hform_"
+
+    def __init__(self, newton, coupling: Coupling | None = None):
+        self.coupling = coupling or Coupling(newton.system)
+        with petsc.options(default_solvers(self.coupling), {}):  # what is set already wins
+            self.matched = MatchedSweeps(self.coupling)
+            self.start = newton.sweeps
+            if not newton.sweeps.exact:
+                self.start = Sweeps(newton.system, None, "start_", newton.sweeps.factors)
+        # Without iterations inside, the preconditioner is linear, and half of the vectors will do.
+        self.type = "fgmres" if self.matched.sweeps.iterate else "gmres"
+        super().__init__(newton)
+
+    def __str__(self):
+        """What the history calls it."""
+        return f"H-form ({self.matched})"
+
+    def refresh(self, coefficients: np.ndarray):
+        """The system has been linearised anew, with these of its coupling. Collective."""
+        self.coupling.refresh(coefficients)
+        self.matched.refresh()
+
+    def free(self):
+        """Free PETSc's objects."""
+        super().free()
+        self.matched.destroy()
+        if self.start is not self.newton.sweeps:
+            self.start.destroy()
+
+    def tolerance(self, forcing: float) -> float:
+        """Tighter everywhere, as iterations are cheap."""
+        return 0.3 * forcing
+
+    def _solve_A(self, r: np.ndarray, norm: float, share: float = 1.0) -> np.ndarray:
+        """A^-1 r, where an error of r counts as if r / share had this norm among the scaled rows.
+
+        As exact as what is asked of all rows; a sweep adds up the errors of its levels.
+        """
+        rtol = min(self.atol / max(norm, self.atol) / self.system.steps, LOOSEST_START)
+        return self.start.backward(r, rtol / max(share, rtol / LOOSEST_REST))
+
+    def _fields(self, v, norm: float):
+        dm = self.coupling.density(v)
+        if self.coupling.exact:
+            return v, dm
+        # As v is A^-1 F0 dm, what is left to solve for is small, and as much less exact.
+        rest = self.system.mult_F(dm)
+        whole = self._size(rest)
+        rest -= self.coupling.mult_F0(dm)
+        du = self._solve_A(rest, norm, self._size(rest) / whole if whole else 1.0)
+        du += v
+        return du, dm
+
+    def _size(self, r: np.ndarray) -> float:
+        return float(np.sqrt(self.system.comm.allreduce(np.vdot(r, r), MPI.SUM)))
+
+    def mult(self, mat, x, y):
+        """The operator with scaled rows, called by PETSc.
+
+        The less there is left to solve, the less exact: Simoncini, Szyld 2003.
+        """
+        du, dm = self._fields(self._split(x), self.krylov.getResidualNorm())
+        product = self.system.mult_B(dm)
+        product += self.system.mult_D(du, dm[-1])
+        product *= self.scale
+        y.array[:] = product.ravel()
+
+    def apply(self, pc, x, y):
+        """Apply the preconditioner, called by PETSc."""
+        y.array[:] = self.matched.solve(self._split(x) / self.scale).ravel()
+
+
+class AutoForm:
+    """At each Newton step the H-form where the coupling is strong, else the form without it.
+
+    If GMRES fails on the H-form, the other takes over until SNES is called again.
+    """
+
+    def __init__(self, newton):
+        self.newton = newton
+        self.coupling = Coupling(newton.system)
+        self.form = self.weak = (SchurForm if newton.sweeps.exact else TwoFieldForm)(newton)
+        self.strong, self.failed = None, False
+
+    def __str__(self):
+        """What the history calls it."""
+        return str(self.form)
+
+    @property
+    def iterations(self) -> int:
+        """Krylov iterations of the last Newton step."""
+        return self.form.iterations
+
+    def refresh(self, coefficients: np.ndarray):
+        """The system has been linearised anew, with these of its coupling. Collective."""
+        if self.newton.snes.getIterationNumber() == 0:
+            self.failed = False
+        self.coupling.refresh(coefficients)
+        if self.coupling.strength > STRONG and not self.failed:
+            self.form = self.strong = self.strong or self._strong()
+            self.strong.matched.refresh()
+        else:
+            self.form = self.weak
+
+    def _strong(self) -> HForm:
+        with self.newton.options():
+            return HForm(self.newton, self.coupling)
+
+    def solve(self, ksp, b, x):
+        """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
+        self.form.solve(ksp, b, x)
+        if self.form is self.strong and ksp.getConvergedReason() < 0:
+            self.form, self.failed = self.weak, True
+            self.form.solve(ksp, b, x)
+
+    def free(self):
+        """Free PETSc's objects."""
+        self.weak.free()
+        if self.strong:
+            self.strong.free()
+
+
+FORMS = {"auto": AutoForm, "schur": SchurForm, "two-field": TwoFieldForm, "h-form": HForm}

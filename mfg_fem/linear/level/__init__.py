@@ -1,0 +1,1 @@
+"""The linear systems of one time level, and sweeps through them."""

@@ -1,0 +1,1 @@
+"""Domains: meshes with named boundaries, periodic ones, points and nodes in them."""

@@ -1,0 +1,1 @@
+"""Newton, what it starts from, what it needs, and how it goes on after a stop."""

@@ -1,0 +1,44 @@
+"""What is to be said of a problem on which Newton has failed."""
+
+import numpy as np
+
+import ufl
+from dolfinx import fem
+
+from mfg_fem.mesh.values import VertexValues
+from mfg_fem.problem.checks import REMEDY
+from mfg_fem.problem.game import MeanFieldControl
+
+DENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the mean one, at which convexity is looked at
+GENERAL = "Try more diffusion, more time steps, or a solution of an easier problem as guess=."
+
+
+def advice(problem) -> str:
+    """What to try. Collective."""
+    if problem.infinite:
+        name = problem.infinite[0]
+        return f"{name} or its derivative is infinite at m = 0. {REMEDY} {GENERAL}"
+    if isinstance(problem, MeanFieldControl) and not _is_convex(problem):
+        return (
+            "The planner's problem is not convex, as m H(x, p, m) is not concave in m (with a "
+            "congestion (c0 + c1 m)^a that is so for a > 1): it may have no solution, or many. "
+            f"{GENERAL}"
+        )
+    return GENERAL
+
+
+def _is_convex(problem) -> bool:
+    """Whether m H is concave in m, for one p and some densities. Collective."""
+    mesh, units = problem.domain.mesh, problem.units
+    p = fem.Constant(mesh, np.full(problem.domain.dim, units.cost / units.length))
+    density = fem.Constant(mesh, 1.0)
+    m = ufl.variable(density)
+    second = ufl.diff(ufl.diff(m * problem.H(problem.x, ufl.variable(p), m), m), m)
+    first = ufl.diff(problem.H(problem.x, ufl.variable(p), m), m)
+    values = VertexValues(mesh, second, first)
+    for factor in DENSITIES:
+        density.value = factor * units.density
+        (_, highest), slopes = values.extremes()
+        if highest > 1e-9 * np.abs(slopes).max():
+            return False
+    return True

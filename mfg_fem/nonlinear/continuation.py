@@ -1,0 +1,344 @@
+"""From an easy problem to the one that was asked: what Newton starts from, chosen automatically.
+
+1. *Even crowd.* The population spread evenly at all times and what it costs on average, the same
+   everywhere. From there Newton takes 4 to 6 steps on most games without congestion. Where the HJB
+   equation is far from holding (exits, steep terminal costs), or other costs are larger than those
+   of the crowd, the best response u of one player to it instead (a nonlinear HJB sweep).
+2. *Nested in time.* With congestion that happens on a four times coarser time grid first. If Newton
+   gets stuck from there, it tries once more with the density that the drift carries.
+3. *Path.* Where that fails (congestion with little diffusion): players see the crowd
+   gap even + (1 - gap) m and diffuse with D stretch^gap, while the gap falls from 1 to 0. At 1 each
+   plays alone: an HJB and then a linear Fokker-Planck equation. Where moving is easy where nobody
+   is, as in H = |p|^2 / (c0 + c1 m)^a, the gap is a floor under the density that players see, so
+   it falls by a ratio: the last of it matters as much as the first. The ratio adapts, and so does
+   the smallest gap before 0.
+
+Both parameters are Constants of the compiled forms, so that no stage compiles anything.
+
+The path is a chain of stages, each one Newton solve. What follows a stage depends on it and on how
+it ended only, so that a solve can go on from any `State`: see checkpoint.py.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from mpi4py import MPI
+
+import numpy as np
+
+from mfg_fem._compat import interpolation_points
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.spacetime import Levels, SpaceTime
+from mfg_fem.nonlinear import advice
+from mfg_fem.nonlinear.method import Newton
+from mfg_fem.nonlinear.newton import STALE, NewtonSolver, Outcome, Patience
+from mfg_fem.problem.checks import refuse_not_finite
+
+log = logging.getLogger(__name__)
+
+PATH_MAX_IT = 10  # of all its stages, in those allowed for one
+EASED = 0.1  # of the residual a stage begins with: enough on the way
+RATIO, LEAST_RATIO, MOST_RATIO = 0.5, 0.02, 0.97  # of a gap to the one before
+LAST_GAP = 2e-3
+PATIENCE = Patience()
+ASTRAY = Patience(cuts=2, length=0.3)  # on the path; near enough to a stage, steps are full ones
+QUICK, GOOD = 2, 3  # Newton steps after which the next stage may go farther, or a little so
+STRETCHES = (1.0, 8.0, 64.0)
+# Of the residual of the Fokker-Planck rows, that of the HJB rows in an even crowd: without best
+# response up to here. At .07 that takes one or two steps fewer, at .5 two or three more.
+EVEN = 0.25
+# Of the residual of the start: where Newton stops below, that is round-off (4e-14 to 3e-11).
+ROUND_OFF = 1e-9
+COARSENING = 4
+FEWEST_COARSE_STEPS = 8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One Newton solve on the way.
+
+    Attributes:
+        steps: time steps of its grid.
+        name: "cold", "guess" or "nested", what the problem that was asked is solved from;
+            "nested, moved", the same with the density that the drift of "nested" carries, where
+            that has failed; or "path", a point of the path that begins where all that has failed.
+        gap, stretch: the point of the path.
+        before: the gap of what this stage starts from.
+        ratio: of this gap to the one before, unless it is the last.
+        last: a smaller gap than this is none.
+        taken: Newton steps on the path before this stage.
+        failed: why the problem that was asked could not be solved at once.
+    """
+
+    steps: int
+    name: str
+    gap: float = 0.0
+    stretch: float = 1.0
+    before: float = 1.0
+    ratio: float = RATIO
+    last: float = LAST_GAP
+    taken: int = 0
+    failed: str = ""
+
+    def __str__(self) -> str:
+        """Its name in the history."""
+        where = self.name
+        if self.on_path:
+            where = f"crowd {1 - self.gap:.6g}, diffusion x{self.stretch**self.gap:.3g}"
+        return f"{self.steps} steps, {where}"
+
+    @property
+    def on_path(self) -> bool:
+        """Whether this is one of the easier problems, or their end."""
+        return self.name == "path"
+
+    @property
+    def goes_back(self) -> bool:
+        """Whether the stage after a failure begins with what this one started from."""
+        return self.on_path or self.name == "nested"
+
+    def towards(self, ratio: float, **changes) -> "Stage":
+        """The stage on the path whose gap is this part of what it starts from, or none."""
+        stage = replace(self, ratio=ratio, **changes)
+        gap = ratio * stage.before
+        return replace(stage, gap=gap if gap > stage.last else 0.0)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a solve stands, all it takes to go on.
+
+    Attributes:
+        stage: the present stage.
+        atol: the tolerance on its grid.
+        start, X: what it started from, and Newton's present iterate.
+    """
+
+    stage: Stage
+    atol: float
+    start: np.ndarray
+    X: np.ndarray
+
+
+def solve_stages(
+    discrete: Discretisation,
+    steps: int,
+    method: Newton,
+    guess: Levels | None,
+    record: Callable[[dict, State], None],
+    resume: tuple[State, list[dict]] | None = None,
+) -> tuple[SpaceTime, Outcome]:
+    """Solve the discrete problem; returns its space-time system and the last outcome.
+
+    Args:
+        discrete: the problem on its mesh.
+        steps: time steps.
+        method: Newton's settings.
+        guess: what to start from.
+        record: called after each Newton step with its row of the history and the state.
+        resume: a state that an earlier solve was in and its history, to go on from there.
+    """
+    state, rows = resume or (None, [])
+    grids = [steps]
+    if state is not None:
+        grids = sorted({state.stage.steps, steps})
+    elif (
+        method.continuation == "auto"
+        and guess is None
+        and discrete.congested
+        and steps >= COARSENING * FEWEST_COARSE_STEPS
+    ):
+        grids.insert(0, steps // COARSENING)
+    nested, failed = None, ""
+    for grid in grids:
+        system = SpaceTime(discrete, grid)
+        path = _Path(system, method, record, coarse=grid < steps)
+        try:
+            if state is None:
+                state = path.first(guess, nested, failed)
+            outcome = path.walk(state, rows)
+            if outcome.converged:
+                outcome = path.close(outcome)
+        finally:
+            path.newton.destroy()
+            system.destroy()
+        nested = system.levels(outcome.X) if outcome.converged else None
+        failed = "" if outcome.converged else outcome.reason
+        state, rows = None, []
+    return system, outcome
+
+
+class _Path:
+    """The stages on one time grid; on a coarse one, of the problem that was asked only."""
+
+    def __init__(
+        self,
+        system: SpaceTime,
+        method: Newton,
+        record: Callable[[dict, State], None],
+        coarse: bool = False,
+    ):
+        self.system, self.method, self.record = system, method, record
+        self.newton = NewtonSolver(system, method, self._record)
+        self.auto, self.coarse = method.continuation == "auto", coarse
+
+    def _record(self, row: dict, X: np.ndarray):
+        self.record(row, replace(self.state, X=X))
+
+    def set(self, gap: float, stretch: float):
+        """Give the forms a point of the path."""
+        state = self.system.discrete.state
+        state.share.value, state.stretch.value = 1 - gap, stretch**gap
+
+    def respond(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """X with the best response to its crowd for u, and the norms of the residual there.
+
+        X itself if that sweep has failed. Only the monotone scheme promises that it does not.
+        """
+        response, solved = self.newton.best_response(X)
+        norms = self.newton.norms(response)
+        if solved and np.isfinite(norms).all():
+            return response, norms
+        before = self.newton.norms(X)
+        return (response, norms) if norms[0] <= before[0] else (X, before)
+
+    def _cold(self) -> tuple[np.ndarray, np.ndarray]:
+        """The even crowd, with or without a best response, and the norms of the residual there."""
+        d, X = self.system.discrete, self.system.even_crowd()
+        norms, units = self.newton.norms(X), d.problem.units
+        d.set_state(X[0, 0], X[1, 0], 0.0)
+        slope = d.integral(d.coupling()[0]) / d.volume
+        felt = slope * units.density * units.time / units.cost  # as a norm of HJB rows
+        if norms[0] <= min(EVEN * norms[1], felt):
+            return X, norms
+        return self.respond(X)
+
+    def first(self, guess: Levels | None, nested: Levels | None, failed: str = "") -> State:
+        """The problem that was asked, from the guess, a coarser grid's solution, or cold.
+
+        Or the first one of the path, if a coarser grid has failed.
+        """
+        steps = self.system.steps
+        self.set(0.0, 1.0)
+        (X, norms), name = self._cold(), "cold"
+        if not np.isfinite(norms).all():
+            self._refuse()
+        # Residuals are measured by that of this start, which no guess makes small; but it may be
+        # huge because of a step at an exit, or zero where the even crowd is the solution.
+        natural = self.newton.natural_norm(X)
+        atol = self.method.rtol * np.clip(np.linalg.norm(norms), natural / 100, 10 * natural)
+        if self.coarse:
+            atol *= 1e3  # the error in time is larger than what this leaves
+        if guess is not None:
+            X, name = self.system.hold(refine_in_time(guess, steps)), "guess"
+        elif nested is not None:
+            (X, _), name = self.respond(self.system.hold(refine_in_time(nested, steps))), "nested"
+        state = State(Stage(steps, name), float(atol), X, X)
+        return self._alone(state, replace(state.stage, failed=failed), 0) if failed else state
+
+    def _refuse(self):
+        """Say which data are not finite in an even crowd, and when. Collective."""
+        system, discrete = self.system, self.system.discrete
+        X = np.zeros(system.shape)
+        X[1] = discrete.state.crowd.value
+        bad = ~np.isfinite(system.residual(X)).all(axis=(0, 2))
+        n = int(np.argmax(system.comm.allreduce(bad.astype(int), MPI.SUM) > 0))
+        space = discrete.scheme.points(discrete.V.mesh, 1)
+        t = (n + 0.5) * system.dt
+        refuse_not_finite(discrete.problem, interpolation_points(space), t)
+
+    def walk(self, state: State, rows: list[dict]) -> Outcome:
+        """Newton from stage to stage, up to the last; rows: what is known of the first one."""
+        following = state
+        while following:
+            self.state, stage = following, following.stage
+            self.set(stage.gap, stage.stretch)
+            atol, patience = self.state.atol, None
+            if self.auto and stage.name != "guess":
+                patience = ASTRAY if stage.on_path else PATIENCE
+            if stage.gap:
+                atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
+            outcome = self.newton.solve(
+                self.state.X, atol, self.method.max_it, str(stage), rows, patience
+            )
+            following, rows = self._after(self.state, outcome), []
+        self.set(0.0, 1.0)
+        if stage.failed and not outcome.converged:
+            failed = f"{stage.failed}; then, in the easier problem {str(stage)!r}"
+            outcome = replace(outcome, failed=failed)
+        if not (outcome.converged or self.coarse):
+            outcome = replace(outcome, advice=advice.advice(self.system.discrete.problem))
+        if self._at_round_off(self.state, outcome):
+            rtol = f"rtol={self.method.rtol:.3g}"
+            failed = f"round-off begins here; {rtol} is less"
+            outcome = replace(outcome, failed=failed, advice="Try a larger rtol.")
+        return outcome
+
+    def close(self, outcome: Outcome) -> Outcome:
+        """With a density that fulfils its equation to round-off.
+
+        As it was, if that would leave too large a residual of the HJB equation: where densities of
+        a scheme without signs are strongly negative.
+        """
+        X = self.newton.transport(outcome.X)
+        norm = np.linalg.norm(self.newton.norms(X))
+        allowed = STALE * max(outcome.norm, outcome.tolerance)
+        return replace(outcome, X=X) if norm <= allowed else outcome
+
+    def _at_round_off(self, state: State, outcome: Outcome) -> bool:
+        """Whether Newton was asked for more than double precision has, and not for fewer steps."""
+        start, stopped = state.atol / self.method.rtol, outcome.iterations >= self.method.max_it
+        asked = not (state.stage.gap or self.coarse)
+        return asked and not (outcome.converged or stopped) and outcome.norm <= ROUND_OFF * start
+
+    def _after(self, state: State, outcome: Outcome) -> State | None:
+        """The stage after the one of `state`; None if that was the last."""
+        stage, X = state.stage, state.start
+        done = outcome.converged or self._at_round_off(state, outcome)  # easier ones cannot help
+        if not self.auto or self.coarse or (done and not stage.gap):
+            return None
+        if stage.name == "nested":
+            moved = self.newton.transport(X)
+            if np.isfinite(self.newton.norms(moved)).all():
+                log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
+                stage = replace(stage, name="nested, moved")
+                return replace(state, stage=stage, start=moved, X=moved)
+        if not stage.on_path:
+            log.info("Newton stopped (%s); going through easier problems", outcome.reason)
+            return self._alone(state, replace(stage, failed=outcome.reason), 0)
+        steps, ratio = outcome.iterations, stage.ratio
+        stage = replace(stage, taken=stage.taken + steps)
+        if stage.taken > PATH_MAX_IT * self.method.max_it:
+            return None
+        if outcome.converged:
+            X = outcome.X
+            ratio **= 2 if steps <= QUICK else 1.25 if steps <= GOOD else 1
+            stage = stage.towards(max(ratio, LEAST_RATIO), before=stage.gap)
+        elif not stage.gap and stage.last > stage.ratio * stage.before:
+            stage = stage.towards(ratio, last=stage.last / 4)  # none was too little
+        elif ratio**0.5 > MOST_RATIO:
+            return self._alone(state, stage, STRETCHES.index(stage.stretch) + 1)
+        else:
+            stage = stage.towards(ratio**0.5)
+        return replace(state, stage=stage, start=X, X=X)
+
+    def _alone(self, state: State, stage: Stage, which: int) -> State | None:
+        """From where each player is alone: the best response to an even crowd, and its density."""
+        if which == len(STRETCHES):
+            return None
+        stretch = STRETCHES[which]
+        self.set(1.0, stretch)
+        X = self.newton.transport(self.respond(self.system.even_crowd())[0])
+        stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
+        return replace(state, stage=stage.towards(RATIO), start=X, X=X)
+
+
+def refine_in_time(levels: Levels, steps: int) -> np.ndarray:
+    """Unknowns on a grid of `steps` steps by linear interpolation of all levels in time."""
+    coarse = len(levels.u) - 1
+    position = np.arange(steps + 1) * coarse / steps
+    left = np.minimum(position.astype(int), coarse - 1)
+    weight = (position - left)[:, None]
+    u, m = ((1 - weight) * y[left] + weight * y[left + 1] for y in (levels.u, levels.m))
+    return np.stack([u[:-1], m[1:]])

@@ -1,0 +1,187 @@
+"""What a solve needs of memory, and whether it is there: asked before the solve starts."""
+
+import logging
+from pathlib import Path
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import numpy as np
+
+from mfg_fem import petsc
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.spacetime import SpaceTime
+from mfg_fem.errors import OutOfMemory
+from mfg_fem.linear.coupled.coarse_space import SAMPLES
+from mfg_fem.linear.coupled.formulations import STRONG, HForm, SchurForm, TwoFieldForm
+from mfg_fem.linear.coupled.matched_sweeps import (
+    Coupling,
+    coarse_size,
+    default_solvers,
+    needs_factors_only,
+)
+from mfg_fem.linear.level import factors
+from mfg_fem.linear.level.schwarz import is_schwarz, share
+from mfg_fem.nonlinear.method import Newton, options
+
+log = logging.getLogger(__name__)
+
+ENTRY = 12  # bytes of a matrix entry with its column
+VALUE = 8
+FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, changes of both
+# Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations; of
+# GCR two for each until it restarts (`method.LEAN`), and three.
+VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 17}
+COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
+FAR, FEW = 0.05, 0.25  # from this `spread` on, so few of the levels have factors of their own
+
+
+def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
+    """Bytes that a solve takes on this rank. Collective.
+
+    The blocks of the Jacobian of all steps, their factors as one that is made for trial has them,
+    fields; and what the form of the Newton equation adds that takes most, of those that may be
+    taken.
+
+    Args:
+        discrete: the problem on its mesh.
+        steps: time steps.
+        method: Newton's settings.
+    """
+    entries = discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
+    block = VALUE * entries
+    one_step = (3 if discrete.steady_um else 4) * block + 2 * VALUE * FIELDS * discrete.owned
+    system = SpaceTime(discrete, 1)
+    system.dt /= steps  # one of them
+    coupling, forms = Coupling(system), []
+    with options(system, method)():
+        one_step += _factors(discrete, "sweep_")
+        surely, perhaps = _strong(coupling, method)
+        if perhaps:
+            forms.append(_h_form(coupling, steps, block))
+        if not surely:
+            forms.append(_weak_form(discrete, steps, method))
+    system.destroy()
+    return steps * one_step + max(forms)
+
+
+def _strong(coupling: Coupling, method: Newton) -> tuple[bool, bool]:
+    """Whether the H-form is taken at all steps, and whether at any.
+
+    As if the crowd were spread evenly, and as if all places had the largest density of the start.
+    """
+    if method.krylov != "auto":
+        return (method.krylov == "h-form",) * 2
+    system, discrete = coupling.system, coupling.system.discrete
+    coupling.refresh(system.linearise(system.even_crowd()))
+    peak = discrete.comm.allreduce(discrete.m0.max(initial=0.0), MPI.MAX)
+    strength = coupling.strength
+    return strength > STRONG, strength * peak / discrete.state.crowd.value > STRONG
+
+
+def _vectors(discrete: Discretisation, form: type, default: str) -> float:
+    """Bytes a step of the vectors of the form's Krylov solver, of one or both fields."""
+    kind = PETSc.Options(petsc.PREFIX + form.prefix).getString("ksp_type", default)
+    fields = 2 if form is TwoFieldForm else 1
+    return VALUE * fields * VECTORS.get(kind, max(VECTORS.values())) * discrete.owned
+
+
+def _weak_form(discrete: Discretisation, steps: int, method: Newton) -> float:
+    """Bytes that the form without the coupling adds."""
+    exact = method.krylov == "auto" and factors.are_exact(discrete, "sweep_")
+    form = SchurForm if exact or method.krylov == "schur" else TwoFieldForm
+    return steps * _vectors(discrete, form, form.type)
+
+
+def _h_form(coupling: Coupling, steps: int, block: float) -> float:
+    """Bytes that the H-form adds: vectors, factors, perhaps their block; the coarse space."""
+    system, discrete = coupling.system, coupling.system.discrete
+    dim = discrete.problem.domain.dim
+    with petsc.options(default_solvers(coupling), {}):
+        one_step, linear = _factors(discrete, "matched_"), needs_factors_only(system)
+        if not linear:
+            one_step += block * (1 if factors.serve_both(discrete, "matched_") else 2)
+        one_step += _vectors(discrete, HForm, "gmres" if linear else "fgmres")
+        functions = coarse_size(coupling) ** dim
+    sample = 4 * VALUE / 2  # four blocks in single precision, by no more than all entries
+    inverses = steps if discrete.comm.size == 1 else steps // 2 + 1  # two ranks have them
+    coarse = (VALUE * inverses + sample * SAMPLES[dim]) * functions**2
+    if functions:
+        coarse += COARSE * ENTRY * 3**dim * discrete.owned
+    return steps * one_step + coarse
+
+
+def _factors(discrete: Discretisation, prefix: str) -> float:
+    """Mean bytes of the factors of a step, found by factoring a matrix of a block's pattern."""
+    matrix = discrete.mass.copy()
+    matrix.shift(1.0)
+    pc = _preconditioner(matrix, prefix)
+    if pc.getType() == "bjacobi":
+        pc = _preconditioner(matrix.getDiagonalBlock(), prefix + "sub_")
+    elif is_schwarz(pc):
+        share(pc, matrix, discrete.pattern.overlapping)
+        pc.setUp()
+        pc = pc.getPythonContext().local
+    entries = 0.0
+    if pc.getType() in ("lu", "cholesky", "ilu", "icc"):
+        pc.setUp()
+        entries = pc.getFactorMatrix().getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
+    if not entries:  # whole on every rank, or a library that does not tell: as nested dissection
+        nodes = discrete.V.dofmap.index_map.size_global
+        entries = 8 * nodes * np.log2(max(nodes, 2))
+    matrix.destroy()
+    levels = FEW if discrete.spread >= FAR and not factors.are_exact(discrete, prefix) else 1.0
+    return levels * (1 if factors.serve_both(discrete, prefix) else 2) * ENTRY * entries
+
+
+def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:
+    pc = PETSc.PC().create(matrix.getComm())
+    pc.setOptionsPrefix(petsc.PREFIX + prefix)
+    pc.setOperators(matrix)
+    if prefix.endswith("sub_"):
+        pc.setType("ilu")
+    pc.setFromOptions()
+    return pc
+
+
+def check(discrete: Discretisation, steps: int, method: Newton):
+    """Raise OutOfMemory unless every machine has room for its ranks' part. Collective."""
+    comm = discrete.comm
+    mine = estimate(discrete, steps, method)
+    machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
+    needed, free = machine.allreduce(mine), machine.allreduce(available(), MPI.MIN)
+    machine.Free()
+    needed, free = max(comm.allgather((needed, free)), key=lambda pair: pair[0] / pair[1])
+    log.info("memory: about %.2g GB needed, %.3g GB free", needed / 1e9, free / 1e9)
+    if needed > free:
+        nodes = discrete.V.dofmap.index_map.size_global
+        raise OutOfMemory(
+            f"{steps} steps on {nodes} nodes need about {needed / 1e9:.3g} GB on a machine with "
+            f"{free / 1e9:.3g} GB free. Take fewer steps, a coarser mesh or ranks on more machines;"
+            " Newton(check_memory=False) starts all the same."
+        )
+
+
+def available() -> float:
+    """Bytes this process may still take: what the kernel and its control group leave; or inf."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024.0 * int(y.split()[1]) for y in lines if y.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return np.inf  # not Linux
+    try:
+        group = Path("/proc/self/cgroup").read_text().splitlines()[-1].split("::")[1]
+    except (OSError, IndexError):
+        return free
+    folder = Path("/sys/fs/cgroup") / group.strip("/")
+    return min(free, *(left_in_group(path) for path in (folder, *folder.parents)))
+
+
+def left_in_group(folder: Path) -> float:
+    """Bytes that a control group (version 2: a container, a batch job) leaves; or inf."""
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        stat = dict(y.split() for y in (folder / "memory.stat").read_text().splitlines())
+    except OSError:
+        return np.inf
+    return np.inf if limit == "max" else float(limit) - float(stat["anon"])

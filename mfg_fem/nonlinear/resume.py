@@ -1,0 +1,253 @@
+"""Checkpoints: a solve that was stopped, by whatever, goes on where it was.
+
+After a Newton step rank 0 writes the iterate, the stage it belongs to and the history, to another
+name that then replaces the file: at any moment the file is complete or absent. It knows nothing of
+ranks. A solve that has finished leaves its solution in it.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.errors import FileError, OutOfTime, ProblemError
+from mfg_fem.io import archive, saved
+from mfg_fem.io.files import clear, file_path, on_root
+from mfg_fem.mesh.nodes import Nodes
+from mfg_fem.nonlinear.continuation import Stage, State
+from mfg_fem.nonlinear.method import Newton
+
+log = logging.getLogger(__name__)
+
+SECONDS = int | float | np.integer | np.floating
+RUN = {"history": [saved.ROW], "seconds": float, "longest": float}
+STATE = {"stage": {part.name: part.type for part in fields(Stage)}, "atol": float, "started": bool}
+SAME_RESIDUAL = 1e-6  # relative; ranks in another order change the last digits
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where `solve` leaves a state to go on from, and when.
+
+    Where the file is there, `solve` goes on from it, on any number of ranks. In the end the file
+    holds the solution: the same call returns it at once, and so does `Solution.load`. Delete the
+    file to solve anew. Another process that would solve with the same file at the same time is
+    refused.
+
+    Args:
+        path: the file, such as "results/run.npz".
+        every: write when this many seconds have passed since the last time, after the next Newton
+            step; 0 writes after each.
+        budget: seconds that this call of `solve` may take. When the next Newton step would not
+            fit, judged by the longest so far, `solve` writes and raises OutOfTime. One step is
+            always made, so that a job that is started again and again arrives.
+    """
+
+    path: str | Path
+    every: float = 60.0
+    budget: float | None = None
+
+    def __post_init__(self):
+        """Refuse settings that mean nothing."""
+        file_path(self.path, f"Checkpoint({self.path!r}): path")
+        budget = 0.0 if self.budget is None else self.budget
+        for name, value in (("every", self.every), ("budget", budget)):
+            if isinstance(value, bool) or not isinstance(value, SECONDS) or not value >= 0:
+                raise ProblemError(
+                    f"Checkpoint({name}={value!r}): {name} must be a number of seconds, 0 or more."
+                )
+
+
+@contextmanager
+def _advising():
+    """Add to the error of a file that does not fit what to do."""
+    try:
+        yield
+    except FileError as exc:
+        what = str(exc).rstrip(".")
+        raise FileError(f"{what}. Name another file, or delete this one to begin anew.") from exc
+
+
+class Keeper:
+    """The checkpoint of one solve, which holds its file. All methods are collective.
+
+    Attributes:
+        history: the rows of this solve and of those it goes on from.
+        state: where to go on, None at the beginning.
+        finished: whether the file holds the solution.
+        seconds: wall time of the earlier runs.
+    """
+
+    def __init__(
+        self,
+        settings: Checkpoint,
+        discrete: Discretisation,
+        steps: int,
+        method: Newton,
+        began: float,
+    ):
+        self.began, self.last, self.written = began, time.perf_counter(), began
+        self.settings, self.path = settings, file_path(settings.path)
+        self.comm, self.nodes = discrete.comm, Nodes(discrete.problem.domain, discrete.V)
+        self.about = saved.description(discrete.problem, discrete.scheme, steps) | {
+            "rtol": method.rtol,
+            "continuation": method.continuation,
+        }
+        self.history, self.state, self.finished, self.seconds = [], None, False, 0.0
+        self.longest, self.writing = 0.0, 0.0
+        self._prepare(steps)
+        if self.comm.bcast(on_root(self.comm, f"{self.path} cannot be read", self.path.exists)):
+            with _advising():
+                self._read()
+        self._resumed = self.state is not None
+
+    def _prepare(self, steps: int):
+        """Fail now rather than after the first hours."""
+
+        def try_out():
+            clear(self.path, everything=True)
+            if self.path.is_dir():
+                raise IsADirectoryError("it is a folder")
+            # Two fields, at worst of the iterate and of what its stage started from.
+            needed = 4 * 8 * (steps + 1) * len(self.nodes.x)
+            free = shutil.disk_usage(self.path.parent).free
+            if free < needed:
+                raise OSError(
+                    f"its disk has {free / 1e6:.0f} MB left, and a checkpoint takes up to "
+                    f"{needed / 1e6:.0f} MB; use another folder or fewer steps"
+                )
+
+        on_root(self.comm, f"The checkpoint {self.path} cannot be written", try_out)
+
+    def _read(self):
+        about = archive.about(self.comm, self.path, "checkpoint")
+        differ = [
+            f"{name} is {about.get(name, 'not known')} there and {here} here"
+            for name, here in self.about.items()
+            if about.get(name) != here
+        ]
+        if differ:
+            raise self._foreign("; ".join(differ))
+        self.finished = "stage" not in about
+        archive.fit(self.path, about, RUN | ({} if self.finished else STATE))
+        self.history, self.seconds = about["history"], about["seconds"]
+        self.longest = about["longest"]
+        if not self.finished:
+            with archive.read(self.path, self.nodes) as get:
+                count = about["stage"]["steps"]
+                if not 1 <= count <= self.about["steps"]:
+                    raise FileError(f"{self.path} is damaged: a stage has {count} steps")
+                X = np.stack([get("u", count), get("m", count)])
+                start = X
+                if about["started"]:
+                    start = np.stack([get("start_u", count), get("start_m", count)])
+            self.state = State(Stage(**about["stage"]), about["atol"], start, X)
+        if self.comm.rank == 0:
+            taken = sum(row["step"] > 0 for row in self.history)
+            log.info("%s: going on after %d Newton steps", self.path, taken)
+
+    def _foreign(self, why: str) -> FileError:
+        return FileError(f"The checkpoint {self.path} belongs to another solve: {why}")
+
+    @property
+    def rows(self) -> list[dict]:
+        """What the history says of the present stage."""
+        first = max((k for k, row in enumerate(self.history) if row["step"] == 0), default=0)
+        return self.history[first:]
+
+    def repeats(self, row: dict) -> bool:
+        """Whether this first row of a resumed solve is the last one of the history again.
+
+        Its residual is all that tells another Hamiltonian or cost, which are code.
+        """
+        if not self._resumed:
+            return False
+        self._resumed = False
+        known = self.history[-1]
+        with _advising():
+            self._compare({k: known[k] for k in ("hjb", "fp")}, row, self.state.atol)
+        return True
+
+    def _compare(self, known: dict, here: dict, atol: float):
+        largest = max(known.values())
+        for name, value in known.items():
+            if not abs(here[name] - value) <= SAME_RESIDUAL * largest + 0.1 * atol:
+                raise self._foreign(
+                    f"its residual ({name}) was {value:.3e} and is {here[name]:.3e} in this "
+                    "problem, so that the costs, the Hamiltonian, the diffusion or the initial "
+                    "density differ"
+                )
+
+    def visit(self, state: State):
+        """After a Newton step, whose row is the last of the history: write if it is time to.
+
+        Raises:
+            OutOfTime: after writing, if the next step would not fit into the budget.
+        """
+        now, budget = time.perf_counter(), self.settings.budget
+        if self.history[-1]["step"] > 0:
+            self.longest = max(self.longest, now - self.last)
+        self.last = now
+        self.state = state
+        ahead = now - self.began + self.longest + self.writing
+        stop = budget is not None and ahead > budget
+        due = stop or now - self.written >= self.settings.every
+        due, stop, longest = self.comm.bcast((due, stop, self.longest))
+        if not due:
+            return
+        self._write(lambda: self._save(state), necessary=stop)
+        if stop:
+            raise OutOfTime(
+                f"Out of time: the next Newton step (the longest so far: {longest:.3g} s) does not "
+                f"fit into the budget of {budget:g} s. {self.path} holds the present state: run "
+                "the same again to go on.",
+                self.path,
+            )
+
+    def finish(self, solution):
+        """Leave the solution in the file."""
+        more = self.about | {"longest": self.longest}
+        self._write(lambda: saved.save(solution, self.path, **more), necessary=False)
+
+    def solution(self, load: Callable[[Path], object]):
+        """The solution that `load` finds in the file, refused where it is that of another solve."""
+        with _advising():
+            solution = load(self.path)
+            if not solution.converged:
+                raise self._foreign(f"{solution.reason}, where {solution.tolerance:.1e} was asked")
+        return solution
+
+    def _write(self, action: Callable[[], None], necessary: bool):
+        began = time.perf_counter()
+        try:
+            action()
+        except FileError as exc:
+            if necessary:
+                raise
+            if self.comm.rank == 0:  # a solve of many hours may well end without it
+                log.warning("%s; going on without this checkpoint", exc)
+        self.written = time.perf_counter()
+        self.writing = self.written - began
+
+    def _save(self, state: State):
+        started = state.stage.goes_back
+        about = self.about | {
+            "stage": asdict(state.stage),
+            "atol": state.atol,
+            "started": started,
+            "history": self.history,
+            "longest": self.longest,
+            "seconds": self.seconds + time.perf_counter() - self.began,
+        }
+        with archive.write(self.path, self.nodes, about) as put:
+            put("u", state.X[0])
+            put("m", state.X[1])
+            if started:
+                put("start_u", state.start[0])
+                put("start_m", state.start[1])

@@ -1,0 +1,1 @@
+"""What the players want: games, controls, their data, boundaries and units."""

@@ -1,0 +1,337 @@
+"""Whether the data of a problem make sense: asked when it is stated, the same on every rank."""
+
+from collections.abc import Mapping
+
+from mpi4py import MPI
+
+import numpy as np
+
+import basix
+import ufl
+from dolfinx import fem
+from ufl.algorithms import expand_derivatives
+from ufl.algorithms.analysis import extract_constants
+
+from mfg_fem.errors import MeshError, ProblemError, alike, together
+from mfg_fem.mesh.periodic import SAME_POINT
+from mfg_fem.mesh.values import VertexValues
+from mfg_fem.problem.boundary import Exit
+from mfg_fem.problem.units import Units, gradient_for
+from mfg_fem.validate import is_number, number
+
+SIGNATURES = {
+    "hamiltonian": "(x, p, m)",
+    "running_cost": "(x, t, m)",
+    "terminal_cost": "(x, m)",
+    "initial_density": "(x)",
+    "source": "(x, t)",
+}
+KINK = (
+    " Where H is like |p|^b with b < 2, it has a kink there: hamiltonians.power(b) is smooth, and "
+    "so is any function of |p|^2 + s^2 with a small s."
+)
+REMEDY = (
+    "Write it of m + s with a small density s, of a thousandth of the mean density for instance: "
+    "ufl.ln(m + s)."
+)
+MOMENTS = np.linspace(0.0, 1.0, 9)  # of the horizon, when costs are looked at
+
+
+def exit_name(name: str) -> str:
+    """What the cost of this exit is called."""
+    return f"boundary[{name!r}].cost"
+
+
+def check_arguments(problem) -> dict[str, float]:
+    """Types and numbers, without evaluating a callable. Collective. Returns the numbers."""
+    domain = problem.domain
+    with together(domain.comm):
+        numbers = {
+            name: number(name, getattr(problem, name), above=True)
+            for name in ("horizon", "population")
+        }
+        for name in SIGNATURES:
+            value = getattr(problem, name)
+            if name == "source" and value is None:
+                continue
+            if not callable(value):  # as UFL's expressions are
+                raise ProblemError(
+                    f"{name} must be a callable {SIGNATURES[name]} -> UFL or number, or a UFL "
+                    f"expression, not {value!r}. For a constant write lambda *_: value."
+                )
+        _check_number_or_callable("diffusion", problem.diffusion)
+        if not isinstance(problem.boundary, Mapping):
+            raise ProblemError('boundary must be a dict such as {"exits": mfg.Exit(cost=0.0)}.')
+        for name, condition in problem.boundary.items():
+            domain.facets(name)
+            if not isinstance(condition, Exit):
+                raise ProblemError(
+                    f"boundary[{name!r}] is {condition!r}; it must be an Exit. "
+                    "Boundaries that are not named reflect."
+                )
+            _check_number_or_callable(exit_name(name), condition.cost)
+    alike(domain.comm, problem=type(problem).__name__, **numbers, boundary=[*problem.boundary])
+    _check_exits(domain, [*problem.boundary])
+    return numbers
+
+
+def _check_exits(domain, exits: list[str]):
+    """Each has facets, on the outer boundary. Collective."""
+    found = np.array([len(domain.facets(name)) for name in exits], dtype=np.int64)
+    domain.comm.Allreduce(MPI.IN_PLACE, found, MPI.SUM)
+    for name, facets in zip(exits, found, strict=True):
+        if facets == 0:
+            raise MeshError(f"The boundary {name!r} has no facets in this mesh.")
+        if name in domain.inside:
+            raise MeshError(
+                f"boundary[{name!r}] lies inside the domain, and an exit must lie on its outer "
+                "boundary. Let the domain end there, or leave through a side of it."
+            )
+
+
+def _check_number_or_callable(name: str, value):
+    if not callable(value):
+        if not is_number(value):
+            raise ProblemError(
+                f"{name} must be a number, a callable x -> UFL or a UFL expression, not {value!r}."
+            )
+        number(name, value, -np.inf)
+
+
+def check_values(problem) -> tuple[Units, tuple[str, ...]]:
+    """Evaluate all data on the mesh: finite, of the right sign and shape, convex.
+
+    Returns the units of the problem, and what is infinite at m = 0, or has such a derivative.
+    """
+    domain = problem.domain
+    gdim, mesh = domain.dim, domain.mesh
+    t, share, even = (fem.Constant(mesh, value) for value in (0.0, 1.0, 0.0))
+    p = ufl.variable(fem.Constant(mesh, np.zeros(gdim)))
+    x = problem.x
+
+    m0, D = problem.m0(x), problem.D(x)
+    m = ufl.variable(share * m0 + even)
+    costs = {
+        "running_cost(x, t, m)": problem.f(x, t, m),
+        "terminal_cost(x, m)": problem.g(x, m),
+        "source(x, t)": problem.s(x, t),
+    }
+    costs |= {exit_name(name): problem.exit_cost(name, x) for name in problem.boundary}
+    H = problem.H(x, p, m)
+
+    mass = _check_density(mesh, m0, problem.population)
+    share.value = problem.population / mass
+    _check_diffusion(mesh, D)
+    spread = _check_costs(problem, costs, m, t)
+    check_periodic(problem)
+    length, time = domain.volume() ** (1 / gdim), float(problem.horizon)
+    hamiltonian = _Hamiltonian(mesh, H, p, m)
+    rest = hamiltonian.check(np.zeros(gdim))
+    uniform = problem.population / length**gdim
+    share.value, even.value = 0.0, uniform
+    gradient = hamiltonian.gradient_for(length / time)
+    share.value, even.value = problem.population / mass, 0.0
+    random = np.random.default_rng(0)
+    for size in (0.1, 1.0, 10.0):
+        hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
+    share.value = 0.0
+    infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, m, p)
+    return Units.of(length, time, uniform, gradient, spread + time * float(np.ptp(rest))), infinite
+
+
+def _check_density(mesh, m0, population: float) -> float:
+    """The mass of m0, which has to be positive; m0 must not be negative."""
+    density = VertexValues(mesh, m0)
+    (found,) = density.extremes()
+    _finite(found, "initial_density(x)")
+    lowest, mass = found[0], density.integral()
+    if lowest < 0:
+        raise ProblemError(
+            f"initial_density(x) is negative somewhere (minimum {lowest:.3g}); "
+            "a density must be >= 0. Cut it off, e.g. ufl.max_value(m0, 0)."
+        )
+    if not mass > 0:
+        raise ProblemError(
+            "initial_density(x) vanishes on the whole mesh, so it cannot be scaled to the "
+            f"population {population:g}. Is the crowd inside the domain?"
+        )
+    return mass
+
+
+def _check_diffusion(mesh, D):
+    def measures(D):
+        transposed = _matrices(D).transpose(0, 2, 1).reshape(D.shape)
+        with np.errstate(invalid="ignore"):  # infinite ones are refused below
+            return D, D - transposed, _eigenvalues(D)
+
+    cell = getattr(basix.CellType, mesh.topology.cell_name())
+    points = basix.create_lattice(cell, 2, basix.LatticeType.equispaced, True)
+    found, asymmetry, eigenvalues = VertexValues(mesh, D, points=points).extremes(measures)
+    _finite(found, "diffusion")
+    if not np.abs(asymmetry).max() <= 1e-12 * np.abs(found).max():
+        raise ProblemError("diffusion must be a symmetric tensor.")
+    smallest = eigenvalues[0]
+    if not smallest > 0:
+        raise ProblemError(
+            f"diffusion must be positive; its smallest value (or eigenvalue) is {smallest:.3g}. "
+            "For nearly deterministic players take a small positive number."
+        )
+
+
+def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
+    """Finite at all moments, with their derivatives in m. Returns by how much they differ.
+
+    In time only costs in different places at one moment do, unless players may leave.
+    """
+    derivatives = {f"d/dm of {name}": ufl.diff(e, m) for name, e in costs.items() if "m)" in name}
+    values = VertexValues(problem.domain.mesh, *costs.values(), *derivatives.values())
+    running, terminal = 0.0, 0.0
+    timed = any(t in extract_constants(cost) for cost in costs.values())
+    for moment in problem.horizon * (MOMENTS if timed else MOMENTS[-1:]):
+        t.value = moment
+        ends = dict(zip((*costs, *derivatives), values.extremes(), strict=True))
+        for name, found in ends.items():
+            _finite(found, name, f" at t = {moment:g} with m = the initial density")
+        ends = {name.split("(")[0]: found for name, found in ends.items() if name in costs}
+        running = max(running, np.ptp(ends["running_cost"]))
+        terminal = np.ptp(ends["terminal_cost"])
+        if problem.boundary:
+            running = max(running, np.abs(ends["running_cost"]).max())
+            paid = [found for name, found in ends.items() if name not in ("running_cost", "source")]
+            terminal = np.ptp(paid)
+    return float(problem.horizon * running + terminal)
+
+
+def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:
+    """Names of the data that are infinite at this m = 0, or that have such a derivative."""
+    names = [name for name in data if name.endswith("m)")]
+    p.ufl_operands[0].value[...] = 1.0
+    terms = [y for name in names for y in (data[name], ufl.diff(data[name], m))]
+    ends = VertexValues(mesh, *terms).extremes()
+    finite = np.isfinite(ends).all(axis=1).reshape(len(names), 2)
+    for name, (value, _) in zip(names, finite, strict=True):
+        if not value and problem.boundary:
+            raise ProblemError(f"{name} is infinite at m = 0, which m is at exits. {REMEDY}")
+    return tuple(name for name, good in zip(names, finite, strict=True) if not good.all())
+
+
+class _Hamiltonian:
+    """H and its derivatives at one p on the whole mesh."""
+
+    def __init__(self, mesh, H, p, m):
+        (self.p,), self.dim = p.ufl_operands[:1], mesh.geometry.dim
+        H_p = ufl.diff(H, p)
+        backward = ufl.replace(expand_derivatives(H_p), {self.p: -self.p})
+        terms = H, H_p, ufl.diff(H, m), ufl.diff(H_p, p), H_p - backward
+        self.values = VertexValues(mesh, *terms)
+
+    def check(self, p: np.ndarray) -> np.ndarray:
+        """All finite and H_pp >= 0 at this p; returns the least and the largest value of H."""
+        self.p.value[...] = p
+        at = f" at p = {np.array2string(p, precision=3)}"
+        *found, eigenvalues = self.values.extremes(
+            lambda *terms: (*terms[:4], _eigenvalues(terms[3]))
+        )
+        for name, ends in zip(("", "_p", "_m", "_pp"), found, strict=True):
+            _finite(ends, f"hamiltonian: H{name}", at, "" if p.any() else KINK)
+        lowest = eigenvalues[0]
+        if lowest < -1e-10 * np.abs(found[3]).max():
+            raise ProblemError(
+                f"hamiltonian(x, p, m) is not convex in p: H_pp has the eigenvalue "
+                f"{lowest:.3g}{at}. A player's best drift -H_p is defined by a convex H."
+            )
+        return found[0]
+
+    def gradient_for(self, wanted: float) -> float | None:
+        """The size of p for which players have this speed: see `units.gradient_for`."""
+        direction = np.array([1.0, 0.7, 0.4])[: self.dim]
+
+        def speed(size: float) -> float:
+            self.p.value[...] = size * direction / np.linalg.norm(direction)
+            return self.values.mean(lambda *terms: np.linalg.norm(terms[4], axis=2)) / 2
+
+        self.p.value[...] = 0.0
+        mobility = self.values.mean(lambda *terms: terms[3][..., :: self.dim + 1].mean(axis=2))
+        guess = wanted / mobility if 0 < mobility < np.inf else 1.0
+        return gradient_for(wanted, speed, guess)
+
+
+def refuse_not_finite(problem, points: np.ndarray, t: float):
+    """Name what is not finite at these points of cells at the time t, in an even crowd. Collective.
+
+    Raises:
+        ProblemError: always.
+    """
+    mesh, x = problem.domain.mesh, problem.x
+    numbers = (problem.units.density, t)
+    m, t = ufl.variable(fem.Constant(mesh, numbers[0])), fem.Constant(mesh, numbers[1])
+    p = ufl.variable(fem.Constant(mesh, np.zeros(problem.domain.dim)))
+    f, H = problem.f(x, t, m), problem.H(x, p, m)
+    terms = {"running_cost(x, t, m)": f, "source(x, t)": problem.s(x, t)}
+    terms |= {"d/dm of running_cost(x, t, m)": ufl.diff(f, m), "hamiltonian(x, p, m)": H}
+    terms |= {"H_p of hamiltonian(x, p, m)": ufl.diff(H, p)}
+    values = VertexValues(mesh, *terms.values(), points=points)
+    for name, found in zip(terms, values.extremes(), strict=True):
+        _finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
+    raise ProblemError(
+        "The equations are not finite where Newton starts, in an even crowd. Look for costs or a "
+        "Hamiltonian that are infinite at some density, place or time."
+    )
+
+
+def _matrices(values: np.ndarray) -> np.ndarray:
+    size = round(values.shape[-1] ** 0.5)
+    return values.reshape(-1, size, size)
+
+
+def _eigenvalues(values: np.ndarray) -> np.ndarray:
+    """Eigenvalues of the symmetric part of matrices."""
+    M = _matrices(values)
+    M = (M + M.transpose(0, 2, 1)) / 2
+    diagonal = M[:, np.eye(M.shape[1], dtype=bool)]
+    if np.isfinite(M).all() and np.count_nonzero(M) > np.count_nonzero(diagonal):
+        return np.linalg.eigvalsh(M)
+    return diagonal
+
+
+def _finite(ends, name: str, where: str = "", advice: str = ""):
+    """Raise unless the least and the largest value are finite, as they are if all values are."""
+    if not np.isfinite(ends).all():
+        raise ProblemError(
+            f"{name} is not finite (NaN or infinite) somewhere on the mesh{where}. "
+            f"Look for a division by zero, a logarithm or a root of zero.{advice}"
+        )
+
+
+def check_periodic(problem):
+    """Raise unless data that are interpolated at nodes are the same on both sides. Collective.
+
+    A node on a seam has one value. Data that are integrated cell by cell (running cost,
+    Hamiltonian, diffusion, source) may jump there, as anywhere.
+    """
+    domain, x = problem.domain, problem.x
+    if not domain.seams:
+        return
+    coordinates = list(x)
+    for axis, (low, high) in domain.seams.items():
+        near = SAME_POINT * (high - low)
+        there = ufl.gt(x[axis], high - near)
+        coordinates[axis] = ufl.conditional(there, x[axis] - (high - low), x[axis])
+    opposite = ufl.as_vector(coordinates)
+    one = fem.Constant(domain.mesh, 1.0)
+    data = {
+        "initial_density(x)": problem.m0,
+        "terminal_cost(x, m)": lambda y: problem.g(y, one),
+    }
+    for name in problem.boundary:
+        data[f"boundary[{name!r}].cost"] = lambda y, name=name: problem.exit_cost(name, y)
+    for name, make in data.items():
+        values = VertexValues(domain.mesh, make(x), make(opposite))
+        ends = values.extremes(lambda here, there: (here - there, here))
+        jump, size = np.abs(ends).max(axis=1)
+        if not jump <= 1e-8 * size:
+            raise ProblemError(
+                f"{name} is not periodic: its values on opposite sides of the domain, which are "
+                f"one place, differ by up to {jump:.3g}. Make them agree, as cos(2 pi x / L) does, "
+                "or use a domain that is not periodic there."
+            )

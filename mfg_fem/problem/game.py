@@ -1,0 +1,153 @@
+"""What the players want: MeanFieldGame and MeanFieldControl, checked when they are built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import ufl
+
+from mfg_fem.mesh.domain import Domain
+from mfg_fem.problem.boundary import Exit
+from mfg_fem.problem.checks import check_arguments, check_values, exit_name
+from mfg_fem.problem.data import Data
+from mfg_fem.problem.units import Units
+
+Given = Callable | ufl.core.expr.Expr  # what a callable would return will do, a Function too
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeanField:
+    """The data shared by games and controls. Costs are per player.
+
+    All callables return UFL. Each is called once, when the problem is stated.
+    """
+
+    domain: Domain = field(kw_only=False)
+    horizon: float
+    diffusion: float | Given
+    hamiltonian: Given
+    running_cost: Given
+    terminal_cost: Given
+    initial_density: Given
+    population: float = 1.0
+    boundary: Mapping[str, Exit] = field(default_factory=dict)
+    source: Given | None = None
+    data: Data = field(init=False, repr=False)
+    units: Units = field(init=False, repr=False)
+    infinite: tuple[str, ...] = field(init=False, repr=False)  # of the data at m = 0
+
+    def __post_init__(self):
+        """Check everything that can be known before a solve starts. Collective."""
+        object.__setattr__(self, "domain", Domain.of(self.domain))
+        for name, value in check_arguments(self).items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "boundary", MappingProxyType(dict(self.boundary)))
+        object.__setattr__(self, "data", self._stated())
+        self.check()
+
+    def check(self):
+        """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
+        self.domain.check()
+        units, infinite = check_values(self)
+        object.__setattr__(self, "units", units)
+        object.__setattr__(self, "infinite", infinite)
+
+    def _stated(self) -> Data:
+        data, d = Data(self.domain), self.domain.dim
+        data.state("initial_density(x)", self.initial_density, "x")
+        data.state("diffusion", self.diffusion, "x", ((), (d, d)))
+        data.state("running_cost(x, t, m)", self.running_cost, "xtm")
+        data.state("terminal_cost(x, m)", self.terminal_cost, "xm")
+        data.state("source(x, t)", ufl.zero() if self.source is None else self.source, "xt")
+        data.state("hamiltonian(x, p, m)", self.hamiltonian, "xpm")
+        for name, condition in self.boundary.items():
+            data.state(exit_name(name), condition.cost, "x")
+        return data
+
+    # The data as UFL.
+
+    @property
+    def x(self) -> ufl.SpatialCoordinate:
+        """The space coordinate of the forms."""
+        return self.data.x
+
+    def D(self, x) -> ufl.core.expr.Expr:
+        """Diffusion at x as a (d, d) tensor. The PDE diffusion: half the squared noise."""
+        D = self.data("diffusion", x)
+        return D * ufl.Identity(self.domain.dim) if D.ufl_shape == () else D
+
+    def H(self, x, p, m) -> ufl.core.expr.Expr:
+        """Hamiltonian of one player who sees the density m."""
+        return self.data("hamiltonian(x, p, m)", x, p, m)
+
+    def f(self, x, t, m) -> ufl.core.expr.Expr:
+        """Running cost of one player."""
+        return self.data("running_cost(x, t, m)", x, t, m)
+
+    def g(self, x, m) -> ufl.core.expr.Expr:
+        """Terminal cost of one player."""
+        return self.data("terminal_cost(x, m)", x, m)
+
+    def s(self, x, t) -> ufl.core.expr.Expr:
+        """Players entering per unit of volume and time."""
+        return self.data("source(x, t)", x, t)
+
+    def m0(self, x) -> ufl.core.expr.Expr:
+        """Initial density before it is scaled to the population."""
+        return self.data("initial_density(x)", x)
+
+    def exit_cost(self, name: str, x) -> ufl.core.expr.Expr:
+        """What a player who leaves there pays."""
+        return self.data(exit_name(name), x)
+
+    def seen(self, m, frozen):
+        """The crowd in the costs while they are differentiated in m: see functional.py."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeanFieldGame(MeanField):
+    """A Nash equilibrium of infinitely many players (Lasry-Lions 2007).
+
+        -u_t - div(D grad u) + H(x, grad u, m) = f(x, t, m),      u(T) = g(x, m(T)),
+         m_t - div(D grad m) - div(m H_p(x, grad u, m)) = s(x, t),  m(0) = m0,
+
+    with u the value function (the cost still to come) and m the density of players. Every
+    boundary reflects unless it is named in `boundary`.
+
+    Args:
+        domain: a Domain, or a DOLFINx simplex mesh.
+        horizon: the final time T.
+        diffusion: D > 0, half the squared noise: a number, or x -> UFL, scalar or symmetric
+            positive definite (d, d) tensor. Where it varies it acts in divergence form.
+        hamiltonian: H(x, p, m), convex in p and twice differentiable; the drift is -H_p.
+        running_cost: f(x, t, m), what a player pays per unit of time besides moving.
+        terminal_cost: g(x, m), pointwise in m.
+        initial_density: m0(x) >= 0, scaled so that its integral is `population`.
+        population: total mass of m0: the number of players.
+        boundary: name of a boundary -> Exit(...). Where exits meet, or share facets, people leave
+            through the one that is named first.
+        source: s(x, t), players entering per unit of volume and time, or None.
+
+    Raises:
+        ProblemError: data that make no sense, on every rank alike.
+        MeshError: a boundary name the mesh does not have.
+    """
+
+    def seen(self, m, frozen):
+        """A player does not move the crowd: it stays frozen while differentiating."""
+        return frozen
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeanFieldControl(MeanField):
+    """One planner moves everybody (Bensoussan-Frehse-Yam 2013); arguments as MeanFieldGame.
+
+    The planner minimises the total cost of the population, the integral of the per-player
+    costs against m. The equations are those of a game in which every player also pays for the
+    harm done to the others: f + m f_m, g + m g_m and H + m H_m stand in place of f, g and H.
+    """
+
+    def seen(self, m, frozen):
+        """The planner moves the crowd: it is differentiated with m."""
+        return m

@@ -1,0 +1,1 @@
+"""What came out, and an honest report of it."""

@@ -1,0 +1,253 @@
+"""Solution: what came out, and an honest report of it."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+from dolfinx import fem
+
+from mfg_fem._compat import interpolation_points
+from mfg_fem.compilation import pointwise
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.galerkin import Galerkin
+from mfg_fem.discrete.monotone import Monotone
+from mfg_fem.discrete.spacetime import Levels, SpaceTime
+from mfg_fem.errors import ProblemError, together
+from mfg_fem.forms.functional import drift
+from mfg_fem.io import paraview, saved
+from mfg_fem.nonlinear.newton import STALE, Outcome
+from mfg_fem.problem.game import MeanField, MeanFieldGame
+from mfg_fem.solution.suspicion import reasons
+from mfg_fem.validate import index
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Solution:
+    """The value function and the density at all times, and what a user would quote of them.
+
+    Attributes:
+        problem, scheme: what was solved and how it was discretised.
+        times: levels 0..steps.
+        masses: population inside the domain at each level.
+        gone: exit name -> people who have left through it by each level.
+        entered: people who have entered through the source by each level.
+        cost: total cost of the population: running, terminal and exit costs.
+        expected_cost: what the value function says that the players of a game pay: the integral
+            of u(0) m0 and, with a source, of u s. At an equilibrium it is the cost, to the
+            tolerance of Newton; of a control it means nothing, as u is a marginal cost.
+        residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
+            density divided by its mean.
+        converged, reason: whether Newton reached its tolerance, and PETSc's reason. Of a loaded
+            solution: whether its residual, in the problem it was loaded for, is that small.
+        norm, tolerance: of the residual, as in the history, and what it was to be at most.
+        warnings: sentences: why it is not converged; why it is suspect although it may be.
+        history: one dict per Newton step with the keys stage, step, krylov (iterations), form (of
+            the linear equations, and their preconditioner), forcing (their relative tolerance),
+            hjb, fp (root mean squares of the residuals in U / T and M / T, see `units.py`), du, dm
+            (of the changes in U and M), mass, min_density, step_length (step 0 of a stage is its
+            start).
+        seconds: wall time of solve, of all its runs if it was resumed.
+    """
+
+    problem: MeanField
+    scheme: Monotone | Galerkin
+    times: np.ndarray
+    masses: np.ndarray
+    gone: dict[str, np.ndarray]
+    entered: np.ndarray
+    cost: float
+    expected_cost: float
+    residuals: dict[str, float]
+    min_density: float
+    converged: bool
+    reason: str
+    norm: float
+    tolerance: float
+    warnings: tuple[str, ...]
+    history: list[dict]
+    seconds: float
+    levels: Levels = field(repr=False)
+    discrete: Discretisation = field(repr=False)
+
+    @classmethod
+    def of(cls, system: SpaceTime, outcome: Outcome, history: list[dict], seconds: float):
+        """Measure the outcome of a solve. Collective."""
+        d, comm = system.discrete, system.comm
+        X, levels = outcome.X, system.levels(outcome.X)
+        rates = system.residual(X, held=False)[1][:, d.held]
+        leaving = -system.dt * rates  # people through each exit dof in each step
+        gone = {
+            name: _accumulate(comm, leaving[:, np.isin(d.held, dofs)].sum(axis=1))
+            for name, dofs in d.exits.items()
+        }
+        exit_cost = comm.allreduce(float((leaving @ d.exit_cost[d.held]).sum()), MPI.SUM)
+        running, entering, terminal, expected = system.measure(levels)
+        squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2))
+        norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
+        units = d.problem.units
+        physical = norms * np.sqrt(d.volume / units.time) * [units.cost, 1.0]
+        return cls(
+            problem=d.problem,
+            scheme=d.scheme,
+            times=np.linspace(0.0, d.problem.horizon, system.steps + 1),
+            masses=d.integral(levels.m),
+            gone=gone,
+            entered=np.concatenate([[0.0], np.cumsum(entering)]),
+            cost=float(running.sum() + terminal + exit_cost),
+            expected_cost=float(expected),
+            residuals={"hjb": float(physical[0]), "fp": float(physical[1])},
+            min_density=comm.allreduce(levels.m.min(initial=np.inf), MPI.MIN),
+            converged=outcome.converged,
+            reason=outcome.reason,
+            norm=float(np.linalg.norm(norms)),
+            tolerance=outcome.tolerance,
+            warnings=reasons(d, levels, gone),
+            history=history,
+            seconds=seconds,
+            levels=levels,
+            discrete=d,
+        )
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps."""
+        return len(self.times) - 1
+
+    @property
+    def iterations(self) -> int:
+        """Newton steps in all stages."""
+        return sum(row["step"] > 0 for row in self.history)
+
+    @property
+    def balance(self) -> np.ndarray:
+        """Mass balance at each level: inside + gone - initial - entered, zero up to round-off."""
+        return self.masses + sum(self.gone.values()) - self.masses[0] - self.entered
+
+    def mass(self, n: int) -> float:
+        """Population inside the domain at level n (0..steps)."""
+        return float(self.masses[index("mass", n, len(self.times), "levels")])
+
+    def value(self, n: int) -> fem.Function:
+        """Value function at level n (0..steps)."""
+        n = self._index("value", n, len(self.times), "levels")
+        return self._function(self.levels.u[n], "value")
+
+    def density(self, n: int) -> fem.Function:
+        """Density at level n (0..steps), players per unit of volume."""
+        n = self._index("density", n, len(self.times), "levels")
+        return self._function(self.levels.m[n], "density")
+
+    def velocity(self, n: int) -> fem.Function:
+        """Optimal drift -H_p on step n (0..steps-1), constant (P1) or linear (P2) on each cell.
+
+        Of what the scheme sees on that step: u at its start and m at its end, or for the midpoint
+        rule both in its middle.
+        """
+        n = self._index("velocity", n, self.steps, "steps")
+        mesh = self.problem.domain.mesh
+        shape = (self.problem.domain.dim,)
+        W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
+        v = fem.Function(W, name="velocity")
+        u, m = (self._function(values, "") for values in self.levels.pair(n, self.scheme))
+        expression = drift(self.problem, u, m)
+        v.interpolate(pointwise(expression, interpolation_points(W)))
+        return v
+
+    @property
+    def report(self) -> str:
+        """A page of numbers: what was solved, true residuals, mass balance, iterations.
+
+        `print(solution)` prints it.
+        """
+        kind = type(self.problem).__name__
+        nodes = self.discrete.V.dofmap.index_map.size_global
+        gone = [f"  gone through {k:<16} {v[-1]:.6g}" for k, v in self.gone.items()]
+        krylov = sum(row["krylov"] for row in self.history)
+        stages = len({row["stage"] for row in self.history})
+        return "\n".join(
+            [
+                f"{kind}, {self.scheme}: {nodes} nodes x {self.steps} steps, "
+                f"{2 * nodes * self.steps} unknowns",
+                f"  {'converged' if self.converged else 'NOT CONVERGED'} ({self.reason})",
+                f"  Newton steps {self.iterations} in {stages} stage(s), Krylov {krylov}, "
+                f"{self.seconds:.1f} s",
+                f"  last step by the {self.history[-1]['form'] or 'guess alone'}",
+                f"  residuals (L2)                HJB {self.residuals['hjb']:.1e}, "
+                f"FP {self.residuals['fp']:.1e}; {self.norm:.1e} of {self.tolerance:.1e} allowed",
+                f"  inside at the end             {self.masses[-1]:.6g} of {self.masses[0]:.6g}"
+                + (f", entered {self.entered[-1]:.6g}" if self.problem.source else ""),
+                *gone,
+                f"  mass balance, largest defect  {np.abs(self.balance).max():.1e}",
+                f"  smallest density              {self.min_density:.3e}",
+                f"  total cost                    {self.cost:.8g}" + self._duality(),
+                *(f"  WARNING: {text}" for text in self.warnings),
+            ]
+        )
+
+    def _duality(self) -> str:
+        """How far the cost of a game is from what its value function says."""
+        if not isinstance(self.problem, MeanFieldGame):
+            return ""
+        return f" ({self.cost - self.expected_cost:+.1e} beside int u(0) m0)"
+
+    def __str__(self) -> str:
+        """The report."""
+        return self.report
+
+    def __repr__(self) -> str:
+        """Its first line."""
+        return f"<Solution of {self.report.splitlines()[0]}>"
+
+    def write(self, path: str | Path, every: int = 1):
+        """Write density, value function and velocity: see `io.paraview.write`. Collective."""
+        paraview.write(self, path, every)
+
+    def save(self, path: str | Path):
+        """Save to one file that `load` reads on any number of ranks. Collective."""
+        saved.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, problem: MeanField) -> "Solution":
+        """Read what `save` wrote; the problem must live on the same mesh. Collective.
+
+        Residuals, masses and cost are measured anew for the problem given; if its residual is not
+        what Newton allowed, the solution is that of another problem and not `converged`.
+        """
+        if not isinstance(problem, MeanField):
+            raise ProblemError(
+                f"problem must be the game or control that was saved, not {problem!r}."
+            )
+        problem.check()
+        data = saved.load(path, problem)
+        discrete = Discretisation(problem, data.scheme)
+        levels = data.levels_on(discrete)
+        system = SpaceTime(discrete, len(levels.u) - 1)
+        try:
+            X = np.stack([levels.u[:-1], levels.m[1:]])
+            outcome = Outcome(X, data.converged, data.reason, 0, tolerance=data.tolerance)
+            solution = cls.of(system, outcome, data.history, data.seconds)
+        finally:
+            system.destroy()
+        if solution.norm <= STALE * data.tolerance or not data.converged:
+            return solution
+        reason = f"it does not solve this problem: its residual is {solution.norm:.1e}"
+        return replace(solution, converged=False, reason=reason)
+
+    def _index(self, *arguments) -> int:
+        """As `index`, where all ranks ask. Collective."""
+        with together(self.discrete.comm):
+            return index(*arguments)
+
+    def _function(self, values: np.ndarray, name: str) -> fem.Function:
+        function = fem.Function(self.discrete.V, name=name)
+        function.x.array[: len(values)] = values
+        function.x.scatter_forward()
+        return function
+
+
+def _accumulate(comm, flow: np.ndarray) -> np.ndarray:
+    """Totals since the start, from this rank's part of what left in each step. Collective."""
+    return np.concatenate([[0.0], np.cumsum(comm.allreduce(flow, MPI.SUM))])

@@ -1,0 +1,254 @@
+"""solve: the one verb."""
+
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import numpy as np
+
+from mfg_fem import petsc
+from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles, descend
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.galerkin import Galerkin
+from mfg_fem.discrete.monotone import Monotone
+from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
+from mfg_fem.io.archive import SAME_POINT
+from mfg_fem.io.files import file_path, holding
+from mfg_fem.nonlinear import memory
+from mfg_fem.nonlinear.continuation import State, solve_stages
+from mfg_fem.nonlinear.method import Newton, check_options
+from mfg_fem.nonlinear.newton import STALE, Outcome
+from mfg_fem.nonlinear.resume import Checkpoint, Keeper
+from mfg_fem.problem.game import MeanField
+from mfg_fem.problem.shared import SharedControl
+from mfg_fem.solution.shared import SharedSolution
+from mfg_fem.solution.solution import Solution
+from mfg_fem.validate import count, flag
+
+log = logging.getLogger(__name__)
+
+
+def solve(
+    problem: MeanField | SharedControl,
+    steps: int,
+    scheme: Monotone | Galerkin | LagrangeGalerkin | Particles | None = None,
+    method: Newton | Descent | None = None,
+    *,
+    guess: Solution | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    throw: bool = True,
+    progress: bool | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> Solution | SharedSolution:
+    """Solve a mean-field game or control problem. Collective.
+
+    A MeanFieldGame or MeanFieldControl is solved all at once in space-time by Newton and gives a
+    Solution. A SharedControl is solved by descent on its reduced problem (it takes no guess and no
+    checkpoint, and ends at a local optimum whose `converged` and `reason` say how) and gives a
+    SharedSolution.
+
+    Args:
+        problem: a MeanFieldGame, MeanFieldControl or SharedControl.
+        steps: number of equal time steps on [0, horizon].
+        scheme: the discretisation, Monotone() by default; LagrangeGalerkin() for a SharedControl.
+        method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
+        guess: a solution on the same mesh and degree (another number of steps will do) to start
+            from instead of a cold start: for parameter studies.
+        checkpoint: a file to go on from if it is there, and to keep the state in, at most once a
+            minute; in the end it holds the solution, and the same call returns that at once. A
+            Checkpoint says how often, and sets a budget of wall time.
+        throw: raise NotConverged when Newton fails; with False return the last iterate, whose
+            `converged` is False.
+        progress: whether to print a table of the Newton steps; by default on a terminal only. There
+            is a line for each in the log in any case (`logging`, level INFO).
+        on_step: called on every rank with the row of the history after each Newton step. What it
+            raises on any rank ends the solve on all of them.
+
+    Raises:
+        ProblemError: arguments that make no sense, before anything is started.
+        NotConverged: Newton failed, with its history.
+        FileError: the checkpoint cannot be written, is damaged, in use by another process or
+            belongs to another solve.
+        OutOfMemory: the solve would not fit, and was not started.
+        OutOfTime: the budget of the checkpoint is used up, and the state is written.
+    """
+    shared = isinstance(problem, SharedControl)
+    if not shared and not isinstance(problem, MeanField):
+        raise ProblemError(
+            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl or a "
+            "SharedControl."
+        )
+    comm = problem.domain.comm
+    with together(comm):
+        _check(problem, steps, scheme, method, guess, checkpoint, throw, progress, on_step)
+        settings = checkpoint
+        if settings is not None and not isinstance(settings, Checkpoint):
+            settings = Checkpoint(settings)
+        path = None if settings is None else file_path(settings.path)
+        steps = int(steps)
+    given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
+    alike(comm, steps=steps, **given, guess="none" if guess is None else "a solution")
+    table = _Table(comm, progress, on_step)
+    try:
+        if shared:
+            scheme, method = scheme or LagrangeGalerkin(), method or Descent()
+            found = descend(problem, steps, scheme, method, table.call)
+            return SharedSolution.of(problem, found)
+        problem.check()
+        arguments = (problem, steps, scheme or Monotone(), method or Newton(), guess)
+        with nullcontext() if path is None else holding(comm, path):
+            solution = _solve(*arguments, settings, throw, table)
+    except (PETSc.Error, ArithmeticError) as error:
+        said = petsc.words(error) if isinstance(error, PETSc.Error) else error
+        raise ProblemError(
+            f"This cannot be solved: {said}. Look for numbers that are extremely large or small, "
+            "and at PETSc's options."
+        ) from error
+    if solution.converged and solution.warnings and comm.rank == 0:
+        warnings.warn(" ".join(solution.warnings), SolutionWarning, stacklevel=2)
+    return solution
+
+
+def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Solution:
+    """Solve all at once in space-time, with a checkpoint if there are settings for one."""
+    began = time.perf_counter()
+    comm = problem.domain.comm
+    discrete = Discretisation(problem, scheme)
+    require(
+        comm,
+        guess is None or _same_nodes(guess.discrete, discrete),
+        "guess lives on another mesh or has another degree than this solve.",
+    )
+    require(
+        comm,
+        guess is None or np.isfinite([guess.levels.u, guess.levels.m]).all(),
+        "guess contains numbers that are not finite.",
+    )
+    check_options(discrete, steps, method)
+    keeper, history, resume = None, [], None
+    if settings is not None:
+        keeper = Keeper(settings, discrete, steps, method, began)
+        if keeper.finished:
+            return keeper.solution(lambda path: Solution.load(path, problem))
+        history = keeper.history
+        resume = (keeper.state, keeper.rows) if keeper.state else None
+    if method.check_memory:
+        memory.check(discrete, steps, method)
+
+    def record(row: dict, state: State):
+        if keeper and keeper.repeats(row):
+            return
+        history.append(row)
+        table.add(row)
+        if keeper:
+            keeper.visit(state)
+
+    start = None if guess is None else guess.levels
+    system, outcome = solve_stages(discrete, steps, method, start, record, resume)
+    if not history:
+        raise ProblemError(f"The residual is not finite at the guess ({outcome.reason}).")
+    failed = () if outcome.converged else (_sentence(outcome, history[-1]),)
+    if throw and failed:
+        raise NotConverged(
+            outcome.reason, history, f"{failed[0]} throw=False returns what is left."
+        )
+    seconds = comm.allreduce(time.perf_counter() - began, MPI.MAX)
+    if keeper:
+        seconds += keeper.seconds
+    solution = Solution.of(system, outcome, history, seconds)
+    loose = ()
+    if solution.converged and solution.norm > STALE * solution.tolerance:
+        loose = (
+            f"The residual is {solution.norm:.1e}, and {solution.tolerance:.1e} was asked for: "
+            "PETSc's options have ended Newton earlier.",
+        )
+    solution = replace(solution, warnings=(*failed, *solution.warnings, *loose))
+    if keeper and solution.converged:
+        keeper.finish(solution)
+    return solution
+
+
+def _check(problem, steps, scheme, method, guess, checkpoint, throw, progress, on_step):
+    shared = isinstance(problem, SharedControl)
+    count("steps", steps)
+    flag("throw", throw)
+    if progress is not None:
+        flag("progress, unless None,", progress)
+    if not (on_step is None or callable(on_step)):
+        raise ProblemError(f"on_step must be a callable that takes a row, not {on_step!r}.")
+    for name, value, types in (
+        ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else (Monotone, Galerkin)),
+        ("method", method, (Descent,) if shared else (Newton,)),
+        ("guess", guess, () if shared else (Solution,)),
+        ("checkpoint", checkpoint, () if shared else (Checkpoint, str, Path)),
+    ):
+        if value is not None and not isinstance(value, types):
+            wanted = " or ".join(f"{t.__name__}(...)" for t in types) or "nothing"
+            raise ProblemError(f"{name} is {value!r}; a {type(problem).__name__} takes {wanted}.")
+
+
+def _sentence(outcome: Outcome, last: dict) -> str:
+    """Why a solve ended, where, and what to try."""
+    failed = f" ({outcome.failed})" if outcome.failed else ""
+    return (
+        f"Newton stopped: {outcome.reason}{failed} after {outcome.iterations} steps of the stage "
+        f"{last['stage']!r} (HJB residual {last['hjb']:.1e}, FP residual {last['fp']:.1e}, of "
+        f"about 1 at the start). {outcome.advice}"
+    )
+
+
+def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:
+    """Whether the nodes of this rank are the same points in both, to a part of the mesh size."""
+    one, other = (discrete.V.tabulate_dof_coordinates() for discrete in (guess, here))
+    near = SAME_POINT * here.mesh_size
+    return one.shape == other.shape and bool((abs(one - other) <= near).all())
+
+
+class _Table:
+    """What is told of each Newton step: a table, lines in the log, the user's own callback."""
+
+    HEAD = " it  Krylov   |du|     |dm|     HJB      FP       mass         min m     step"
+    ROW = (
+        "{step:3d}  {krylov:6d}   {du:.1e}  {dm:.1e}  {hjb:.1e}  {fp:.1e}  {mass:.5e}  "
+        "{min_density:+.1e}  {step_length:.2f}"
+    )
+
+    def __init__(self, comm: MPI.Comm, progress: bool | None, on_step: Callable | None):
+        shown = sys.stderr.isatty() if progress is None else progress
+        self.comm, self.on_step, self.stage = comm, on_step, None
+        self.called = comm.allreduce(on_step is not None, MPI.LOR)
+        self.shown = shown and comm.rank == 0
+
+    def add(self, row: dict):
+        """One Newton step. Collective."""
+        if self.comm.rank == 0:
+            log.info(
+                "%s: step %d, HJB %.1e, FP %.1e, mass %.6g, min m %.1e, Krylov %d, length %.2g",
+                *(row[key] for key in ("stage", "step", "hjb", "fp", "mass", "min_density")),
+                row["krylov"],
+                row["step_length"],
+            )
+        if self.shown:
+            if row["stage"] != self.stage:
+                self.stage = row["stage"]
+                print(f"{self.stage}\n{self.HEAD}", file=sys.stderr)
+            print(self.ROW.format(**row), file=sys.stderr, flush=True)
+        self.call(row)
+
+    def call(self, row: dict):
+        """What the user wants to be called with the row. Collective."""
+        if not self.called:
+            return
+        with together(self.comm, ProblemError, "on_step(row) failed"):
+            result = None if self.on_step is None else self.on_step(dict(row))
+            if isinstance(result, Coroutine | Generator):
+                result.close()
+                raise TypeError("it is a coroutine or a generator, of which nothing has run")
