@@ -27,17 +27,16 @@ LATE = re.compile("view|monitor|converged_reason|test|log")  # asked for while s
 
 
 @contextmanager
-def options(defaults: dict, user: dict):
+def options(ours: Mapping[str, object]):
     """Put options with the prefix `mfg_` into PETSc's database around a call, then take them out.
 
-    The command line (and PETSC_OPTIONS) wins over `user`, which wins over `defaults`.
-    Names are without the prefix: {"snes_monitor": None, "sweep_pc_type": "ilu"}.
+    What is there already, from the command line or PETSC_OPTIONS, wins. Names are without the
+    prefix, {"snes_monitor": None, "sweep_pc_type": "ilu"}; of two that differ by it the later wins.
     """
-    check_names(user)  # it may have been changed
+    check_names(ours)  # a user's dict may have been changed
     database = PETSc.Options()
     ours = {
-        PREFIX + key.removeprefix("-").removeprefix(PREFIX): value
-        for key, value in (defaults | user).items()
+        PREFIX + key.removeprefix("-").removeprefix(PREFIX): value for key, value in ours.items()
     }
     ours = {key: value for key, value in ours.items() if not database.hasName(key)}
     try:

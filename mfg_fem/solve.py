@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,23 +22,24 @@ from mfg_fem.discrete.monotone import Monotone
 from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
 from mfg_fem.io.archive import SAME_POINT
 from mfg_fem.io.files import file_path, holding
+from mfg_fem.linear import plan
 from mfg_fem.nonlinear import memory
 from mfg_fem.nonlinear.continuation import State, solve_stages
-from mfg_fem.nonlinear.method import Newton, check_options
+from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.nonlinear.resume import Checkpoint, Keeper
 from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import count, flag
+from mfg_fem.validate import as_array, count, flag, is_integer, time_levels
 
 log = logging.getLogger(__name__)
 
 
 def solve(
     problem: MeanField | SharedControl,
-    steps: int,
+    steps: int | Sequence[float],
     scheme: Monotone | Galerkin | LagrangeGalerkin | Particles | None = None,
     method: Newton | Descent | None = None,
     *,
@@ -57,7 +58,8 @@ def solve(
 
     Args:
         problem: a MeanFieldGame, MeanFieldControl or SharedControl.
-        steps: number of equal time steps on [0, horizon].
+        steps: number of equal time steps on [0, horizon]; or, but for a SharedControl, increasing
+            times from 0 to the horizon, the levels themselves.
         scheme: the discretisation, Monotone() by default; LagrangeGalerkin() for a SharedControl.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
         guess: a solution on the same mesh and degree (another number of steps will do) to start
@@ -93,7 +95,7 @@ def solve(
         if settings is not None and not isinstance(settings, Checkpoint):
             settings = Checkpoint(settings)
         path = None if settings is None else file_path(settings.path)
-        steps = int(steps)
+        steps = int(steps) if is_integer(steps) else [*as_array(steps, "steps")]
     given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
     alike(comm, steps=steps, **given, guess="none" if guess is None else "a solution")
     table = _Table(comm, progress, on_step)
@@ -103,7 +105,8 @@ def solve(
             found = descend(problem, steps, scheme, method, table.call)
             return SharedSolution.of(problem, found)
         problem.check()
-        arguments = (problem, steps, scheme or Monotone(), method or Newton(), guess)
+        times = time_levels("steps", steps, problem.horizon)
+        arguments = (problem, times, scheme or Monotone(), method or Newton(), guess)
         with nullcontext() if path is None else holding(comm, path):
             solution = _solve(*arguments, settings, throw, table)
     except (PETSc.Error, ArithmeticError) as error:
@@ -117,7 +120,7 @@ def solve(
     return solution
 
 
-def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Solution:
+def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Solution:
     """Solve all at once in space-time, with a checkpoint if there are settings for one."""
     began = time.perf_counter()
     comm = problem.domain.comm
@@ -132,16 +135,16 @@ def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Sol
         guess is None or np.isfinite([guess.levels.u, guess.levels.m]).all(),
         "guess contains numbers that are not finite.",
     )
-    check_options(discrete, steps, method)
+    plan.check(discrete, times, method.petsc_options)
     keeper, history, resume = None, [], None
     if settings is not None:
-        keeper = Keeper(settings, discrete, steps, method, began)
+        keeper = Keeper(settings, discrete, times, method, began)
         if keeper.finished:
             return keeper.solution(lambda path: Solution.load(path, problem))
         history = keeper.history
         resume = (keeper.state, keeper.rows) if keeper.state else None
     if method.check_memory:
-        memory.check(discrete, steps, method)
+        memory.check(discrete, times, method)
 
     def record(row: dict, state: State):
         if keeper and keeper.repeats(row):
@@ -151,8 +154,8 @@ def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Sol
         if keeper:
             keeper.visit(state)
 
-    start = None if guess is None else guess.levels
-    system, outcome = solve_stages(discrete, steps, method, start, record, resume)
+    start = None if guess is None else (guess.times, guess.levels)
+    system, made, outcome = solve_stages(discrete, times, method, start, record, resume)
     if not history:
         raise ProblemError(f"The residual is not finite at the guess ({outcome.reason}).")
     failed = () if outcome.converged else (_sentence(outcome, history[-1]),)
@@ -163,7 +166,7 @@ def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Sol
     seconds = comm.allreduce(time.perf_counter() - began, MPI.MAX)
     if keeper:
         seconds += keeper.seconds
-    solution = Solution.of(system, outcome, history, seconds)
+    solution = Solution.of(system, outcome, history, seconds, str(made))
     loose = ()
     if solution.converged and solution.norm > STALE * solution.tolerance:
         loose = (
@@ -178,7 +181,10 @@ def _solve(problem, steps, scheme, method, guess, settings, throw, table) -> Sol
 
 def _check(problem, steps, scheme, method, guess, checkpoint, throw, progress, on_step):
     shared = isinstance(problem, SharedControl)
-    count("steps", steps)
+    if shared:
+        count("steps", steps)
+    else:
+        time_levels("steps", steps, problem.horizon)
     flag("throw", throw)
     if progress is not None:
         flag("progress, unless None,", progress)

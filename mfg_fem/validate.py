@@ -1,6 +1,7 @@
 """Arguments that are numbers, counts, indices: of Python or NumPy, and no truth value is one."""
 
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from numbers import Integral, Real
 
@@ -36,6 +37,22 @@ def count(name: str, value, least: int = 1) -> int:
     if not (is_integer(value) and value >= least):
         raise ProblemError(f"{name} must be an integer >= {least}, not {_shown(value)}.")
     return int(value)
+
+
+def time_levels(name: str, value, horizon: float) -> np.ndarray:
+    """Check increasing times from 0 to the horizon, or a number of equal steps to it."""
+    if not isinstance(value, Iterable) or isinstance(value, str):
+        return np.linspace(0.0, horizon, count(name, value) + 1)
+    times = as_array(value, name)
+    good = times.ndim == 1 and len(times) > 1 and np.isfinite(times).all()
+    if not (good and (np.diff(times) > 0).all() and times[0] == 0):
+        raise ProblemError(
+            f"{name} must be an integer >= 1, or times that increase from 0 to the horizon, not "
+            f"{_shown(value)}."
+        )
+    if abs(times[-1] - horizon) > 1e-12 * horizon:
+        raise ProblemError(f"{name} must end at the horizon {horizon:g}, not at {times[-1]:g}.")
+    return times
 
 
 def flag(name: str, value) -> bool:

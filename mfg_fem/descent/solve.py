@@ -141,7 +141,7 @@ def descend(
         tao.setMaximumIterations(min(method.max_it, np.iinfo(np.int32).max))
         tao.setMonitor(monitor)
         names = [name for name in petsc.from_outside() if name.startswith("tao_")]
-        with petsc.options({"tao_lmm_vectors": 20}, dict(method.petsc_options)):
+        with petsc.options({"tao_lmm_vectors": 20} | dict(method.petsc_options)):
             petsc.check_read([*names, *method.petsc_options], tao.setFromOptions)
             try:
                 tao.solve(x)

@@ -1,6 +1,6 @@
-"""The problem on a mesh: the forms of a step, compiled; mass, exits, initial density."""
+"""The problem on a mesh: the forms of a step, compiled and assembled; mass matrix, exits."""
 
-from itertools import chain
+from functools import cached_property
 
 from mpi4py import MPI
 
@@ -12,55 +12,74 @@ from ufl.algorithms import expand_derivatives, extract_coefficients
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import compiled, pointwise
+from mfg_fem.discrete.ends import TerminalCost
+from mfg_fem.discrete.exits import Exits
 from mfg_fem.discrete.packing import Packed
 from mfg_fem.discrete.pattern import Assembler, Pattern
 from mfg_fem.discrete.step import function_space
-from mfg_fem.errors import ProblemError
-from mfg_fem.forms.functional import StepForms, StepState, step_forms, terminal_value
-from mfg_fem.mesh.domain import boundary_dofs
-from mfg_fem.problem.game import MeanField
+from mfg_fem.forms.functional import StepForms, StepState
 
 
 class _Compiled(dict):
-    """The forms of a step by their names, compiled at their first use, as few need all of them."""
+    """The forms of a step by name and population, compiled at their first use: few need all."""
 
     def __init__(self, forms: StepForms, degree: int):
         self.forms, self.degree = forms, degree
 
-    def __missing__(self, name: str) -> list[fem.Form]:
-        self[name] = compiled(self.forms.of(name), self.degree)
-        return self[name]
+    def __missing__(self, key: tuple[str, int]) -> list[fem.Form]:
+        self[key] = compiled(self.forms.of(*key), self.degree)
+        return self[key]
 
 
 class Discretisation:
-    """What a solve needs to know of its problem, mesh and scheme. Knows no time step."""
+    """What a solve needs to know of its problem, mesh and scheme. Knows no time step.
 
-    def __init__(self, problem: MeanField, scheme):
+    Attributes:
+        k: number of populations.
+        V: the space of one value function or density; its owned dofs are `owned`.
+        state: what the forms of a step depend on.
+        forms: the forms of a step, with what is known of them.
+        exits: of each population.
+        pattern: the sparsity pattern of all matrices.
+        mass, free_mass: the mass matrix, and of each population its part without exits.
+        weights, free_weights: row sums of these, shapes (owned,) and (k, owned).
+        norm_weights: the diagonal of the mass matrix.
+        stiffness: the matrix of grad u . grad v.
+        mean_diffusion: mean of tr D / d of each population.
+        ends: of the time interval.
+    """
+
+    def __init__(self, problem, scheme):
         self.problem, self.scheme = problem, scheme
-        domain = problem.domain
+        domain, self.k = problem.domain, len(problem.populations)
         self.comm = domain.comm
         self.V = function_space(scheme, domain.mesh)
         self.owned = self.V.dofmap.index_map.size_local
         self.volume = domain.volume()
         self.diameter = self.volume ** (1 / domain.dim)
-        self.mean_diffusion = self._integral_of_diffusion() / self.volume
-        self.state = StepState.on(self.V, crowd=problem.population / self.volume)
-        forms = step_forms(problem, scheme, self.state)
-        self.forms = _Compiled(forms, scheme.degree)
-        self.totals = {k: compiled(form, scheme.degree) for k, form in forms.totals.items()}
-        always = chain(*(self.forms[name] for name in ("residual", "jacobian", "coupling", "mm")))
-        # Those of totals come later, when the solver's memory is free.
-        self.packed = Packed(always, self.state.pair)
-        self.sums: dict[str, la.Vector] = {}
-        (test,) = forms.parts["coupling"][0][0].arguments()
-        self._at_vertices = fem.Function(test.ufl_function_space())
-        self.steady_um, self.congested = forms.steady_um, forms.congested
-        self.autonomous = forms.autonomous
-        self.adjoint = not (forms.congested or scheme.positive)  # B is A^T, without viscosity
-        self.terminal = [self._terminal(e) for e in terminal_value(problem, self.state)]
-        self._find_exits()
+        integrals = [self._integral_of_diffusion(population) for population in problem.populations]
+        self.mean_diffusion = np.array(integrals) / self.volume
+        people = [population.population for population in problem.populations]
+        self.state = StepState.on(self.V, [number / self.volume for number in people])
+        self.forms = StepForms(problem, scheme, self.state)
+        self._compiled = _Compiled(self.forms, scheme.degree)
+        always = [("residual", 0), ("jacobian", 0), ("coupling", 0)]
+        always += [("fp in m", i) for i in range(self.k)]
+        # The forms of totals come later, when the solver's memory is free.
+        self.packed = Packed(
+            (form for key in always for form in self._compiled[key]), self.state.fields
+        )
+        self._sums: dict[tuple[str, int], la.Vector] = {}
+        self._at_vertices = fem.Function(self.forms.coefficients)
+        self.has_source = any(map(self.forms.of, ["entering"] * self.k, range(self.k)))
+        # Whether B is the transpose of A. With congestion or edge viscosity it is so but for terms.
+        self.adjoint = not (self.forms.congested or scheme.positive)
+        self.exits = [
+            Exits.of(population, self.V, lambda e: self.interpolate(self.nodal(e)))
+            for population in problem.populations
+        ]
         self._assemble_matrices()
-        self._scale_initial_density()
+        self.ends = TerminalCost(self)
 
     @property
     def mesh_size(self) -> float:
@@ -74,29 +93,42 @@ class Discretisation:
 
         Rounded, as sums on ranks differ in the last digit.
         """
-        return round(self.mean_diffusion * self.problem.horizon / self.diameter**2, 6)
+        return round(self.mean_diffusion.min() * self.problem.horizon / self.diameter**2, 6)
 
-    def _integral_of_diffusion(self) -> float:
-        """Of tr D / d."""
-        D = ufl.tr(self.problem.D(self.problem.x)) / self.problem.domain.dim
+    @cached_property
+    def bounding_box(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest and the highest corner of a box around all dofs. Collective."""
+        x = self.V.tabulate_dof_coordinates()[: self.owned, : self.problem.domain.dim]
+        low = [self.comm.allreduce(y.min(initial=np.inf), MPI.MIN) for y in x.T]
+        high = [self.comm.allreduce(y.max(initial=-np.inf), MPI.MAX) for y in x.T]
+        return np.array(low), np.array(high)
+
+    @property
+    def has_exits(self) -> bool:
+        """Whether any population has an exit."""
+        return any(exits.dofs for exits in self.exits)
+
+    def compiled(self, name: str, i: int = 0) -> list[fem.Form]:
+        """The forms of this name of population i, compiled."""
+        return self._compiled[name, i]
+
+    def _integral_of_diffusion(self, population) -> float:
+        """The integral of tr D / d. Collective."""
+        D = ufl.tr(population.D(population.x)) / self.problem.domain.dim
         form = compiled(D * ufl.dx(domain=self.V.mesh, degree=2))
         return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
 
-    def _nodal(self, expression) -> fem.Expression | float:
+    def nodal(self, expression) -> fem.Expression | float | np.ndarray:
+        """What `interpolate` takes; if it is the same for all states, already its nodal values."""
         expression = expand_derivatives(expression)
         if isinstance(expression, ufl.constantvalue.ConstantValue):
             return float(expression)  # FFCx refuses an expression without a mesh
-        return pointwise(expression, interpolation_points(self.V))
-
-    def _terminal(self, expression) -> fem.Expression | float | np.ndarray:
-        """Its values at the dofs, if they are the same for all densities."""
-        expression = expand_derivatives(expression)
-        nodal = self._nodal(expression)
-        changes = self.state.m in extract_coefficients(expression)
-        return nodal if changes else self.interpolate(nodal)
+        found = pointwise(expression, interpolation_points(self.V))
+        changes = self.state.fields in extract_coefficients(expression)
+        return found if changes else self.interpolate(found)
 
     def interpolate(self, expression: fem.Expression | float | np.ndarray) -> np.ndarray:
-        """Owned dof values of what _nodal made, or a copy of such values."""
+        """Owned nodal values of what `nodal` made, or a copy of such values."""
         if isinstance(expression, float | np.ndarray):
             return np.full(self.owned, expression)
         function = fem.Function(self.V)
@@ -107,135 +139,117 @@ class Discretisation:
         u, v = ufl.TrialFunction(self.V), ufl.TestFunction(self.V)
         gradients, values = self.scheme.measures(self.V.mesh)
         mass = compiled(u * v * values)
-        self.assembler, self.pair_assembler = Assembler(mass), Assembler(self.forms["jacobian"][0])
-        self.pattern = Pattern(self.assembler.csr)
-        self.step_entries = self.assembler.assemble([mass]).ravel().copy()
-        self.mass = self.free_mass = self.pattern.create(self.step_entries)
+        self._assembler = Assembler(mass)
+        self._block_assembler = Assembler(self.compiled("jacobian")[0])
+        self.pattern = Pattern(self._assembler.csr)
+        entries = self._assembler.assemble([mass]).ravel().copy()
+        self.mass = self.pattern.create(entries)
         stiffness = compiled(ufl.inner(ufl.grad(u), ufl.grad(v)) * gradients)  # exits or not
-        self.stiffness = self.pattern.create(self.assembler.assemble([stiffness]).ravel())
+        self.stiffness = self.pattern.create(self._assembler.assemble([stiffness]).ravel())
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
         self.mass.mult(ones, sums)
-        self.weights, self.free_weights = sums.array_r.copy(), sums.array_r.copy()
-        self.free_weights[self.held] = 0.0
+        self.weights = sums.array_r.copy()
+        self.free_weights = np.tile(self.weights, (self.k, 1))
         # The norm of a residual divides by the diagonal: row sums may vanish for P2.
         self.norm_weights = self.mass.getDiagonal().array_r.copy()
         vertices = self._at_vertices.function_space
         volumes = fem.assemble_vector(compiled(ufl.TestFunction(vertices)[0] * values))
-        self.vertex_weights = _summed(volumes, vertices)[0]
-        self._hold()
+        self._vertex_weights = _summed(volumes, vertices)[0]
+        self._hold(entries)
 
-    def _hold(self):
-        """What keeps exits at their values: rows and columns are zero but for the mass of one."""
+    def _hold(self, entries: np.ndarray):
+        """What keeps exits at their values: rows and columns are zero but for the mass of one.
+
+        `step_entries` has the mass matrix of each population like that.
+        """
         rows, columns = self.pattern.rows, self.pattern.columns
-        held = la.vector(self.assembler.csr.index_map(1))  # it may have more ghosts than V
-        held.array[self.held] = 1.0
-        held.scatter_forward()
-        held = held.array > 0
-        self.held_entries = np.flatnonzero(held[rows] | held[columns])
-        diagonal = np.flatnonzero(held[rows] & (rows == columns))
-        masses = self.step_entries[diagonal]
-        self.step_entries[self.held_entries] = 0.0
-        if self.exits:
-            self.free_mass = self.pattern.create(self.step_entries)
-        self.step_entries[diagonal] = masses
+        held = [exits.columns(self._assembler.csr.index_map(1)) for exits in self.exits]
+        self._held_entries = [
+            [np.flatnonzero(row[rows] | column[columns]) for column in held] for row in held
+        ]
+        self.step_entries, self.free_mass = [], []
+        for i, exits in enumerate(self.exits):
+            self.free_weights[i, exits.held] = 0.0
+            own = entries.copy()
+            own[self._held_entries[i][i]] = 0.0
+            self.free_mass.append(self.pattern.create(own) if exits.dofs else self.mass)
+            diagonal = np.flatnonzero(held[i][rows] & (rows == columns))
+            own[diagonal] = entries[diagonal]
+            self.step_entries.append(own)
 
-    def _find_exits(self):
-        """Dofs of each exit (owned), their cost, and the conditions that hold them."""
-        self.exits: dict[str, np.ndarray] = {}
-        self.exit_cost = np.zeros(self.owned)
-        held = np.zeros(len(self.state.u.x.array), dtype=bool)
-        for name in self.problem.boundary:
-            dofs = boundary_dofs(self.problem.domain, self.V, name)
-            dofs = dofs[~held[dofs]]  # a corner shared by two exits belongs to the first
-            held[dofs] = True
-            self.exits[name] = dofs[dofs < self.owned]
-            cost = self.interpolate(self._nodal(self.problem.exit_cost(name, self.problem.x)))
-            self.exit_cost[self.exits[name]] = cost[self.exits[name]]
-        self.held = np.flatnonzero(held[: self.owned])
-
-    def _scale_initial_density(self):
-        m0 = self.interpolate(self._nodal(self.problem.m0(self.problem.x)))
-        m0[self.held] = 0.0
-        mass = self.integral(m0)
-        if not mass > 0:
-            raise ProblemError(
-                "initial_density(x) vanishes at every node that is not on an exit, so it cannot be "
-                "scaled to the population. Is the mesh fine enough for it?"
-            )
-        self.m0 = m0 * (self.problem.population / mass)
+    def release(self, rows: np.ndarray) -> np.ndarray:
+        """Rows of each population, shape (k, ..., owned), with zeros at exits, in place."""
+        for own, exits in zip(rows, self.exits, strict=True):
+            own[..., exits.held] = 0.0
+        return rows
 
     def integral(self, values: np.ndarray) -> np.ndarray:
-        """Integral over the domain of each row of owned dof values. Collective."""
+        """Integral over the domain of each row of owned nodal values. Collective."""
         return self.comm.allreduce(values @ self.weights, MPI.SUM)
 
     def set_state(self, u: np.ndarray, m: np.ndarray, t: float):
-        """Give the forms the pair a step sees."""
-        state = self.state
-        pairs = state.pair.x.array.reshape(-1, 2)
-        pairs[: self.owned, 0], pairs[: self.owned, 1] = u, m
-        state.pair.x.scatter_forward()
-        state.u.x.array[:], state.m.x.array[:] = pairs.T
-        state.t.value = t
+        """Give the forms the fields that a step sees, both of the shape (k, owned)."""
+        vector = self.state.fields.x
+        fields = vector.array.reshape(-1, self.k, 2)
+        for i in range(self.k):
+            fields[: self.owned, i, 0], fields[: self.owned, i, 1] = u[i], m[i]
+        vector.scatter_forward()
+        self.state.t.value = t
         self.packed.stale()
 
-    def terminal_values(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """u_T(x, m) and its derivative in m at the dofs; exits keep their cost."""
-        self.set_state(np.zeros(self.owned), m, self.problem.horizon)
-        u_T, slope = (self.interpolate(e) for e in self.terminal[:2])
-        u_T[self.held], slope[self.held] = self.exit_cost[self.held], 0.0
-        return u_T, slope
-
-    def terminal_cost(self, m: np.ndarray) -> np.ndarray:
-        """g(x, m) at the dofs; exits keep their cost."""
-        self.set_state(np.zeros(self.owned), m, self.problem.horizon)
-        g = self.interpolate(self.terminal[2])
-        g[self.held] = self.exit_cost[self.held]
-        return g
-
-    def assemble_rows(self, name: str) -> np.ndarray:
-        """Owned entries of these rows, shape (owned,), or (2, owned) on the pair. Collective.
+    def assemble_rows(self, name: str, i: int = 0) -> np.ndarray:
+        """Owned entries of these rows: shape (owned,), or a row for each component. Collective.
 
         A view, valid until these rows are assembled again.
         """
-        space = self.forms[name][0].function_spaces[0]
-        if name not in self.sums:  # kept, as making one takes ranks as long as adding up
-            self.sums[name] = la.vector(space.dofmap.index_map, space.dofmap.index_map_bs)
-        total = self.sums[name]
+        forms = self.compiled(name, i)
+        space = forms[0].function_spaces[0]
+        if (name, i) not in self._sums:  # kept, as making one takes ranks as long as adding up
+            vector = la.vector(space.dofmap.index_map, space.dofmap.index_map_bs)
+            self._sums[name, i] = vector
+        total = self._sums[name, i]
         total.array[:] = 0.0
-        for form in self.forms[name]:
+        for form in forms:
             fem.assemble_vector(total.array, form, coeffs=self.packed.of(form))
         return _summed(total, space)
 
-    def total(self, name: str) -> float:
-        """This rank's part of one of the `totals` of `StepForms`."""
-        if name not in self.totals:
-            return 0.0
-        form = self.totals[name]
-        return fem.assemble_scalar(form, coeffs=self.packed.of(form))
+    def total(self, name: str, i: int) -> float:
+        """This rank's part of a rate of population i: "running", "entering" or "expected"."""
+        forms = self.compiled(name, i)
+        return sum(fem.assemble_scalar(form, coeffs=self.packed.of(form)) for form in forms)
 
-    def assemble_block(self, name: str) -> np.ndarray:
-        """Entries of a block of the Jacobian on the `pattern`, exits held. Collective."""
-        entries = self.assembler.assemble(self.forms[name], self.packed).ravel()
-        entries[self.held_entries] = 0.0
+    def assemble_block(self, name: str, i: int) -> np.ndarray:
+        """Entries of a block on the diagonal of the Jacobian, exits held. Collective."""
+        entries = self._assembler.assemble(self.compiled(name, i), self.packed).ravel()
+        entries[self._held_entries[i][i]] = 0.0
         return entries
 
     def assemble_jacobian(self) -> np.ndarray:
-        """Entries of all four, shape (entries, 2, 2), first the HJB row and u. Collective."""
-        entries = self.pair_assembler.assemble(self.forms["jacobian"], self.packed)
-        entries[self.held_entries] = 0.0
-        return entries
+        """Entries of all blocks, shape (2 k, 2 k, entries), by components. Collective.
+
+        Of population i, row and column 2 i are those of the HJB equation and of u, 2 i + 1 those of
+        the Fokker-Planck equation and of m.
+        """
+        entries = self._block_assembler.assemble(self.compiled("jacobian"), self.packed)
+        for i, row in enumerate(self._held_entries):
+            for j, held in enumerate(row):
+                entries[held, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = 0.0
+        return entries.transpose(1, 2, 0)
 
     def coupling(self) -> np.ndarray:
-        """The f and a of `coupling.py` at the dofs, means around each vertex. Collective."""
-        means = self.assemble_rows("coupling") / self.vertex_weights
+        """f_ij and a_i at the dofs, means around each vertex: see `StepForms`. Collective."""
+        means = self.assemble_rows("coupling") / self._vertex_weights
         if self.scheme.degree == 1:
             return means
-        at_vertices, at_dofs = self._at_vertices, fem.Function(self.state.pair.function_space)
+        size = len(means)
+        at_vertices = self._at_vertices
+        space = fem.functionspace(self.V.mesh, ("Lagrange", self.scheme.degree, (size,)))
+        at_dofs = fem.Function(space)
         at_vertices.x.array[: means.size] = means.T.ravel()
         at_vertices.x.scatter_forward()
         at_dofs.interpolate(at_vertices)
-        return at_dofs.x.array.reshape(-1, 2)[: self.owned].T
+        return at_dofs.x.array.reshape(-1, size)[: self.owned].T
 
 
 def _summed(total: la.Vector, space) -> np.ndarray:

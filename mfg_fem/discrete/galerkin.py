@@ -53,6 +53,6 @@ class Galerkin:
         )
         return fem.functionspace(mesh, element)
 
-    def diffusion(self, problem, stretch, w, crowd):
+    def diffusion(self, population, stretch, w, crowd):
         """The diffusion tensor as it is."""
-        return stretch * problem.D(problem.x)
+        return stretch * population.D(population.x)

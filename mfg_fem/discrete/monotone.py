@@ -45,7 +45,7 @@ class Monotone:
         """The space of `size` values at the points of the second rule."""
         return fem.functionspace(mesh, ("Lagrange", 1, (size,)))
 
-    def diffusion(self, problem, stretch, w, crowd):
+    def diffusion(self, population, stretch, w, crowd):
         """The tensor sum_E smax(kappa_E, b_E) t_E (x) t_E that makes the matrix of M-type.
 
         On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
@@ -60,18 +60,18 @@ class Monotone:
         smax >= max is smooth, so that Newton converges, with a width of 0.1 |D||g|/L, L the size of
         the domain: relative to |D||g|^2 it vanishes with h.
         """
-        mesh = w.function_space.mesh
+        mesh = population.domain.mesh
         d = mesh.geometry.dim
-        L = fem.Constant(mesh, problem.domain.volume() ** (1 / d))
+        L = fem.Constant(mesh, population.domain.volume() ** (1 / d))
         J, g = ufl.Jacobian(mesh), _barycentric_gradients(mesh)
         X = np.vstack([np.zeros(d), np.eye(d)])  # reference vertices
-        kappa = edge_diffusion(problem)
+        kappa = edge_diffusion(population)
         p, H_p = ufl.variable(ufl.grad(w)), []
         for vertex in X:
             to_vertex = J * ufl.as_vector((vertex - X.mean(axis=0)).tolist())
             seen = crowd + ufl.dot(ufl.grad(crowd), to_vertex)
-            H_p.append(ufl.diff(problem.H(problem.x + to_vertex, p, seen), p))
-        size = stretch * ufl.tr(problem.D(problem.x)) / d
+            H_p.append(ufl.diff(population.H(population.x + to_vertex, p, seen), p))
+        size = stretch * ufl.tr(population.D(population.x)) / d
         lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
         total = []
         for edge, (i, j) in enumerate(_edges(mesh)):
@@ -82,14 +82,14 @@ class Monotone:
         return sum(total[1:], total[0])
 
 
-def edge_diffusion(problem) -> fem.Function:
+def edge_diffusion(population) -> fem.Function:
     """Mean of -g_i.D g_j over the cells around each edge, on each edge of each cell. Collective.
 
     Weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
     """
-    mesh = problem.domain.mesh
+    mesh = population.domain.mesh
     tdim = mesh.topology.dim
-    D, g, edges = problem.D(problem.x), _barycentric_gradients(mesh), _edges(mesh)
+    D, g, edges = population.D(population.x), _barycentric_gradients(mesh), _edges(mesh)
     kappa = fem.Function(fem.functionspace(mesh, ("DG", 0, (len(edges),))))
     if tdim == 1:
         mesh.topology.create_connectivity(1, 1)

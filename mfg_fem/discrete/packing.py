@@ -19,11 +19,11 @@ class Packed:
 
     Args:
         forms: compiled forms on all cells; others may come later.
-        pair: the one coefficient that changes, a Function with blocks of two.
+        fields: the one coefficient that changes, a Function with blocks of 2 k components.
     """
 
-    def __init__(self, forms: Iterable[fem.Form], pair: fem.Function):
-        self.pair, self.groups = pair, []
+    def __init__(self, forms: Iterable[fem.Form], fields: fem.Function):
+        self.fields, self.groups = fields, []
         # The longest lists first: a form whose own list begins another's reads that one's array.
         for form in sorted(forms, key=lambda form: -len(form._cpp_object.coefficients)):
             self._group(form)
@@ -32,12 +32,12 @@ class Packed:
         names = form._cpp_object.coefficients
         found = next((group for group in self.groups if group.serves(names)), None)
         if not found:
-            found = _Group(form, self.pair)
+            found = _Group(form, self.fields)
             self.groups.append(found)
         return found
 
     def stale(self):
-        """The pair has changed."""
+        """The fields have changed."""
         for group in self.groups:
             group.stale = True
 
@@ -49,16 +49,16 @@ class Packed:
 class _Group:
     """The array of one form and of all whose coefficients are the first ones of it."""
 
-    def __init__(self, form: fem.Form, pair: fem.Function):
-        self.pair, self.stale = pair, True
+    def __init__(self, form: fem.Form, fields: fem.Function):
+        self.fields, self.stale = fields, True
         self.names = form._cpp_object.coefficients
         self.arrays = cpp.fem.pack_coefficients(form._cpp_object)
         sizes = [name.function_space.element.space_dimension for name in self.names]
         ends = dict(zip(self.names, pairwise(np.cumsum([0, *sizes])), strict=True))
-        first, last = ends.get(pair._cpp_object, (0, 0))
+        first, last = ends.get(fields._cpp_object, (0, 0))
         # What to renew of each, two numbers at a time; nothing on a rank without cells.
         self.places = [y[:, first:last].view(complex) for y in self.arrays.values() if last]
-        dofs = pair.function_space.dofmap.list
+        dofs = fields.function_space.dofmap.list
         self.dofs = dofs[: max((len(place) for place in self.places), default=0)]
 
     def serves(self, names: list) -> bool:
@@ -68,10 +68,12 @@ class _Group:
     def packed(self) -> dict:
         """What DOLFINx's assemblers take."""
         if self.stale:
-            pairs = self.pair.x.array.view(complex)
+            pairs = self.fields.x.array.view(complex)
+            if (blocks := self.fields.function_space.dofmap.bs // 2) > 1:
+                pairs = pairs.reshape(-1, blocks)
             for first in range(0, len(self.dofs), CELLS):
                 some = slice(first, first + CELLS)
-                values = pairs[self.dofs[some]]
+                values = pairs[self.dofs[some]].reshape(-1, blocks * self.dofs.shape[1])
                 for place in self.places:
                     place[some] = values
             self.stale = False

@@ -3,7 +3,7 @@
 from dolfinx import fem
 
 
-def pair(scheme, u, m) -> tuple:
+def fields_of_step(scheme, u, m) -> tuple:
     """What a step sees of each field at its two levels, u[0], u[1] and m[0], m[1].
 
     (u^n, m^{n+1}), or the averages of both levels for the midpoint rule.

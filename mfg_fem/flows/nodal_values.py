@@ -43,8 +43,8 @@ def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
         flux = _Averages(replica, m * v - ufl.dot(D, ufl.grad(m)), W)
     nodal = np.empty((solution.steps, *replica.x.shape))
     for n in range(solution.steps):
-        for function, values in zip((u, m), solution.levels.pair(n, scheme), strict=True):
-            function.x.array[: len(values)] = values
+        for function, values in zip((u, m), solution.levels.of_step(n, scheme), strict=True):
+            function.x.array[: values.size] = values[0]
             function.x.scatter_forward()
         nodal[n] = velocity()
         if current:

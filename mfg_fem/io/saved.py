@@ -17,6 +17,7 @@ from mfg_fem.mesh.nodes import Nodes
 
 log = logging.getLogger(__name__)
 
+EQUAL = "equal steps"  # what a file says of such times
 # What a file says of itself, by types.
 NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
 ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
@@ -39,7 +40,7 @@ def save(solution, path: str | Path, **more):
     """
     with together(solution.problem.domain.comm):
         path = file_path(path)
-    about = description(solution.problem, solution.scheme, solution.steps) | {
+    about = description(solution.problem, solution.scheme, solution.times) | {
         "converged": bool(solution.converged),
         "reason": solution.reason,
         "tolerance": float(solution.tolerance),
@@ -48,19 +49,28 @@ def save(solution, path: str | Path, **more):
     }
     nodes = Nodes(solution.problem.domain, solution.discrete.V)
     with archive.write(path, nodes, about | more, times=solution.times) as put:
-        put("u", solution.levels.u)
-        put("m", solution.levels.m)
+        for field, values in (("u", solution.levels.u), ("m", solution.levels.m)):
+            for name, own in zip(members(field, len(values)), values, strict=True):
+                put(name, own)
 
 
-def description(problem, scheme: Monotone | Galerkin, steps: int) -> dict:
+def members(field: str, k: int) -> list[str]:
+    """The names of a field of k populations in a file, before the number of the level."""
+    return [field] if k == 1 else [f"{field}_{i}_" for i in range(k)]
+
+
+def description(problem, scheme: Monotone | Galerkin, times: np.ndarray) -> dict:
     """What a file says of the problem it belongs to."""
+    steps = len(times) - 1
+    equal = np.allclose(np.diff(times), times[-1] / steps, rtol=1e-9, atol=0.0)
     return {
         "problem": type(problem).__name__,
         "scheme": type(scheme).__name__,
         "scheme_fields": asdict(scheme),
         "horizon": float(problem.horizon),
         "population": float(problem.population),
-        "steps": int(steps),
+        "steps": steps,
+        "times": EQUAL if equal else [float(t) for t in times],
     }
 
 
@@ -70,7 +80,7 @@ class Saved:
 
     path: Path
     scheme: Monotone | Galerkin
-    steps: int
+    times: np.ndarray
     converged: bool
     reason: str
     tolerance: float
@@ -84,7 +94,11 @@ class Saved:
             FileError: the file belongs to another mesh or degree, or is damaged.
         """
         with archive.read(self.path, Nodes(discrete.problem.domain, discrete.V)) as get:
-            return Levels(get("u", self.steps + 1), get("m", self.steps + 1))
+            fields = [
+                np.array([get(name, len(self.times)) for name in members(field, discrete.k)])
+                for field in "um"
+            ]
+            return Levels(*fields)
 
 
 def load(path: str | Path, problem) -> Saved:
@@ -116,4 +130,10 @@ def load(path: str | Path, problem) -> Saved:
         raise FileError(f"{path} is damaged, or of another version: no scheme {wanted}.") from exc
     if about["steps"] < 1:
         raise FileError(f"{path} is damaged: it has {about['steps']} steps.")
-    return Saved(path, scheme, about["steps"], **{key: about[key] for key in OUTCOME})
+    times = about.get("times", EQUAL)
+    if times == EQUAL:
+        times = np.linspace(0.0, problem.horizon, about["steps"] + 1)
+    times = np.array(times, dtype=float)
+    if times.shape != (about["steps"] + 1,) or not (np.diff(times) > 0).all():
+        raise FileError(f"{path} is damaged: its times are not {about['steps'] + 1} that increase.")
+    return Saved(path, scheme, times, **{key: about[key] for key in OUTCOME})

@@ -30,9 +30,13 @@ import numpy as np
 from mfg_fem._compat import interpolation_points
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import Levels, SpaceTime
-from mfg_fem.nonlinear import advice
+from mfg_fem.linear.coupled.formulations import Equation, form_of
+from mfg_fem.linear.level.sweeps import Sweeps
+from mfg_fem.linear.plan import Plan
+from mfg_fem.nonlinear.advice import advice
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, NewtonSolver, Outcome, Patience
+from mfg_fem.nonlinear.responses import best_response, transport
 from mfg_fem.problem.checks import refuse_not_finite
 
 log = logging.getLogger(__name__)
@@ -123,65 +127,86 @@ class State:
 
 def solve_stages(
     discrete: Discretisation,
-    steps: int,
+    times: np.ndarray,
     method: Newton,
-    guess: Levels | None,
+    guess: tuple[np.ndarray, Levels] | None,
     record: Callable[[dict, State], None],
     resume: tuple[State, list[dict]] | None = None,
-) -> tuple[SpaceTime, Outcome]:
-    """Solve the discrete problem; returns its space-time system and the last outcome.
+) -> tuple[SpaceTime, Plan, Outcome]:
+    """Solve the discrete problem; returns its space-time system, the plan and the last outcome.
 
     Args:
         discrete: the problem on its mesh.
-        steps: time steps.
+        times: time levels.
         method: Newton's settings.
-        guess: what to start from.
+        guess: what to start from, with its time levels.
         record: called after each Newton step with its row of the history and the state.
         resume: a state that an earlier solve was in and its history, to go on from there.
     """
-    state, rows = resume or (None, [])
+    steps, (state, rows) = len(times) - 1, resume or (None, [])
     grids = [steps]
     if state is not None:
         grids = sorted({state.stage.steps, steps})
     elif (
         method.continuation == "auto"
         and guess is None
-        and discrete.congested
+        and discrete.forms.congested
         and steps >= COARSENING * FEWEST_COARSE_STEPS
     ):
         grids.insert(0, steps // COARSENING)
     nested, failed = None, ""
     for grid in grids:
-        system = SpaceTime(discrete, grid)
-        path = _Path(system, method, record, coarse=grid < steps)
-        try:
-            if state is None:
-                state = path.first(guess, nested, failed)
-            outcome = path.walk(state, rows)
-            if outcome.converged:
-                outcome = path.close(outcome)
-        finally:
-            path.newton.destroy()
-            system.destroy()
-        nested = system.levels(outcome.X) if outcome.converged else None
+        system = SpaceTime(discrete, coarsened(times, grid))
+        plan = Plan.of(system.jacobian, method.krylov, method.petsc_options)
+        with plan.in_force():
+            path = Path(system, plan, method, record, coarse=grid < steps)
+            try:
+                if state is None:
+                    state = path.first(guess, nested, failed)
+                outcome = path.walk(state, rows)
+                if outcome.converged:
+                    outcome = path.close(outcome)
+            finally:
+                path.destroy()
+                system.destroy()
+        nested = (system.times, system.levels(outcome.X)) if outcome.converged else None
         failed = "" if outcome.converged else outcome.reason
         state, rows = None, []
-    return system, outcome
+    return system, plan, outcome
 
 
-class _Path:
-    """The stages on one time grid; on a coarse one, of the problem that was asked only."""
+def coarsened(times: np.ndarray, steps: int) -> np.ndarray:
+    """So many steps from the first to the last of these times; their own, if they have as many."""
+    position = np.linspace(0, len(times) - 1, steps + 1)
+    return np.interp(position, np.arange(len(times)), times)
+
+
+class Path:
+    """The stages on one time grid; on a coarse one, of the problem that was asked only.
+
+    The plan has to be in force.
+    """
 
     def __init__(
         self,
         system: SpaceTime,
+        plan: Plan,
         method: Newton,
         record: Callable[[dict, State], None],
         coarse: bool = False,
     ):
         self.system, self.method, self.record = system, method, record
-        self.newton = NewtonSolver(system, method, self._record)
+        self.sweeps = Sweeps(system.jacobian, plan.sweep)
+        scale = np.broadcast_to(system.row_scale(), system.shape)
+        equation = Equation(system.jacobian, plan, self.sweeps, scale, system.unit)
+        self.newton = NewtonSolver(system, form_of(equation), self._record)
         self.auto, self.coarse = method.continuation == "auto", coarse
+
+    def destroy(self):
+        """Free PETSc's objects, but for the system's."""
+        self.newton.destroy()
+        self.sweeps.destroy()
+        self.system.discrete.pattern.free_parts()
 
     def _record(self, row: dict, X: np.ndarray):
         self.record(row, replace(self.state, X=X))
@@ -196,7 +221,7 @@ class _Path:
 
         X itself if that sweep has failed. Only the monotone scheme promises that it does not.
         """
-        response, solved = self.newton.best_response(X)
+        response, solved = best_response(self.system, self.sweeps, X)
         norms = self.newton.norms(response)
         if solved and np.isfinite(norms).all():
             return response, norms
@@ -207,14 +232,24 @@ class _Path:
         """The even crowd, with or without a best response, and the norms of the residual there."""
         d, X = self.system.discrete, self.system.even_crowd()
         norms, units = self.newton.norms(X), d.problem.units
-        d.set_state(X[0, 0], X[1, 0], 0.0)
+        d.set_state(X[0, :, 0], X[1, :, 0], 0.0)
         slope = d.integral(d.coupling()[0]) / d.volume
         felt = slope * units.density * units.time / units.cost  # as a norm of HJB rows
         if norms[0] <= min(EVEN * norms[1], felt):
             return X, norms
         return self.respond(X)
 
-    def first(self, guess: Levels | None, nested: Levels | None, failed: str = "") -> State:
+    def _natural_norm(self, X: np.ndarray) -> float:
+        """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
+        u = self.system.comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
+        return float(np.hypot(u / self.system.discrete.problem.units.cost, 1.0))
+
+    def first(
+        self,
+        guess: tuple[np.ndarray, Levels] | None,
+        nested: tuple[np.ndarray, Levels] | None,
+        failed: str = "",
+    ) -> State:
         """The problem that was asked, from the guess, a coarser grid's solution, or cold.
 
         Or the first one of the path, if a coarser grid has failed.
@@ -226,26 +261,32 @@ class _Path:
             self._refuse()
         # Residuals are measured by that of this start, which no guess makes small; but it may be
         # huge because of a step at an exit, or zero where the even crowd is the solution.
-        natural = self.newton.natural_norm(X)
+        natural = self._natural_norm(X)
         atol = self.method.rtol * np.clip(np.linalg.norm(norms), natural / 100, 10 * natural)
         if self.coarse:
             atol *= 1e3  # the error in time is larger than what this leaves
         if guess is not None:
-            X, name = self.system.hold(refine_in_time(guess, steps)), "guess"
+            X, name = self._interpolated(*guess), "guess"
         elif nested is not None:
-            (X, _), name = self.respond(self.system.hold(refine_in_time(nested, steps))), "nested"
+            (X, _), name = self.respond(self._interpolated(*nested)), "nested"
         state = State(Stage(steps, name), float(atol), X, X)
         return self._alone(state, replace(state.stage, failed=failed), 0) if failed else state
+
+    def _interpolated(self, times: np.ndarray, levels: Levels) -> np.ndarray:
+        """Unknowns by linear interpolation in time; those of another horizon are stretched."""
+        here = self.system.times
+        return self.system.hold(at_times(times * (here[-1] / times[-1]), levels, here))
 
     def _refuse(self):
         """Say which data are not finite in an even crowd, and when. Collective."""
         system, discrete = self.system, self.system.discrete
         X = np.zeros(system.shape)
-        X[1] = discrete.state.crowd.value
-        bad = ~np.isfinite(system.residual(X)).all(axis=(0, 2))
+        for m, crowd in zip(X[1], discrete.state.crowd, strict=True):
+            m[:] = crowd.value
+        bad = ~np.isfinite(system.residual(X)).all(axis=(0, 1, 3))
         n = int(np.argmax(system.comm.allreduce(bad.astype(int), MPI.SUM) > 0))
         space = discrete.scheme.points(discrete.V.mesh, 1)
-        t = (n + 0.5) * system.dt
+        t = (system.times[n] + system.times[n + 1]) / 2
         refuse_not_finite(discrete.problem, interpolation_points(space), t)
 
     def walk(self, state: State, rows: list[dict]) -> Outcome:
@@ -268,7 +309,7 @@ class _Path:
             failed = f"{stage.failed}; then, in the easier problem {str(stage)!r}"
             outcome = replace(outcome, failed=failed)
         if not (outcome.converged or self.coarse):
-            outcome = replace(outcome, advice=advice.advice(self.system.discrete.problem))
+            outcome = replace(outcome, advice=advice(self.system.discrete.problem))
         if self._at_round_off(self.state, outcome):
             rtol = f"rtol={self.method.rtol:.3g}"
             failed = f"round-off begins here; {rtol} is less"
@@ -281,7 +322,7 @@ class _Path:
         As it was, if that would leave too large a residual of the HJB equation: where densities of
         a scheme without signs are strongly negative.
         """
-        X = self.newton.transport(outcome.X)
+        X = transport(self.system, self.sweeps, outcome.X)
         norm = np.linalg.norm(self.newton.norms(X))
         allowed = STALE * max(outcome.norm, outcome.tolerance)
         return replace(outcome, X=X) if norm <= allowed else outcome
@@ -299,7 +340,7 @@ class _Path:
         if not self.auto or self.coarse or (done and not stage.gap):
             return None
         if stage.name == "nested":
-            moved = self.newton.transport(X)
+            moved = transport(self.system, self.sweeps, X)
             if np.isfinite(self.newton.norms(moved)).all():
                 log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
                 stage = replace(stage, name="nested, moved")
@@ -329,16 +370,15 @@ class _Path:
             return None
         stretch = STRETCHES[which]
         self.set(1.0, stretch)
-        X = self.newton.transport(self.respond(self.system.even_crowd())[0])
+        X = self.respond(self.system.even_crowd())[0]
+        X = transport(self.system, self.sweeps, X)
         stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
         return replace(state, stage=stage.towards(RATIO), start=X, X=X)
 
 
-def refine_in_time(levels: Levels, steps: int) -> np.ndarray:
-    """Unknowns on a grid of `steps` steps by linear interpolation of all levels in time."""
-    coarse = len(levels.u) - 1
-    position = np.arange(steps + 1) * coarse / steps
-    left = np.minimum(position.astype(int), coarse - 1)
-    weight = (position - left)[:, None]
-    u, m = ((1 - weight) * y[left] + weight * y[left + 1] for y in (levels.u, levels.m))
-    return np.stack([u[:-1], m[1:]])
+def at_times(times: np.ndarray, levels: Levels, wanted: np.ndarray) -> np.ndarray:
+    """Unknowns at the wanted times, by linear interpolation of levels at these times."""
+    left = np.clip(np.searchsorted(times, wanted, "right") - 1, 0, len(times) - 2)
+    weight = ((wanted - times[left]) / (times[left + 1] - times[left]))[:, None]
+    u, m = ((1 - weight) * y[:, left] + weight * y[:, left + 1] for y in (levels.u, levels.m))
+    return np.stack([u[:, :-1], m[:, 1:]])

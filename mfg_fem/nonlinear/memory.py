@@ -8,21 +8,15 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem import petsc
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.linear.coupled.coarse_space import SAMPLES
-from mfg_fem.linear.coupled.formulations import STRONG, HForm, SchurForm, TwoFieldForm
-from mfg_fem.linear.coupled.matched_sweeps import (
-    Coupling,
-    coarse_size,
-    default_solvers,
-    needs_factors_only,
-)
-from mfg_fem.linear.level import factors
-from mfg_fem.linear.level.schwarz import is_schwarz, share
-from mfg_fem.nonlinear.method import Newton, options
+from mfg_fem.linear.coupled.formulations import STRONG
+from mfg_fem.linear.coupled.matched_sweeps import Coupling
+from mfg_fem.linear.level.schwarz import share
+from mfg_fem.linear.plan import LevelPlan, Plan
+from mfg_fem.nonlinear.method import Newton
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +24,13 @@ ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
 FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, changes of both
 # Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations; of
-# GCR two for each until it restarts (`method.LEAN`), and three.
+# GCR two for each until it restarts (`plan.LEAN`), and three.
 VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 17}
 COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
 FAR, FEW = 0.05, 0.25  # from this `spread` on, so few of the levels have factors of their own
 
 
-def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
+def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> float:
     """Bytes that a solve takes on this rank. Collective.
 
     The blocks of the Jacobian of all steps, their factors as one that is made for trial has them,
@@ -45,81 +39,75 @@ def estimate(discrete: Discretisation, steps: int, method: Newton) -> float:
 
     Args:
         discrete: the problem on its mesh.
-        steps: time steps.
+        times: time levels.
         method: Newton's settings.
     """
-    entries = discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
-    block = VALUE * entries
-    one_step = (3 if discrete.steady_um else 4) * block + 2 * VALUE * FIELDS * discrete.owned
-    system = SpaceTime(discrete, 1)
-    system.dt /= steps  # one of them
-    coupling, forms = Coupling(system), []
-    with options(system, method)():
-        one_step += _factors(discrete, "sweep_")
-        surely, perhaps = _strong(coupling, method)
+    steps, k = len(times) - 1, discrete.k
+    block = VALUE * discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
+    blocks = 3 * k + len(discrete.forms.crossing)
+    blocks += 0 if discrete.forms.steady else len(discrete.forms.costs_see)
+    one_step = blocks * block + 2 * k * VALUE * FIELDS * discrete.owned
+    system = SpaceTime(discrete, np.array([0.0, np.diff(times).max()]))  # one of them
+    plan, forms = Plan.of(system.jacobian, method.krylov, method.petsc_options), []
+    with plan.in_force():
+        one_step += k * _factors(discrete, plan.sweep)
+        surely, perhaps = _strong(system, plan)
         if perhaps:
-            forms.append(_h_form(coupling, steps, block))
+            forms.append(_h_form(discrete, steps, plan, block))
         if not surely:
-            forms.append(_weak_form(discrete, steps, method))
+            weak = plan.weak if plan.krylov == "auto" else plan.krylov
+            forms.append(steps * k * _vectors(discrete, plan, weak))
     system.destroy()
     return steps * one_step + max(forms)
 
 
-def _strong(coupling: Coupling, method: Newton) -> tuple[bool, bool]:
+def _strong(system: SpaceTime, plan: Plan) -> tuple[bool, bool]:
     """Whether the H-form is taken at all steps, and whether at any.
 
     As if the crowd were spread evenly, and as if all places had the largest density of the start.
     """
-    if method.krylov != "auto":
-        return (method.krylov == "h-form",) * 2
-    system, discrete = coupling.system, coupling.system.discrete
+    if plan.krylov != "auto":
+        return (plan.krylov == "h-form",) * 2
+    coupling, discrete = Coupling(system.jacobian), system.discrete
     coupling.refresh(system.linearise(system.even_crowd()))
-    peak = discrete.comm.allreduce(discrete.m0.max(initial=0.0), MPI.MAX)
-    strength = coupling.strength
-    return strength > STRONG, strength * peak / discrete.state.crowd.value > STRONG
+    uniform = np.array([crowd.value for crowd in discrete.state.crowd])
+    crowding = (discrete.ends.start.max(axis=1, initial=0.0) / uniform).max()
+    crowding = discrete.comm.allreduce(crowding, MPI.MAX)
+    return coupling.strength > STRONG, coupling.strength * crowding > STRONG
 
 
-def _vectors(discrete: Discretisation, form: type, default: str) -> float:
+def _vectors(discrete: Discretisation, plan: Plan, form: str) -> float:
     """Bytes a step of the vectors of the form's Krylov solver, of one or both fields."""
-    kind = PETSc.Options(petsc.PREFIX + form.prefix).getString("ksp_type", default)
-    fields = 2 if form is TwoFieldForm else 1
-    return VALUE * fields * VECTORS.get(kind, max(VECTORS.values())) * discrete.owned
+    fields = 2 if form == "two-field" else 1
+    vectors = VECTORS.get(plan.solvers[form], max(VECTORS.values()))
+    return VALUE * fields * vectors * discrete.owned
 
 
-def _weak_form(discrete: Discretisation, steps: int, method: Newton) -> float:
-    """Bytes that the form without the coupling adds."""
-    exact = method.krylov == "auto" and factors.are_exact(discrete, "sweep_")
-    form = SchurForm if exact or method.krylov == "schur" else TwoFieldForm
-    return steps * _vectors(discrete, form, form.type)
-
-
-def _h_form(coupling: Coupling, steps: int, block: float) -> float:
+def _h_form(discrete: Discretisation, steps: int, plan: Plan, block: float) -> float:
     """Bytes that the H-form adds: vectors, factors, perhaps their block; the coarse space."""
-    system, discrete = coupling.system, coupling.system.discrete
     dim = discrete.problem.domain.dim
-    with petsc.options(default_solvers(coupling), {}):
-        one_step, linear = _factors(discrete, "matched_"), needs_factors_only(system)
-        if not linear:
-            one_step += block * (1 if factors.serve_both(discrete, "matched_") else 2)
-        one_step += _vectors(discrete, HForm, "gmres" if linear else "fgmres")
-        functions = coarse_size(coupling) ** dim
+    one_step = _factors(discrete, plan.matched)
+    if not plan.in_turn:
+        one_step += block * (1 if plan.matched.transposed else 2)
+    one_step += _vectors(discrete, plan, "h-form")
+    functions = plan.coarse_size**dim
     sample = 4 * VALUE / 2  # four blocks in single precision, by no more than all entries
     inverses = steps if discrete.comm.size == 1 else steps // 2 + 1  # two ranks have them
     coarse = (VALUE * inverses + sample * SAMPLES[dim]) * functions**2
     if functions:
         coarse += COARSE * ENTRY * 3**dim * discrete.owned
-    return steps * one_step + coarse
+    return discrete.k * (steps * one_step + coarse)
 
 
-def _factors(discrete: Discretisation, prefix: str) -> float:
+def _factors(discrete: Discretisation, plan: LevelPlan) -> float:
     """Mean bytes of the factors of a step, found by factoring a matrix of a block's pattern."""
     matrix = discrete.mass.copy()
     matrix.shift(1.0)
-    pc = _preconditioner(matrix, prefix)
+    pc = _preconditioner(matrix, plan.prefix)
     if pc.getType() == "bjacobi":
-        pc = _preconditioner(matrix.getDiagonalBlock(), prefix + "sub_")
-    elif is_schwarz(pc):
-        share(pc, matrix, discrete.pattern.overlapping)
+        pc = _preconditioner(matrix.getDiagonalBlock(), plan.prefix + "sub_")
+    elif plan.schwarz:
+        share(pc, matrix, discrete.pattern.overlapping, plan.relaxation)
         pc.setUp()
         pc = pc.getPythonContext().local
     entries = 0.0
@@ -130,13 +118,13 @@ def _factors(discrete: Discretisation, prefix: str) -> float:
         nodes = discrete.V.dofmap.index_map.size_global
         entries = 8 * nodes * np.log2(max(nodes, 2))
     matrix.destroy()
-    levels = FEW if discrete.spread >= FAR and not factors.are_exact(discrete, prefix) else 1.0
-    return levels * (1 if factors.serve_both(discrete, prefix) else 2) * ENTRY * entries
+    levels = FEW if discrete.spread >= FAR and not plan.exact else 1.0
+    return levels * (1 if plan.transposed else 2) * ENTRY * entries
 
 
 def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:
     pc = PETSc.PC().create(matrix.getComm())
-    pc.setOptionsPrefix(petsc.PREFIX + prefix)
+    pc.setOptionsPrefix(prefix)
     pc.setOperators(matrix)
     if prefix.endswith("sub_"):
         pc.setType("ilu")
@@ -144,10 +132,10 @@ def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:
     return pc
 
 
-def check(discrete: Discretisation, steps: int, method: Newton):
+def check(discrete: Discretisation, times: np.ndarray, method: Newton):
     """Raise OutOfMemory unless every machine has room for its ranks' part. Collective."""
     comm = discrete.comm
-    mine = estimate(discrete, steps, method)
+    mine = estimate(discrete, times, method)
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
     needed, free = machine.allreduce(mine), machine.allreduce(available(), MPI.MIN)
     machine.Free()
@@ -156,9 +144,9 @@ def check(discrete: Discretisation, steps: int, method: Newton):
     if needed > free:
         nodes = discrete.V.dofmap.index_map.size_global
         raise OutOfMemory(
-            f"{steps} steps on {nodes} nodes need about {needed / 1e9:.3g} GB on a machine with "
-            f"{free / 1e9:.3g} GB free. Take fewer steps, a coarser mesh or ranks on more machines;"
-            " Newton(check_memory=False) starts all the same."
+            f"{len(times) - 1} steps on {nodes} nodes need about {needed / 1e9:.3g} GB on a "
+            f"machine with {free / 1e9:.3g} GB free. Take fewer steps, a coarser mesh or ranks on "
+            "more machines; Newton(check_memory=False) starts all the same."
         )
 
 

@@ -1,5 +1,6 @@
-"""All-at-once Newton over space-time: PETSc SNES, a matrix-free Jacobian, forms in `krylov.py`.
+"""Newton for a space-time system: PETSc SNES with a matrix-free Jacobian.
 
+It knows of the equations what `System` says, and of the linear solver what `formulations.py` has.
 Unknowns and rows are in the units of the problem (`units.py`): a norm of rows is the root mean
 square over space-time of the residuals, those of the HJB equation in U / T, of the Fokker-Planck
 equation in M / T, whatever the mesh and whatever a user measures lengths, times, costs, people in.
@@ -7,6 +8,7 @@ equation in M / T, whatever the mesh and whatever a user measures lengths, times
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -14,17 +16,46 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.discrete.spacetime import SpaceTime
-from mfg_fem.linear.coupled.formulations import FORMS
-from mfg_fem.linear.level.sweeps import Sweeps
-from mfg_fem.nonlinear.method import Newton, options
 
 CLOSING = 0.1  # of the residual two steps before: Newton goes on beyond the steps of its patience
 # Of the tolerance: what the last transport of the density, and sums in another order, may change a
 # residual to.
 STALE = 10.0
-LEAVING = 0.9  # of the people at a node, at most in one step
 HALVINGS = 30  # of a step after which a residual is not finite
+
+
+class System(Protocol):
+    """The equations. All methods are collective.
+
+    Attributes:
+        shape: of the unknowns and of the residual on this rank; its first axis has two fields, and
+            the two equations.
+        unit: of the unknowns, as it is broadcast to them.
+        unknowns: of each field, on all ranks.
+    """
+
+    comm: MPI.Comm
+    shape: tuple[int, ...]
+    unit: np.ndarray
+    unknowns: int
+
+    def row_scale(self) -> np.ndarray:
+        """What rows are multiplied with, as it is broadcast to them."""
+
+    def residual(self, X: np.ndarray) -> np.ndarray:
+        """The rows at X."""
+
+    def linearise(self, X: np.ndarray) -> np.ndarray:
+        """Assemble the Jacobian at X. Returns what the linear solver wants to know of it."""
+
+    def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
+        """The Jacobian times dX."""
+
+    def admissible(self, X: np.ndarray, dX: np.ndarray) -> list[np.ndarray]:
+        """Steps that may be subtracted from X in the place of dX, in that order."""
+
+    def facts(self, X: np.ndarray) -> dict[str, float]:
+        """What the history says of X beside residuals."""
 
 
 @dataclass(frozen=True)
@@ -69,56 +100,41 @@ class Outcome:
 
 
 class NewtonSolver:
-    """SNES on one SpaceTime; solves again and again along a continuation path."""
+    """SNES on one system; solves again and again along a continuation path.
 
-    def __init__(
-        self, system: SpaceTime, method: Newton, record: Callable[[dict, np.ndarray], None]
-    ):
-        self.system, self.method, self.record = system, method, record
-        units = system.discrete.problem.units
-        comm = system.comm
-        self.unknowns = system.nodes * system.steps  # of each field
-        self.options = options(system, method)
-        self.unit = np.array([units.cost, units.density])[:, None, None]  # of the unknowns
+    Args:
+        system: the equations.
+        form: the linear solver, one of the forms in `formulations.py`.
+        record: called after each step with its row of the history and the iterate.
+    """
+
+    def __init__(self, system: System, form, record: Callable[[dict, np.ndarray], None]):
+        self.system, self.form, self.record = system, form, record
+        self.unit = system.unit
         self.scale = np.broadcast_to(system.row_scale(), system.shape)
-
-        self.vector = PETSc.Vec().createMPI((self.scale.size, PETSc.DETERMINE), comm=comm)
-        size = self.vector.getSizes()
-        self.jacobian = PETSc.Mat().createPython((size, size), _Jacobian(self), comm=comm)
+        size = (self.scale.size, PETSc.DETERMINE)
+        self.vector = PETSc.Vec().createMPI(size, comm=system.comm)
+        sizes = (self.vector.getSizes(), self.vector.getSizes())
+        self.jacobian = PETSc.Mat().createPython(sizes, _Jacobian(self), comm=system.comm)
         self.jacobian.setUp()
-        self.snes = PETSc.SNES().create(comm)
+        self.snes = PETSc.SNES().create(system.comm)
         self.snes.setOptionsPrefix(petsc.PREFIX)
         self.residual_vector = self.vector.duplicate()
         self.snes.setFunction(self._residual, self.residual_vector)
         self.snes.setJacobian(self._linearise, self.jacobian, self.jacobian)
         self.snes.setMonitor(self._monitor)
-        self.snes.setLineSearchPreCheck(self._cut)
+        self.snes.setLineSearchPreCheck(self._choose)
         self.measured = None, None  # a start that `norms` has seen, and its scaled residual
         self.ahead = None  # a point, a step from there, and the scaled residual after it
-        with self.options():
-            self.sweeps = Sweeps(system)
-            self.form = FORMS[method.krylov](self)
 
     def destroy(self):
-        """Free PETSc's objects."""
+        """Free PETSc's objects, those of the form too."""
         self.form.free()
-        self.sweeps.destroy()
-        self.system.discrete.pattern.free_parts()
         for obj in (self.snes, self.jacobian, self.vector, self.residual_vector):
             obj.destroy()
 
-    def best_response(self, X: np.ndarray) -> tuple[np.ndarray, bool]:
-        """See `Sweeps.best_response`; with PETSc's options, which some factors read late."""
-        with self.options():
-            return self.sweeps.best_response(X)
-
-    def transport(self, X: np.ndarray) -> np.ndarray:
-        """See `Sweeps.transport`."""
-        with self.options():
-            return self.sweeps.transport(X)
-
     def norms(self, X: np.ndarray) -> np.ndarray:
-        """Norms of the scaled residual at X, of the hjb and the fp rows. Collective."""
+        """Norms of the scaled residual at X, of both equations. Collective."""
         R = self._scaled_residual(X)
         self.measured = X, R
         return self._norms(R)
@@ -131,11 +147,6 @@ class NewtonSolver:
         R = self.system.residual(X)
         R *= self.scale
         return R
-
-    def natural_norm(self, X: np.ndarray) -> float:
-        """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
-        u = self.system.comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
-        return float(np.hypot(u / self.system.discrete.problem.units.cost, 1.0))
 
     def solve(
         self,
@@ -157,18 +168,18 @@ class NewtonSolver:
         self.done = rows[-1]["step"] if rows else 0
         self.rows, self.patience = list(rows[:-1]), patience
         steps = 0 if self._is_stuck(rows) else max(max_it - self.done, 0)
-        with self.options():
-            self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=steps)
-            self.snes.setFromOptions()  # after our tolerances, so that the user's win
-            if self.done:
-                self.snes.setParamsEW(rtol_0=self._forcing(*rows[-2:]))
-            self.snes.getKSP().setType("python")  # the form; `mfg_ksp_type` is for what it uses
-            self.snes.getKSP().setPythonContext(self.form)
-            self.vector.array[:] = (X / self.unit).ravel()
-            try:
-                self.snes.solve(None, self.vector)
-            except PETSc.Error as error:  # what callbacks raise comes back wrapped
-                raise error.__cause__ or error from None
+        self.snes.setTolerances(rtol=1e-14, atol=atol, stol=0.0, max_it=steps)
+        self.snes.setFromOptions()  # after our tolerances, so that the user's win
+        if self.done:
+            self.snes.setParamsEW(rtol_0=self._forcing(*rows[-2:]))
+        self.snes.getKSP().setType("python")  # the form; `mfg_ksp_type` is for what it uses
+        self.snes.getKSP().setPythonContext(self.form)
+        self.form.begin(self.snes.getTolerances()[1])
+        self.vector.array[:] = (X / self.unit).ravel()
+        try:
+            self.snes.solve(None, self.vector)
+        except PETSc.Error as error:  # what callbacks raise comes back wrapped
+            raise error.__cause__ or error from None
         X = self._unknowns(self.vector)
         code = self.snes.getConvergedReason()
         steps = self.done + self.snes.getIterationNumber()
@@ -211,47 +222,41 @@ class NewtonSolver:
     def _linearise(self, snes, x, J, P):
         self.form.refresh(self.system.linearise(self._unknowns(x)))
 
-    def _cut(self, x, y):
-        """Cut y, which SNES subtracts from x, where a full step would make the density negative.
+    def _choose(self, x, y):
+        """Make y, which SNES subtracts from x, the admissible step after which residuals are least.
 
-        Where one is, the coupling has the wrong sign. With exits and congestion (exponent 1.5,
-        D = 0.02) this took Newton from 26 steps to 11, and GMRES from 72 iterations to 8. Where a
-        solution may be negative itself, on meshes that are too coarse for it, y is cut if that
-        leaves the smaller residual: from 128 steps to 14.
-
-        Where data are infinite without people, some are left. A step after which residuals are not
-        finite is too long as a whole.
+        A step after which they are not finite is too long as a whole.
         """
         X, dX = (z.reshape(self.system.shape) for z in (x.array_r, y.array))
-        share = LEAVING if self.system.discrete.problem.infinite else 1.0
-        whole, cut = dX[1].copy(), np.minimum(dX[1], share * X[1])
-        alike = self.system.comm.allreduce(np.array_equal(cut, dX[1]), MPI.LAND)
-        dX[1] = cut
-        norm = self._look_ahead(x, y)
-        if not (alike or self.system.discrete.scheme.positive):
-            dX[1] = whole
-            if not self._look_ahead(x, y) <= norm:  # either may be NaN
-                dX[1] = cut
-                norm = self._look_ahead(x, y)
+        best, *others = self.system.admissible(X, dX)
+        R = self._ahead(X, best)
+        norm = self._norm(R)
+        for other in others:
+            found = self._ahead(X, other)
+            if self._norm(found) <= norm:  # either may be NaN
+                best, R, norm = other, found, self._norm(found)
+        dX[:] = best
         for _ in range(HALVINGS):
-            if np.isfinite(norm) or np.isfinite(norm := self._look_ahead(x, y)):
+            if np.isfinite(norm):
                 break
             y.scale(0.5)
-
-    def _look_ahead(self, x, y) -> float:
-        """The norm of the residual at x - y, where the line search will look first."""
-        R = self._scaled_residual(self.unit * (x.array_r - y.array_r).reshape(self.system.shape))
+            R = self._ahead(X, dX)
+            norm = self._norm(R)
         self.ahead = x, y, R
+
+    def _ahead(self, X: np.ndarray, dX: np.ndarray) -> np.ndarray:
+        """The residual at X - dX, where the line search will look first."""
+        return self._scaled_residual(self.unit * (X - dX))
+
+    def _norm(self, R: np.ndarray) -> float:
         return float(np.linalg.norm(self._norms(R)))
 
     def _monitor(self, snes, it, norm):
-        comm, system = self.system.comm, self.system
         X = self._unknowns(snes.getSolution())
-        R = snes.getFunction()[0].array_r.reshape(system.shape)
+        R = snes.getFunction()[0].array_r.reshape(self.system.shape)
         change = (X - self.last) / self.unit
-        sums = [np.vdot(a, a) for a in (*R, *change)]
-        values = comm.allreduce(np.array([*sums, X[1, -1] @ system.discrete.weights]), MPI.SUM)
-        sums, mass = values[:4], values[4]
+        sums = np.array([np.vdot(a, a) for a in (*R, *change)])
+        sums = self.system.comm.allreduce(sums, MPI.SUM)
         direction = snes.getSolutionUpdate().norm() if it else 0.0
         length = float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0
         row = {
@@ -262,10 +267,9 @@ class NewtonSolver:
             "form": str(self.form) if it else "",
             "hjb": float(np.sqrt(sums[0])),
             "fp": float(np.sqrt(sums[1])),
-            "du": float(np.sqrt(sums[2] / self.unknowns)),
-            "dm": float(np.sqrt(sums[3] / self.unknowns)),
-            "mass": float(mass),
-            "min_density": comm.allreduce(X[1].min(initial=np.inf), MPI.MIN),
+            "du": float(np.sqrt(sums[2] / self.system.unknowns)),
+            "dm": float(np.sqrt(sums[3] / self.system.unknowns)),
+            **self.system.facts(X),
             "step_length": length,
         }
         self.rows.append(row)

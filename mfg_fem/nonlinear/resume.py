@@ -88,20 +88,21 @@ class Keeper:
         self,
         settings: Checkpoint,
         discrete: Discretisation,
-        steps: int,
+        times: np.ndarray,
         method: Newton,
         began: float,
     ):
         self.began, self.last, self.written = began, time.perf_counter(), began
         self.settings, self.path = settings, file_path(settings.path)
         self.comm, self.nodes = discrete.comm, Nodes(discrete.problem.domain, discrete.V)
-        self.about = saved.description(discrete.problem, discrete.scheme, steps) | {
+        self.about = saved.description(discrete.problem, discrete.scheme, times) | {
             "rtol": method.rtol,
             "continuation": method.continuation,
         }
         self.history, self.state, self.finished, self.seconds = [], None, False, 0.0
         self.longest, self.writing = 0.0, 0.0
-        self._prepare(steps)
+        self.k = discrete.k
+        self._prepare(len(times) - 1)
         if self.comm.bcast(on_root(self.comm, f"{self.path} cannot be read", self.path.exists)):
             with _advising():
                 self._read()
@@ -115,7 +116,7 @@ class Keeper:
             if self.path.is_dir():
                 raise IsADirectoryError("it is a folder")
             # Two fields, at worst of the iterate and of what its stage started from.
-            needed = 4 * 8 * (steps + 1) * len(self.nodes.x)
+            needed = 4 * 8 * self.k * (steps + 1) * len(self.nodes.x)
             free = shutil.disk_usage(self.path.parent).free
             if free < needed:
                 raise OSError(
@@ -126,7 +127,7 @@ class Keeper:
         on_root(self.comm, f"The checkpoint {self.path} cannot be written", try_out)
 
     def _read(self):
-        about = archive.about(self.comm, self.path, "checkpoint")
+        about = {"times": saved.EQUAL} | archive.about(self.comm, self.path, "checkpoint")
         differ = [
             f"{name} is {about.get(name, 'not known')} there and {here} here"
             for name, here in self.about.items()
@@ -143,14 +144,16 @@ class Keeper:
                 count = about["stage"]["steps"]
                 if not 1 <= count <= self.about["steps"]:
                     raise FileError(f"{self.path} is damaged: a stage has {count} steps")
-                X = np.stack([get("u", count), get("m", count)])
-                start = X
-                if about["started"]:
-                    start = np.stack([get("start_u", count), get("start_m", count)])
+                X = self._fields(get, "", count)
+                start = self._fields(get, "start_", count) if about["started"] else X
             self.state = State(Stage(**about["stage"]), about["atol"], start, X)
         if self.comm.rank == 0:
             taken = sum(row["step"] > 0 for row in self.history)
             log.info("%s: going on after %d Newton steps", self.path, taken)
+
+    def _fields(self, get: Callable, prefix: str, count: int) -> np.ndarray:
+        names = [saved.members(prefix + field, self.k) for field in "um"]
+        return np.array([[get(name, count) for name in own] for own in names])
 
     def _foreign(self, why: str) -> FileError:
         return FileError(f"The checkpoint {self.path} belongs to another solve: {why}")
@@ -246,8 +249,9 @@ class Keeper:
             "seconds": self.seconds + time.perf_counter() - self.began,
         }
         with archive.write(self.path, self.nodes, about) as put:
-            put("u", state.X[0])
-            put("m", state.X[1])
-            if started:
-                put("start_u", state.start[0])
-                put("start_m", state.start[1])
+            for prefix, X in [("", state.X)] + [("start_", state.start)] * started:
+                for field, values in zip("um", X, strict=True):
+                    for name, own in zip(
+                        saved.members(prefix + field, self.k), values, strict=True
+                    ):
+                        put(name, own)

@@ -100,8 +100,22 @@ class MeanField:
         """What a player who leaves there pays."""
         return self.data(exit_name(name), x)
 
-    def seen(self, m, frozen):
-        """The crowd in the costs while they are differentiated in m: see functional.py."""
+    # What the functional asks of a statement of k populations; here of one.
+
+    @property
+    def populations(self) -> tuple["MeanField"]:
+        """All of them."""
+        return (self,)
+
+    def crowd(self, densities: tuple) -> ufl.core.expr.Expr:
+        """What the callables get for m, of the densities of all populations."""
+        return densities[0]
+
+    def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
+        """The densities in the costs of population i while they are differentiated.
+
+        Those of `own` move with the state, those of `frozen` do not: see functional.py.
+        """
         raise NotImplementedError
 
 
@@ -134,7 +148,7 @@ class MeanFieldGame(MeanField):
         MeshError: a boundary name the mesh does not have.
     """
 
-    def seen(self, m, frozen):
+    def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
         """A player does not move the crowd: it stays frozen while differentiating."""
         return frozen
 
@@ -148,6 +162,6 @@ class MeanFieldControl(MeanField):
     harm done to the others: f + m f_m, g + m g_m and H + m H_m stand in place of f, g and H.
     """
 
-    def seen(self, m, frozen):
+    def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
         """The planner moves the crowd: it is differentiated with m."""
-        return m
+        return own

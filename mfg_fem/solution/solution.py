@@ -50,6 +50,7 @@ class Solution:
             (of the changes in U and M), mass, min_density, step_length (step 0 of a stage is its
             start).
         seconds: wall time of solve, of all its runs if it was resumed.
+        solvers: how the linear equations were solved; nothing of a loaded solution.
     """
 
     problem: MeanField
@@ -69,31 +70,40 @@ class Solution:
     warnings: tuple[str, ...]
     history: list[dict]
     seconds: float
+    solvers: str
     levels: Levels = field(repr=False)
     discrete: Discretisation = field(repr=False)
 
     @classmethod
-    def of(cls, system: SpaceTime, outcome: Outcome, history: list[dict], seconds: float):
-        """Measure the outcome of a solve. Collective."""
+    def of(
+        cls,
+        system: SpaceTime,
+        outcome: Outcome,
+        history: list[dict],
+        seconds: float,
+        solvers: str = "",
+    ) -> "Solution":
+        """Measure the outcome of a solve of one population. Collective."""
         d, comm = system.discrete, system.comm
+        (exits,) = d.exits
         X, levels = outcome.X, system.levels(outcome.X)
-        rates = system.residual(X, held=False)[1][:, d.held]
-        leaving = -system.dt * rates  # people through each exit dof in each step
+        rates = system.residual(X, held=False)[1, 0][:, exits.held]
+        leaving = -system.dt[:, None] * rates  # people through each exit dof in each step
         gone = {
-            name: _accumulate(comm, leaving[:, np.isin(d.held, dofs)].sum(axis=1))
-            for name, dofs in d.exits.items()
+            name: _accumulate(comm, leaving[:, np.isin(exits.held, dofs)].sum(axis=1))
+            for name, dofs in exits.dofs.items()
         }
-        exit_cost = comm.allreduce(float((leaving @ d.exit_cost[d.held]).sum()), MPI.SUM)
-        running, entering, terminal, expected = system.measure(levels)
-        squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2))
+        exit_cost = comm.allreduce(float((leaving @ exits.cost[exits.held]).sum()), MPI.SUM)
+        running, entering, terminal, expected = (y[0] for y in system.measure(levels))
+        squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2, 3))
         norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
         units = d.problem.units
         physical = norms * np.sqrt(d.volume / units.time) * [units.cost, 1.0]
         return cls(
             problem=d.problem,
             scheme=d.scheme,
-            times=np.linspace(0.0, d.problem.horizon, system.steps + 1),
-            masses=d.integral(levels.m),
+            times=system.times,
+            masses=d.integral(levels.m[0]),
             gone=gone,
             entered=np.concatenate([[0.0], np.cumsum(entering)]),
             cost=float(running.sum() + terminal + exit_cost),
@@ -107,6 +117,7 @@ class Solution:
             warnings=reasons(d, levels, gone),
             history=history,
             seconds=seconds,
+            solvers=solvers,
             levels=levels,
             discrete=d,
         )
@@ -133,12 +144,12 @@ class Solution:
     def value(self, n: int) -> fem.Function:
         """Value function at level n (0..steps)."""
         n = self._index("value", n, len(self.times), "levels")
-        return self._function(self.levels.u[n], "value")
+        return self._function(self.levels.u[0, n], "value")
 
     def density(self, n: int) -> fem.Function:
         """Density at level n (0..steps), players per unit of volume."""
         n = self._index("density", n, len(self.times), "levels")
-        return self._function(self.levels.m[n], "density")
+        return self._function(self.levels.m[0, n], "density")
 
     def velocity(self, n: int) -> fem.Function:
         """Optimal drift -H_p on step n (0..steps-1), constant (P1) or linear (P2) on each cell.
@@ -151,7 +162,8 @@ class Solution:
         shape = (self.problem.domain.dim,)
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
         v = fem.Function(W, name="velocity")
-        u, m = (self._function(values, "") for values in self.levels.pair(n, self.scheme))
+        seen = self.levels.of_step(n, self.scheme)
+        u, m = (self._function(values[0], "") for values in seen)
         expression = drift(self.problem, u, m)
         v.interpolate(pointwise(expression, interpolation_points(W)))
         return v
@@ -175,6 +187,7 @@ class Solution:
                 f"  Newton steps {self.iterations} in {stages} stage(s), Krylov {krylov}, "
                 f"{self.seconds:.1f} s",
                 f"  last step by the {self.history[-1]['form'] or 'guess alone'}",
+                *([f"  solvers                       {self.solvers}"] if self.solvers else []),
                 f"  residuals (L2)                HJB {self.residuals['hjb']:.1e}, "
                 f"FP {self.residuals['fp']:.1e}; {self.norm:.1e} of {self.tolerance:.1e} allowed",
                 f"  inside at the end             {self.masses[-1]:.6g} of {self.masses[0]:.6g}"
@@ -224,9 +237,9 @@ class Solution:
         data = saved.load(path, problem)
         discrete = Discretisation(problem, data.scheme)
         levels = data.levels_on(discrete)
-        system = SpaceTime(discrete, len(levels.u) - 1)
+        system = SpaceTime(discrete, data.times)
         try:
-            X = np.stack([levels.u[:-1], levels.m[1:]])
+            X = np.stack([levels.u[:, :-1], levels.m[:, 1:]])
             outcome = Outcome(X, data.converged, data.reason, 0, tolerance=data.tolerance)
             solution = cls.of(system, outcome, data.history, data.seconds)
         finally:

@@ -35,12 +35,14 @@ def reasons(
             f"More people come in through the exits {_names(back)} than leave, where nobody can: "
             "the mesh is too coarse there for this scheme. Monotone() does not do that."
         )
-    sealed = _sealed(discrete, levels.m[-1]) if exits else 0.0
+    sealed = _sealed(discrete, levels.m[0, -1]) if exits else 0.0
     if sealed > SOMEBODY * people:
         found.append(
             f"{sealed:.3g} people are in parts of the domain from which no exit can be reached."
         )
-    hidden = [name for name, dofs in discrete.exits.items() if not _anywhere(discrete, dofs)]
+    hidden = [
+        name for name, dofs in discrete.exits[0].dofs.items() if not _anywhere(discrete, dofs)
+    ]
     if hidden:
         found.append(
             f"Nobody can leave through {_names(hidden)}: where exits meet, people leave through "
@@ -77,7 +79,7 @@ def _sealed(discrete: Discretisation, m: np.ndarray) -> float:
     count = comm.allreduce(part.max(initial=-1), MPI.MAX) + 1
     owned = part[: discrete.owned]
     people = np.bincount(owned, m * discrete.weights, count)
-    exits = np.bincount(owned[discrete.held], minlength=count)
+    exits = np.bincount(owned[discrete.exits[0].held], minlength=count)
     people, exits = comm.allreduce(np.array([people, exits]), MPI.SUM)
     return float(people[exits == 0].sum())
 

@@ -22,12 +22,12 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.spacetime import SpaceTime
+from mfg_fem.discrete.jacobian import Jacobian
 from mfg_fem.linear.coupled import block_tridiagonal
 from mfg_fem.linear.coupled.grid_products import Projection
 
 SAMPLES = {1: 16, 2: 8, 3: 3}  # by dimension: their products are dear
+LONGER = 0.1  # a change of dt, from which another level is made
 SAME, SUBSET = (
     getattr(PETSc.Mat.Structure, f"{name}_NONZERO_PATTERN") for name in ("SAME", "SUBSET")
 )
@@ -43,10 +43,10 @@ class CoarseSpace:
         unit: of the entries that are factored.
     """
 
-    def __init__(self, system: SpaceTime, cells: int):
-        self.system = system
+    def __init__(self, J: Jacobian, i: int, cells: int):
+        self.J, self.i = J, i
         columns, values = self._splines(cells)
-        cell, comm = columns[:, columns.shape[1] // 2], system.comm  # the middle one is its own
+        cell, comm = columns[:, columns.shape[1] // 2], J.comm  # the middle one is its own
         whole = np.bincount(columns.ravel(), values.ravel(), columns.max(initial=0) + 1)
         length = comm.allreduce(len(whole), MPI.MAX)
         used = comm.allreduce(np.pad(whole, (0, length - len(whole))), MPI.SUM) > 0
@@ -55,7 +55,7 @@ class CoarseSpace:
         where = values != 0.0
         starts = np.cumsum([0, *np.count_nonzero(where, axis=1)], dtype=PETSc.IntType)
         csr = starts, columns[where].astype(PETSc.IntType), values[where]
-        size = ((system.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
+        size = ((J.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.projection = Projection(cell, columns, values, self.size)
         self.products = {}  # of a refresh; all levels have the same patterns
@@ -65,9 +65,9 @@ class CoarseSpace:
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
-        d = self.system.discrete
+        d = self.J.discrete
         x = d.V.tabulate_dof_coordinates()[: d.owned, : d.problem.domain.dim]
-        low, high = bounding_box(d)
+        low, high = d.bounding_box
         sides = high - low
         counts = np.maximum(1, np.rint(sides / sides.max() * cells)).astype(int)
         self.spacing = float(np.max(sides / counts))
@@ -89,7 +89,7 @@ class CoarseSpace:
         columns = reduce(
             lambda y, z: outer(y, z, np.add), [numbers[:, :, i].T * strides[i] for i in axes]
         )
-        values[d.held] = 0.0
+        values[d.exits[self.i].held] = 0.0
         values[values < np.finfo(float).eps] = 0.0  # a node on a grid line; its square is denormal
         return columns, values
 
@@ -106,20 +106,29 @@ class CoarseSpace:
     def refresh(self, coupling):
         """Project and factor H at the coefficients of `coupling`. Collective."""
         self.operator = None  # frees it
-        N, dim = self.system.steps, self.system.discrete.problem.domain.dim
-        samples = np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim])))
-        # A terminal cost of the density makes the last level different from the others.
-        samples = np.unique([*samples, max(N - 1 - coupling.sloped, 0)]).astype(int)
+        J, samples = self.J, self._samples(coupling.sloped)
         made = samples[:1] if coupling.uniform else samples
         blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
         largest = np.abs(blocks).max(initial=np.finfo(float).tiny)
-        self.unit = self.system.comm.allreduce(largest, MPI.MAX)  # single precision ends at 1e38
+        self.unit = J.comm.allreduce(largest, MPI.MAX)  # single precision ends at 1e38
         blocks = (blocks / self.unit).astype(block_tridiagonal.PRECISION)
         self._free_products()
-        self.system.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
+        J.comm.Allreduce(MPI.IN_PLACE, blocks, MPI.SUM)
         self.operator = block_tridiagonal.Elimination(
-            self.system.comm, N, samples, self.size, self.places, blocks
+            J.comm, J.steps, samples, self.size, self.places, blocks
         )
+
+    def _samples(self, sloped: bool) -> np.ndarray:
+        """The levels at which blocks are made."""
+        N, dim, dt = self.J.steps, self.J.discrete.problem.domain.dim, self.J.dt
+        # A terminal cost of the density makes the last level different from the others.
+        samples = [*np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim]))), max(N - 1 - sloped, 0)]
+        latest = dt[0]
+        for n in range(1, N):  # both sides of a change of dt
+            if abs(dt[n] / latest - 1) > LONGER:
+                samples += [n - 1, n]
+                latest = dt[n]
+        return np.unique(samples).astype(int)
 
     def _blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
@@ -127,45 +136,46 @@ class CoarseSpace:
         With the columns gA = F0^-1 A Z and gW = F0^-1 W Z, that is Z^T (B gA + D Z), - Z^T B gW,
         - Z^T W gA and Z^T W gW of this rank's rows; of each the entries at `places`.
         """
-        A, B = (self._euler(blocks[n]) for blocks in (self.system.A, self.system.B))
-        gA, gW = self._times("gA", A.matMult, self.Z), self._mass_times("gW", self.Z.copy())
+        J, i, after = self.J, self.i, min(n + 1, self.J.steps - 1)
+        A, B = (self._euler(blocks[i][n], n) for blocks in (J.A, J.B))
+        gA, gW = self._times("gA", A.matMult, self.Z), self._mass_times("gW", self.Z.copy(), n)
         inverse = gA.createVecLeft()
-        inverse.array[:] = 1 / coupling.F0[n]
+        inverse.array[:] = 1 / coupling.F0[i, n]
         for M in (gA, gW):
             M.diagonalScale(inverse, None)
         HZ = self._times("HZ", B.matMult, gA)
-        HZ.axpy(1.0, self._times("DZ", self.system.D[n].matMult, self.Z), SUBSET)
+        HZ.axpy(1.0, self._times("DZ", J.D[i][n].matMult, self.Z), SUBSET)
         own = self.projection.of(HZ)
         if self.places is None:  # of the widest of the four
             taken = self.projection.taken(HZ)
-            self.system.comm.Allreduce(MPI.IN_PLACE, taken, MPI.LOR)
+            J.comm.Allreduce(MPI.IN_PLACE, taken, MPI.LOR)
             self.places = np.flatnonzero(taken)
-        lower = -self.projection.of(self._mass_times("WgA", gA))
-        if self.system.discrete.adjoint:
+        lower = -self.projection.of(self._mass_times("WgA", gA, after))
+        if J.discrete.adjoint and J.even:
             upper = lower.T
         else:
             upper = -self.projection.of(self._times("BgW", B.matMult, gW))
-        after = self.projection.of(self._mass_times("WgW", gW))
-        return np.array([y.ravel()[self.places] for y in (own, upper, lower, after)])
+        next_own = self.projection.of(self._mass_times("WgW", gW, after))
+        return np.array([y.ravel()[self.places] for y in (own, upper, lower, next_own)])
 
-    def _euler(self, block: PETSc.Mat) -> PETSc.Mat:
-        """The block with the same operator in space for the Euler pair."""
-        if not self.system.half:
+    def _euler(self, block: PETSc.Mat, n: int) -> PETSc.Mat:
+        """The block of step n with the same operator in space for the Euler pair."""
+        if not self.J.half:
             return block
         block = block.copy()  # W + K / 2, where W + K is wanted
         block.scale(2)
-        block.axpy(-1 / self.system.dt, self.system.discrete.free_mass, SAME)
+        block.axpy(-1 / self.J.dt[n], self.J.discrete.free_mass[self.i], SAME)
         return block
 
-    def _mass_times(self, name: str, M: PETSc.Mat) -> PETSc.Mat:
-        """W M, without exits: in the place of M, if the mass is lumped. Collective."""
-        d = self.system.discrete
+    def _mass_times(self, name: str, M: PETSc.Mat, n: int) -> PETSc.Mat:
+        """W M of step n, without exits: in the place of M, if the mass is lumped. Collective."""
+        d = self.J.discrete
         if not d.scheme.lumped:
-            M = self._times(name, d.free_mass.matMult, M)
-            M.scale(1 / self.system.dt)
+            M = self._times(name, d.free_mass[self.i].matMult, M)
+            M.scale(1 / self.J.dt[n])
             return M
         weights = M.createVecLeft()
-        weights.array[:] = d.free_weights / self.system.dt
+        weights.array[:] = d.free_weights[self.i] / self.J.dt[n]
         M.diagonalScale(weights, None)
         return M
 
@@ -177,14 +187,5 @@ class CoarseSpace:
     def solve(self, r: np.ndarray) -> np.ndarray:
         """Z (Z^T H Z)^-1 Z^T r. Collective."""
         y = np.ascontiguousarray(self.projection.restrict(r))
-        self.system.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
+        self.J.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
         return self.projection.prolong(self.operator.solve(y / self.unit))
-
-
-def bounding_box(discrete: Discretisation) -> tuple[np.ndarray, np.ndarray]:
-    """Its lowest and highest corner, of all dofs. Collective."""
-    comm, dim = discrete.comm, discrete.problem.domain.dim
-    x = discrete.V.tabulate_dof_coordinates()[: discrete.owned, :dim]
-    low = [comm.allreduce(y.min(initial=np.inf), MPI.MIN) for y in x.T]
-    high = [comm.allreduce(y.max(initial=-np.inf), MPI.MAX) for y in x.T]
-    return np.array(low), np.array(high)

@@ -19,8 +19,10 @@
 
 The residuals of the first and the last are the true Fokker-Planck residual, their vectors half
 size. `AutoForm` takes the H-form where the coupling is strong. Each form is the context of the
-Krylov solver of SNES.
+Krylov solver of SNES. Fields have a population for their first axis.
 """
+
+from dataclasses import dataclass
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -28,36 +30,61 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem import petsc
-from mfg_fem.linear.coupled.matched_sweeps import Coupling, MatchedSweeps, default_solvers
+from mfg_fem.discrete.jacobian import Jacobian
+from mfg_fem.linear.coupled.matched_sweeps import Coupling, MatchedSweeps
 from mfg_fem.linear.level.sweeps import Sweeps
+from mfg_fem.linear.plan import LOOSEST, PREFIXES, Plan
 
 STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
-LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
 LOOSEST_START, LOOSEST_REST = 1e-2, 0.3  # of the tolerances of solves with A in the H-form
+
+
+@dataclass
+class Equation:
+    """The Newton equation as the forms need it.
+
+    Attributes:
+        J: the Jacobian.
+        plan: the decisions of the solvers, in force.
+        sweeps: A^-1 and B^-1.
+        scale: what rows are multiplied with, shape (2, k, steps, owned).
+        unit: of the unknowns, shape (2, 1, 1, 1).
+        atol: the norm of all scaled rows that ends Newton.
+    """
+
+    J: Jacobian
+    plan: Plan
+    sweeps: Sweeps
+    scale: np.ndarray
+    unit: np.ndarray
+    atol: float = 0.0
 
 
 class _Form:
     """A Krylov solver on `rows` of the Newton equation: the context of its shell operator."""
 
-    prefix: str
-    type: str
-    rows: slice
+    name: str
+    rows: slice | int
 
-    def __init__(self, newton):
-        self.newton, self.system = newton, newton.system
-        self.scale = newton.scale[self.rows]
+    def __init__(self, equation: Equation):
+        self.equation, self.J = equation, equation.J
+        self.scale = equation.scale[self.rows]
         size = (self.scale.size, PETSc.DETERMINE)
-        self.operator = PETSc.Mat().createPython((size, size), self, comm=self.system.comm)
+        self.operator = PETSc.Mat().createPython((size, size), self, comm=self.J.comm)
         self.operator.setUp()
-        self.krylov = PETSc.KSP().create(self.system.comm)
-        self.krylov.setOptionsPrefix(petsc.PREFIX + self.prefix)
-        self.krylov.setType(self.type)
+        self.krylov = PETSc.KSP().create(self.J.comm)
+        self.krylov.setOptionsPrefix(petsc.PREFIX + PREFIXES[self.name])
+        self.krylov.setType(equation.plan.solvers[self.name])
         self.krylov.setPCSide(PETSc.PC.Side.RIGHT)
         pc = self.krylov.getPC()
         pc.setType("python" if hasattr(self, "apply") else "none")
         if hasattr(self, "apply"):
             pc.setPythonContext(self)
         self.krylov.setFromOptions()
+
+    def begin(self, atol: float):
+        """Newton begins to solve, to this norm of all scaled rows."""
+        self.equation.atol = atol
 
     def refresh(self, coefficients: np.ndarray):
         """The system has been linearised anew, with these of its coupling. Collective."""
@@ -85,7 +112,7 @@ class _Form:
     def _atol(self, ksp, norm: float) -> float:
         """What SNES asks of the residual; never far below what ends Newton."""
         forcing = ksp.getTolerances()[0]
-        return max(self.tolerance(forcing) * norm, 0.3 * self.newton.snes.getTolerances()[1])
+        return max(self.tolerance(forcing) * norm, 0.3 * self.equation.atol)
 
     def _krylov_solve(self, ksp, b, x, norm: float):
         """Solve with the scaled rows b to a tolerance relative to the norm of all rows."""
@@ -108,21 +135,19 @@ class _OneField(_Form):
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
-        norm, (scale_u, scale_m) = b.norm(), self.newton.scale
-        r_u, r_m = b.array_r.reshape(self.system.shape)
-        du, dm = x.array.reshape(self.system.shape)
+        norm, (scale_u, scale_m) = b.norm(), self.equation.scale
+        r_u, r_m = b.array_r.reshape(2, *self.scale.shape)
+        du, dm = x.array.reshape(2, *self.scale.shape)
         self.atol = self._atol(ksp, norm)
         du[:] = self._solve_A(r_u / scale_u, norm)
-        right = r_m - scale_m * self.system.mult_D(du, np.zeros(self.system.owned))
+        right = r_m - scale_m * self.J.mult_D(du, np.zeros_like(du[:, 0]))
         # In place, as these arrays are large: the unknown stands where dm will.
-        right, unknown = (
-            PETSc.Vec().createWithArray(z, comm=self.system.comm) for z in (right, dm)
-        )
+        right, unknown = (PETSc.Vec().createWithArray(z, comm=self.J.comm) for z in (right, dm))
         self._krylov_solve(ksp, right, unknown, norm)
         right.destroy()
         unknown.destroy()
         change, density = self._fields(dm, norm)
-        unit_u, unit_m = self.newton.unit
+        unit_u, unit_m = self.equation.unit
         du += change
         du /= unit_u
         np.divide(density, unit_m, out=dm)
@@ -131,30 +156,30 @@ class _OneField(_Form):
 class SchurForm(_OneField):
     """GMRES on (I + D A^-1 F B^-1) y, the unknown being scaled y."""
 
-    prefix, type = "schur_", "gmres"
+    name = "schur"
 
     def __str__(self):
         """What the history calls it."""
         return "Schur form"
 
     def _solve_A(self, r: np.ndarray, norm: float) -> np.ndarray:
-        return self.newton.sweeps.backward(r)
+        return self.equation.sweeps.backward(r)
 
     def _fields(self, y, norm: float):
-        dm = self.newton.sweeps.forward(y / self.scale)
-        return self.newton.sweeps.backward(self.system.mult_F(dm)), dm
+        dm = self.equation.sweeps.forward(y / self.scale)
+        return self.equation.sweeps.backward(self.J.mult_F(dm)), dm
 
     def mult(self, mat, x, y):
         """The scaled operator, called by PETSc."""
         z = self._split(x)
         du, dm = self._fields(z, 0.0)
-        y.array[:] = (z + self.scale * self.system.mult_D(du, dm[-1])).ravel()
+        y.array[:] = (z + self.scale * self.J.mult_D(du, dm[:, -1])).ravel()
 
 
 class TwoFieldForm(_Form):
     """Flexible GMRES on both fields with the block-triangular sweep as its preconditioner."""
 
-    prefix, type, rows = "", "fgmres", slice(None)
+    name, rows = "two-field", slice(None)
 
     def __str__(self):
         """What the history calls it."""
@@ -162,18 +187,18 @@ class TwoFieldForm(_Form):
 
     def mult(self, mat, x, y):
         """The scaled Jacobian, called by PETSc."""
-        product = self.system.mult_jacobian(self.newton.unit * self._split(x))
+        product = self.J.mult(self.equation.unit * self._split(x))
         product *= self.scale
         y.array[:] = product.ravel()
 
     def apply(self, pc, x, y):
         """Apply the preconditioner, called by PETSc."""
         (r_u, r_m), (scale_u, scale_m) = self._split(x), self.scale
-        dm = self.newton.sweeps.forward(r_m / scale_m, rough=True)
-        right = self.system.mult_F(dm)
+        dm = self.equation.sweeps.forward(r_m / scale_m, rough=True)
+        right = self.J.mult_F(dm)
         right += r_u / scale_u
-        du = self.newton.sweeps.backward(right, rough=True)
-        np.divide((du, dm), self.newton.unit, out=y.array.reshape(self.scale.shape))
+        du = self.equation.sweeps.backward(right, rough=True)
+        np.divide((du, dm), self.equation.unit, out=y.array.reshape(self.scale.shape))
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
@@ -183,18 +208,16 @@ class TwoFieldForm(_Form):
 class HForm(_OneField):
     """GMRES on (B F^-1 A + D) v with matched sweeps and a coarse space."""
 
-    prefix = "hform_"
+    name = "h-form"
 
-    def __init__(self, newton, coupling: Coupling | None = None):
-        self.coupling = coupling or Coupling(newton.system)
-        with petsc.options(default_solvers(self.coupling), {}):  # what is set already wins
-            self.matched = MatchedSweeps(self.coupling)
-            self.start = newton.sweeps
-            if not newton.sweeps.exact:
-                self.start = Sweeps(newton.system, None, "start_", newton.sweeps.factors)
-        # Without iterations inside, the preconditioner is linear, and half of the vectors will do.
-        self.type = "fgmres" if self.matched.sweeps.iterate else "gmres"
-        super().__init__(newton)
+    def __init__(self, equation: Equation, coupling: Coupling | None = None):
+        J, plan = equation.J, equation.plan
+        self.coupling = coupling or Coupling(J)
+        self.matched = MatchedSweeps(self.coupling, plan)
+        self.start = equation.sweeps
+        if not plan.sweep.exact:
+            self.start = Sweeps(J, plan.start, factors=equation.sweeps.factors)
+        super().__init__(equation)
 
     def __str__(self):
         """What the history calls it."""
@@ -209,7 +232,7 @@ class HForm(_OneField):
         """Free PETSc's objects."""
         super().free()
         self.matched.destroy()
-        if self.start is not self.newton.sweeps:
+        if self.start is not self.equation.sweeps:
             self.start.destroy()
 
     def tolerance(self, forcing: float) -> float:
@@ -221,7 +244,7 @@ class HForm(_OneField):
 
         As exact as what is asked of all rows; a sweep adds up the errors of its levels.
         """
-        rtol = min(self.atol / max(norm, self.atol) / self.system.steps, LOOSEST_START)
+        rtol = min(self.atol / max(norm, self.atol) / self.J.steps, LOOSEST_START)
         return self.start.backward(r, rtol / max(share, rtol / LOOSEST_REST))
 
     def _fields(self, v, norm: float):
@@ -229,7 +252,7 @@ class HForm(_OneField):
         if self.coupling.exact:
             return v, dm
         # As v is A^-1 F0 dm, what is left to solve for is small, and as much less exact.
-        rest = self.system.mult_F(dm)
+        rest = self.J.mult_F(dm)
         whole = self._size(rest)
         rest -= self.coupling.mult_F0(dm)
         du = self._solve_A(rest, norm, self._size(rest) / whole if whole else 1.0)
@@ -237,7 +260,7 @@ class HForm(_OneField):
         return du, dm
 
     def _size(self, r: np.ndarray) -> float:
-        return float(np.sqrt(self.system.comm.allreduce(np.vdot(r, r), MPI.SUM)))
+        return float(np.sqrt(self.J.comm.allreduce(np.vdot(r, r), MPI.SUM)))
 
     def mult(self, mat, x, y):
         """The operator with scaled rows, called by PETSc.
@@ -245,8 +268,8 @@ class HForm(_OneField):
         The less there is left to solve, the less exact: Simoncini, Szyld 2003.
         """
         du, dm = self._fields(self._split(x), self.krylov.getResidualNorm())
-        product = self.system.mult_B(dm)
-        product += self.system.mult_D(du, dm[-1])
+        product = self.J.mult_B(dm)
+        product += self.J.mult_D(du, dm[:, -1])
         product *= self.scale
         y.array[:] = product.ravel()
 
@@ -258,14 +281,15 @@ class HForm(_OneField):
 class AutoForm:
     """At each Newton step the H-form where the coupling is strong, else the form without it.
 
-    If GMRES fails on the H-form, the other takes over until SNES is called again.
+    If GMRES fails on the H-form, the other takes over until the next solve begins. Where one
+    planner moves several populations, A is no longer block-diagonal, and the H-form is not for it.
     """
 
-    def __init__(self, newton):
-        self.newton = newton
-        self.coupling = Coupling(newton.system)
-        self.form = self.weak = (SchurForm if newton.sweeps.exact else TwoFieldForm)(newton)
-        self.strong, self.failed = None, False
+    def __init__(self, equation: Equation):
+        self.equation, self.coupling = equation, Coupling(equation.J)
+        self.form = self.weak = FORMS[equation.plan.weak](equation)
+        self.strong: HForm | None = None
+        self.failed = False
 
     def __str__(self):
         """What the history calls it."""
@@ -276,20 +300,19 @@ class AutoForm:
         """Krylov iterations of the last Newton step."""
         return self.form.iterations
 
+    def begin(self, atol: float):
+        """Newton begins to solve, to this norm of all scaled rows."""
+        self.equation.atol, self.failed = atol, False
+
     def refresh(self, coefficients: np.ndarray):
         """The system has been linearised anew, with these of its coupling. Collective."""
-        if self.newton.snes.getIterationNumber() == 0:
-            self.failed = False
         self.coupling.refresh(coefficients)
-        if self.coupling.strength > STRONG and not self.failed:
-            self.form = self.strong = self.strong or self._strong()
+        strong = self.coupling.strength > STRONG and self.equation.J.values_separate
+        if strong and not self.failed:
+            self.form = self.strong = self.strong or HForm(self.equation, self.coupling)
             self.strong.matched.refresh()
         else:
             self.form = self.weak
-
-    def _strong(self) -> HForm:
-        with self.newton.options():
-            return HForm(self.newton, self.coupling)
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""
@@ -305,4 +328,9 @@ class AutoForm:
             self.strong.free()
 
 
-FORMS = {"auto": AutoForm, "schur": SchurForm, "two-field": TwoFieldForm, "h-form": HForm}
+FORMS = {form.name: form for form in (SchurForm, TwoFieldForm, HForm)} | {"auto": AutoForm}
+
+
+def form_of(equation: Equation):
+    """The form that the plan asks for."""
+    return FORMS[equation.plan.krylov](equation)

@@ -7,14 +7,9 @@ the drift changes fast from level to level, most of them.
 
 from petsc4py import PETSc
 
-from mfg_fem import petsc
-from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.pattern import Pattern
-from mfg_fem.linear.level.modified_ilu import Relaxation
-from mfg_fem.linear.level.schwarz import is_schwarz, share
+from mfg_fem.linear.level.schwarz import share
 
-DIRECT = ("lu", "cholesky", "redundant")
-TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi")
 SHARED = 0.1  # of the diagonal, changes of a row; with 1, some games took twice the iterations
 
 
@@ -27,37 +22,28 @@ class Factors:
     Args:
         pattern: that of the blocks.
         blocks: of the levels.
-        prefix: of PETSc's options, which are read now.
-        iterate: whether they precondition, or have to be exact if they can.
+        plan: how levels are solved, a `LevelPlan`; its options are in PETSc's database.
 
     Attributes:
-        exact: whether they solve a level to round-off, and no iteration does.
         source: of each level, whose factors it takes.
     """
 
-    def __init__(self, pattern: Pattern, blocks: list[PETSc.Mat], prefix: str, iterate: bool):
-        self.pattern, self.blocks = pattern, blocks
-        self.own = [self._create(block, prefix) for block in blocks]
-        self.relaxation = Relaxation.of(prefix)
-        self.exact = not iterate and self.type in DIRECT
-        self.share = 0.0 if self.exact else SHARED
+    def __init__(self, pattern: Pattern, blocks: list[PETSc.Mat], plan):
+        self.pattern, self.blocks, self.plan = pattern, blocks, plan
+        self.own = [self._create(block) for block in blocks]
+        self.share = 0.0 if plan.exact else SHARED
         self.source, self.states = list(range(len(blocks))), [None] * len(blocks)
         self.in_turn = len(blocks) > 1 and blocks[0] is blocks[1]
         self.latest = None  # which level was factored last, and its entries
 
-    def _create(self, block: PETSc.Mat, prefix: str) -> PETSc.PC:
+    def _create(self, block: PETSc.Mat) -> PETSc.PC:
         pc = PETSc.PC().create(block.getComm())
-        pc.setOptionsPrefix(prefix)
+        pc.setOptionsPrefix(self.plan.prefix)
         pc.setOperators(block)
         pc.setFromOptions()
-        if is_schwarz(pc):
-            share(pc, block, self.pattern.overlapping)
+        if self.plan.schwarz:
+            share(pc, block, self.pattern.overlapping, self.plan.relaxation)
         return pc
-
-    @property
-    def type(self) -> str:
-        """PETSc's name of them."""
-        return self.own[0].getType()
 
     def of(self, n: int) -> PETSc.PC:
         """What preconditions the block of level n. Collective."""
@@ -77,7 +63,7 @@ class Factors:
         else:
             pc.setReusePreconditioner(False)
             pc.setOperators(block)
-            self.relaxation.set_up(pc)
+            self.plan.relaxation.set_up(pc)
             pc.setReusePreconditioner(True)  # for whatever block it will be used
             self.source[n] = n
             self.latest = (n, self.pattern.entries(block)) if self.share else None
@@ -104,7 +90,9 @@ class TransposedFactors:
 
     def __init__(self, factors: Factors):
         self.factors = factors
-        self.own = [_Transposed.of(pc) for pc in factors.own]
+        self.own = [
+            PETSc.PC().createPython(_Transposed(pc), comm=pc.getComm()) for pc in factors.own
+        ]
 
     def of(self, n: int) -> PETSc.PC:
         """What preconditions the block of level n. Collective."""
@@ -123,39 +111,5 @@ class _Transposed:
     def __init__(self, other: PETSc.PC):
         self.other = other
 
-    @classmethod
-    def of(cls, other: PETSc.PC) -> PETSc.PC:
-        return PETSc.PC().createPython(cls(other), comm=other.getComm())
-
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
         self.other.applyTranspose(x, y)
-
-
-def are_exact(discrete: Discretisation, prefix: str) -> bool:
-    """Whether factors with this prefix solve a level exactly, and no iteration does."""
-    return _kind(discrete, prefix)[0]
-
-
-def serve_both(discrete: Discretisation, prefix: str) -> bool:
-    """Whether sweeps with this prefix take the factors of B for A too, transposed.
-
-    Without congestion A differs from B^T by the derivative of Monotone's viscosity only. To the
-    loose tolerances of sweeps, incomplete factors that are shared take hardly an iteration more, at
-    half the memory. Exact ones are worth their own: a hall took twice the iterations without, and
-    so may any game with congestion.
-    """
-    exact, transposable = _kind(discrete, prefix)
-    return transposable and not exact and not discrete.congested
-
-
-def _kind(discrete: Discretisation, prefix: str) -> tuple[bool, bool]:
-    """Whether factors by the options with this prefix are exact, and whether transposable."""
-    ksp = PETSc.KSP().create(discrete.comm)
-    ksp.setOptionsPrefix(petsc.PREFIX + prefix)
-    ksp.setOperators(discrete.mass)
-    ksp.setFromOptions()
-    pc = ksp.getPC()
-    exact = ksp.getType() == "preonly" and pc.getType() in DIRECT
-    transposable = pc.getType() in TRANSPOSABLE or is_schwarz(pc)
-    ksp.destroy()
-    return exact, transposable

@@ -93,9 +93,11 @@ class OptimisedSchwarz:
         part: shared, as factors are all that a level must keep; made if not given, see `share`.
         local: the PC that factors the part.
         overlap: layers of nodes.
+        relaxation: of the factors.
     """
 
     part: Part | None = None
+    relaxation = Relaxation()
 
     def setFromOptions(self, pc: PETSc.PC):  # noqa: D102
         prefix = pc.getOptionsPrefix() or ""
@@ -104,7 +106,6 @@ class OptimisedSchwarz:
         self.local.setOptionsPrefix(prefix + "sub_")
         self.local.setType("ilu")
         self.local.setFromOptions()
-        self.relaxation = Relaxation.of(prefix + "sub_")
 
     def setUp(self, pc: PETSc.PC):
         """Factor this rank's part. Collective."""
@@ -136,17 +137,12 @@ class OptimisedSchwarz:
         part.add_up(part.y, y)
 
 
-def share(pc: PETSc.PC, A: PETSc.Mat, parts: dict[int, Part]):
-    """Give it its part, by its layers of nodes, made of A unless it is there. Collective.
+def share(pc: PETSc.PC, A: PETSc.Mat, parts: dict[int, Part], relaxation: Relaxation):
+    """Give it its relaxation, and its part by its layers of nodes: one for a pattern. Collective.
 
-    It will do for all matrices with the pattern of A.
+    A part made of A is left among the parts, and does for all matrices with the pattern of A.
     """
     context = pc.getPythonContext()
     if context.overlap not in parts:
         parts[context.overlap] = Part(A, context.overlap)
-    context.part = parts[context.overlap]
-
-
-def is_schwarz(pc: PETSc.PC) -> bool:
-    """Whether it is this one, and not a PC of type python that the user has named."""
-    return pc.getType() == "python" and isinstance(pc.getPythonContext(), OptimisedSchwarz)
+    context.part, context.relaxation = parts[context.overlap], relaxation

@@ -1,0 +1,46 @@
+"""Exits on a mesh: Dirichlet dofs of a population, where u is the cost of leaving and m is zero."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dolfinx import fem, la
+
+from mfg_fem.mesh.domain import boundary_dofs
+
+
+@dataclass(frozen=True)
+class Exits:
+    """The exits of one population.
+
+    Attributes:
+        dofs: exit name -> owned dofs.
+        held: owned dofs of all exits.
+        cost: what leaving costs at each owned dof, zero elsewhere.
+    """
+
+    dofs: dict[str, np.ndarray]
+    held: np.ndarray
+    cost: np.ndarray
+
+    @classmethod
+    def of(cls, population, V: fem.FunctionSpace, nodal) -> "Exits":
+        """Find the dofs; `nodal` gives the owned nodal values of an expression. Collective."""
+        owned = V.dofmap.index_map.size_local
+        held = np.zeros(owned + V.dofmap.index_map.num_ghosts, dtype=bool)
+        dofs, cost = {}, np.zeros(owned)
+        for name in population.boundary:
+            found = boundary_dofs(population.domain, V, name)
+            found = found[~held[found]]  # a corner shared by two exits belongs to the first
+            held[found] = True
+            dofs[name] = found[found < owned]
+            values = nodal(population.exit_cost(name, population.x))
+            cost[dofs[name]] = values[dofs[name]]
+        return cls(dofs, np.flatnonzero(held[:owned]), cost)
+
+    def columns(self, index_map) -> np.ndarray:
+        """Whether each local column of a matrix is held: it may have more ghosts than the space."""
+        held = la.vector(index_map)
+        held.array[self.held] = 1.0
+        held.scatter_forward()
+        return held.array > 0

@@ -1,0 +1,235 @@
+"""The Jacobian of the space-time system by time step: its blocks and their products.
+
+Write the Newton equation as A du - F dm = r_u, D du + B dm = r_m. The blocks of step n are PETSc
+matrices of one sparsity pattern: of population i
+
+    A[i][n] = d hjb_i / d u_i^n,     B[i][n] = d fp_i / d m_i^{n+1},     D[i][n] = d fp_i / d U_i,
+
+F[i, j][n] = - d hjb_i / d M_j where the costs of i see the density of j, one matrix for all levels
+where it depends on nothing that changes, and `crossing[row, column][n]`, the other blocks that are
+not zero, by components as in `StepForms`. (U, M) is what a step sees of both fields: see `step.py`.
+"""
+
+from functools import cached_property
+
+from mpi4py import MPI
+from petsc4py import PETSc
+
+import numpy as np
+
+from mfg_fem.discrete.discretisation import Discretisation
+
+EVEN = 1e-13  # of the horizon: by more, steps are not equally long
+
+
+class Jacobian:
+    """The blocks of a Discretisation at the time levels `times`, zero until they are filled.
+
+    Vectors are arrays of shape (k, N, owned): du of u^0..u^{N-1}, dm of m^1..m^N.
+
+    Attributes:
+        times, dt: the levels t^0 < ... < t^N, and their differences.
+        even: whether all steps are equally long.
+        uniform: whether all steps are alike.
+        half: the weight of the level that is not a step's own, 1/2 for the midpoint rule.
+        terminal_slopes: d u_i(T) / d m_j(T), shape (k, k, owned).
+    """
+
+    def __init__(self, discrete: Discretisation, times: np.ndarray):
+        self.discrete, self.times, self.steps = discrete, times, len(times) - 1
+        self.comm, self.owned, self.k = discrete.comm, discrete.owned, discrete.k
+        self.nodes = discrete.V.dofmap.index_map.size_global
+        self.dt = np.diff(times)
+        self.even = bool(np.ptp(self.dt) <= EVEN * times[-1])
+        if self.even:  # rounding would make factors of steps differ
+            self.dt = np.full(self.steps, (times[-1] - times[0]) / self.steps)
+        self.half = 0.5 if discrete.scheme.midpoint else 0.0
+        forms, populations = discrete.forms, range(self.k)
+        self.A, self.B, self.D = ([self._blocks() for _ in populations] for _ in range(3))
+        self.F = {pair: self._blocks(forms.steady) for pair in forms.costs_see}
+        self.crossing = {pair: self._blocks() for pair in forms.crossing}
+        self.terminal_slopes = np.zeros((self.k, self.k, self.owned))
+        self.uniform = False
+        self._x, self._y = discrete.mass.createVecs()
+
+    def _blocks(self, alike: bool = False) -> list[PETSc.Mat]:
+        create, steps = self.discrete.pattern.create, self.steps
+        return [create()] * steps if alike else [create() for _ in range(steps)]
+
+    @property
+    def separate(self) -> bool:
+        """Whether A and B are block-diagonal in the populations, so that sweeps invert them."""
+        return not self.crossing
+
+    @property
+    def values_separate(self) -> bool:
+        """Whether A is: in games, where no value function sees that of another population."""
+        return not any(row % 2 == column % 2 == 0 for row, column in self.crossing)
+
+    @property
+    def diffusion(self) -> float:
+        """The smallest mean diffusion of a population, as continuation stretches it."""
+        return self.discrete.mean_diffusion.min() * self.discrete.state.stretch.value
+
+    @property
+    def diffusion_number(self) -> float:
+        """Diffusion times the longest dt over the square of the mesh size, not stretched.
+
+        Rounded, as sums on ranks differ in the last digit.
+        """
+        d = self.discrete
+        return round(self.dt.max() * d.mean_diffusion.max() / d.mesh_size**2, 6)
+
+    @property
+    def least_rate(self) -> float:
+        """The least diagonal entry of the mass matrix over the longest dt. Collective."""
+        least = self.comm.allreduce(self.discrete.norm_weights.min(initial=np.inf), MPI.MIN)
+        return least / self.dt.max()
+
+    def destroy(self):
+        """Free the matrices."""
+        lists = [*self.A, *self.B, *self.D, *self.F.values(), *self.crossing.values()]
+        for matrix in (matrix for blocks in lists for matrix in blocks):
+            matrix.destroy()
+
+    def fill(self, n: int, entries: np.ndarray):
+        """Write the entries of `Discretisation.assemble_jacobian` into the blocks of step n."""
+        fill = self.discrete.pattern.fill
+        for i in range(self.k):
+            u, m = 2 * i, 2 * i + 1
+            self.fill_diagonal(self.A[i][n], i, n, entries[u, u])
+            self.fill_diagonal(self.B[i][n], i, n, entries[m, m])
+            fill(self.D[i][n], entries[m, u])
+        if not (n and self.discrete.forms.steady):
+            for (i, j), F in self.F.items():
+                fill(F[n], -entries[2 * i, 2 * j + 1])
+        for pair, blocks in self.crossing.items():
+            fill(blocks[n], entries[pair])
+
+    def fill_diagonal(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
+        """Write entries of A or B of population i and step n into a block, with Mass/dt."""
+        if self.half:
+            entries = (1 - self.half) * entries
+        rates = self._rates_of_even_steps[i] if self.even else self._rates(i, n)
+        self.discrete.pattern.fill(block, entries, rates)
+
+    def _rates(self, i: int, n: int) -> list[np.ndarray]:
+        """Entries of Mass/dt in the parts of the pattern."""
+        return self.discrete.pattern.split(self.discrete.step_entries[i] / self.dt[n])
+
+    @cached_property
+    def _rates_of_even_steps(self) -> list[list[np.ndarray]]:
+        return [self._rates(i, 0) for i in range(self.k)]
+
+    def product(self, mat: PETSc.Mat, x: np.ndarray) -> np.ndarray:
+        """Owned values of mat x. Collective."""
+        self._x.array[:] = x
+        mat.mult(self._x, self._y)
+        return self._y.array_r.copy()
+
+    def _mult_each(self, mats: list[PETSc.Mat], x: np.ndarray, out: np.ndarray | None = None):
+        """Owned values of the product of each level's matrix and x there, or `out` plus these.
+
+        Collective.
+        """
+        y = np.empty_like(x) if out is None else out
+        for n, mat in enumerate(mats):
+            product = self.product(mat, x[n])
+            y[n] = product if out is None else y[n] + product
+        return y
+
+    def mult_mass(self, x: np.ndarray) -> np.ndarray:
+        """Owned values of the mass matrix times x. Collective."""
+        d = self.discrete
+        return d.weights * x if d.scheme.lumped else self.product(d.mass, x)
+
+    def mult_free_mass(self, i: int, x: np.ndarray) -> np.ndarray:
+        """The same for its part without the exits of population i. Collective."""
+        d = self.discrete
+        return d.free_weights[i] * x if d.scheme.lumped else self.product(d.free_mass[i], x)
+
+    def other_level(self, blocks: list, i: int, n: int, x: np.ndarray) -> np.ndarray:
+        """Minus the block of population i and step n on the level that is not its own.
+
+        That is Mass/dt - s K.
+        """
+        y = self.mult_free_mass(i, x) / self.dt[n]
+        if self.half:  # A = Mass/dt + K/2, so Mass/dt - K/2 = 2 Mass/dt - A
+            y = 2 * y - self.product(blocks[i][n], x)
+            y[self.discrete.exits[i].held] = 0.0
+        return y
+
+    def _seen_m(self, dm: np.ndarray) -> np.ndarray:
+        """What the steps see of a change of m^1..m^N, shape (..., N, owned)."""
+        s = self.half
+        if not s:
+            return dm
+        dM = (1 - s) * dm
+        dM[..., 1:, :] += s * dm[..., :-1, :]
+        return dM
+
+    def _seen_u(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
+        """What the steps see of a change of u^0..u^{N-1}, where u^N follows the last density."""
+        s = self.half
+        if not s:
+            return du
+        dU = (1 - s) * du
+        dU[..., :-1, :] += s * du[..., 1:, :]
+        dU[..., -1, :] += s * self.terminal_change(dm_last)
+        return dU
+
+    def terminal_change(self, dm: np.ndarray) -> np.ndarray:
+        """What a change of the densities at the end does to the value functions there."""
+        return np.einsum("ijx,jx->ix", self.terminal_slopes, dm)
+
+    def mult_F(self, dm: np.ndarray) -> np.ndarray:
+        """What a change of the densities adds to the right-hand side of the HJB rows."""
+        dM, y = self._seen_m(dm), np.zeros_like(dm)
+        for (i, j), F in self.F.items():
+            self._mult_each(F, dM[j], y[i])
+        self.discrete.release(y)
+        last, change = self.steps - 1, self.terminal_change(dm[:, -1])
+        for i in range(self.k):
+            y[i, -1] += self.other_level(self.A, i, last, change[i])
+        return y
+
+    def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
+        """The Fokker-Planck rows of a change of the value functions."""
+        dU = self._seen_u(du, dm_last)
+        y = np.stack([self._mult_each(D, x) for D, x in zip(self.D, dU, strict=True)])
+        self._add_crossing(y, 1, 0, dU)
+        return self.discrete.release(y)
+
+    def mult_A(self, du: np.ndarray) -> np.ndarray:
+        """HJB rows of a change of u^0..u^{N-1}."""
+        y = np.stack([self._mult_each(A, x) for A, x in zip(self.A, du, strict=True)])
+        for i in range(self.k):
+            for n in range(self.steps - 1):
+                y[i, n] -= self.other_level(self.A, i, n, du[i, n + 1])
+        if self.crossing:
+            self._add_crossing(y, 0, 0, self._seen_u(du, np.zeros((self.k, self.owned))))
+        return y
+
+    def mult_B(self, dm: np.ndarray) -> np.ndarray:
+        """Fokker-Planck rows of a change of m^1..m^N."""
+        y = np.stack([self._mult_each(B, x) for B, x in zip(self.B, dm, strict=True)])
+        for i in range(self.k):
+            for n in range(1, self.steps):
+                y[i, n] -= self.other_level(self.B, i, n, dm[i, n - 1])
+        if self.crossing:
+            self._add_crossing(y, 1, 1, self._seen_m(dm))
+        return y
+
+    def _add_crossing(self, y: np.ndarray, equation: int, field: int, seen: np.ndarray):
+        """Add the blocks between two populations that are in these rows and columns."""
+        for (row, column), blocks in self.crossing.items():
+            if (row % 2, column % 2) == (equation, field):
+                self._mult_each(blocks, seen[column // 2], y[row // 2])
+
+    def mult(self, dX: np.ndarray) -> np.ndarray:
+        """The whole Jacobian."""
+        (du, dm), y = dX, np.empty_like(dX)
+        y[0], y[1] = self.mult_A(du), self.mult_B(dm)
+        y[0] -= self.mult_F(dm)
+        y[1] += self.mult_D(du, dm[:, -1])
+        return y

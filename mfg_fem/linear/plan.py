@@ -1,0 +1,323 @@
+"""Every decision of the solvers of a solve, taken once: see `Plan`.
+
+Defaults come from facts (dimension, ranks, nodes, diffusion number, exits); what the user sets wins
+over them, and the command line (and PETSC_OPTIONS) over both. While a solve runs, the outcome also
+stands in PETSc's database, for what PETSc reads there by itself.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+
+from petsc4py import PETSc
+
+import numpy as np
+
+from mfg_fem import petsc
+from mfg_fem._compat import LONGEST_STEP
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.jacobian import Jacobian
+from mfg_fem.linear.level.modified_ilu import Relaxation
+from mfg_fem.linear.level.schwarz import OptimisedSchwarz
+from mfg_fem.validate import count
+
+PREFIXES = {"schur": "schur_", "two-field": "", "h-form": "hform_"}  # of options, by form
+FORMS = ("auto", *PREFIXES)
+LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
+
+# Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in all); a
+# backtracking line search, because full steps fail on cold starts; GMRES vectors are few with EW, a
+# restart would cost more than it saves.
+DEFAULTS = {
+    "snes_type": "newtonls",
+    "snes_linesearch_type": "bt",
+    "snes_ksp_ew": None,
+    "snes_ksp_ew_version": 2,
+    "snes_ksp_ew_rtol0": LOOSEST,
+    "snes_ksp_ew_rtolmax": LOOSEST,
+    "snes_stol": 0.0,
+    LONGEST_STEP: 1e300,
+    "ksp_type": "fgmres",
+    "ksp_gmres_restart": 200,
+    "ksp_max_it": 400,
+    "schur_ksp_type": "gmres",
+    "schur_ksp_gmres_restart": 200,
+    "hform_ksp_gmres_restart": 200,
+}
+# In 3D, where flexible GMRES's vectors for ten iterations of the two-field form take more memory
+# than the Jacobian: GCR, which needs no others than those it minimises over, and few of them. That
+# takes one iteration more. A restart of the H-form costs one too where F is lumped; where it is
+# consistent, up to half as many again.
+LEAN = {"ksp_type": "gcr", "ksp_gcr_restart": 7}
+LEAN_LUMPED = LEAN | {"hform_ksp_gmres_restart": 8}
+ZERO_PIVOT = 1e-14  # of the least mass over dt
+
+SMALL = 2000  # nodes of a level, up to which it is factored
+WITH_EXITS = 10_000  # the same for matched sweeps with exits
+REDUNDANT = 10_000  # nodes, up to which every rank factors the whole level
+INNER_RTOL = {2: 1e-3, 3: 3e-3}  # by dimension
+DIFFUSIVE = 40.0  # diffusion number in 3D from which incomplete factors alone are too weak
+COARSE_SIZES = {1: (8, 256), 2: (5, 20), 3: (4, 8)}  # by dimension: at least, at most
+
+LEVELS = ("sweep_", "matched_", "start_")  # solvers of one time level
+DIRECT = ("lu", "cholesky", "redundant")
+TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi")
+SCHWARZ = f"{OptimisedSchwarz.__module__}.{OptimisedSchwarz.__name__}"
+
+
+def direct(nodes: int, ranks: int) -> dict[str, object]:
+    """Options of a factorisation.
+
+    PETSc's own in serial; on several ranks MUMPS, or below REDUNDANT nodes the whole level on
+    every rank, which costs no more time than in serial, while MUMPS spends it on messages.
+    """
+    if ranks == 1:
+        pc = {"pc_type": "lu"}
+    elif nodes <= REDUNDANT:
+        pc = {"pc_type": "redundant", "redundant_pc_type": "lu"}
+    else:  # with half as much room again as MUMPS itself estimates
+        pc = {"pc_type": "lu", "pc_factor_mat_solver_type": "mumps", "mat_mumps_icntl_14": 50}
+    return {"ksp_type": "preonly"} | pc
+
+
+def iterative(dim: int, ranks: int, rtol: float, number: float = 0.0) -> dict[str, object]:
+    """Options of flexible GMRES with incomplete factors, for this diffusion number.
+
+    From the right, so that it stops by the residual itself: from the left, on ranks, it stopped too
+    early for the outer iterations, whose number grew by half. Two or three iterations do, and then
+    the flexible variant, which keeps what the preconditioner has made of its vectors, applies it a
+    third less often than BiCGStab and multiplies a tenth less often.
+    """
+    gmres = {"ksp_type": "fgmres", "ksp_rtol": rtol, "ksp_max_it": 100, "ksp_gmres_restart": 100}
+    return gmres | incomplete(dim, ranks, number)
+
+
+def incomplete(dim: int, ranks: int, number: float = 0.0) -> dict[str, object]:
+    """Options of incomplete factors, for this diffusion number.
+
+    In 2D ILU(2), and up to ILU(6) where diffusion couples more nodes: there levels share factors,
+    and iterations become half as many (at 256^2 a fifth of the time). In 3D ILU(0), as more levels
+    fill it up, relaxed (`modified_ilu.py`).
+
+    On ranks, with so many layers of nodes in common that more take hardly fewer iterations: in 2D
+    with 2 layers a seventh more, and nearly half more where diffusion couples far; in 3D with 1 a
+    sixteenth more. A part's rows come from one rank after the other: reordered, its factors are
+    better, in 3D as good as in serial: an eighth of the iterations less in 2D, a quarter in 3D.
+    """
+    levels = min(max(2, round(0.6 * number**0.5)), 6)
+    levels, relaxation, overlap = (0, 0.1, 2) if dim == 3 else (levels, 0.0, levels + 4)
+    factors = {"pc_factor_levels": levels, "pc_factor_relaxation": relaxation}
+    if ranks == 1:
+        return {"pc_type": "ilu"} | factors
+    factors["pc_factor_mat_ordering_type"] = "rcm"
+    schwarz = {"pc_type": "python", "pc_python_type": SCHWARZ, "pc_asm_overlap": overlap}
+    return schwarz | {f"sub_{key}": value for key, value in factors.items()}
+
+
+def defaults(J: Jacobian) -> dict[str, object]:
+    """Options by their names without `mfg_`, before anybody sets others. Collective.
+
+    A level of the sweeps is factored in 1D and up to SMALL nodes. Beyond, GMRES with incomplete
+    factors of each rank's part, to INNER_RTOL: on 64^2 nodes and more that took half the time and
+    memory of LU for diffusion .02 to .5.
+
+    A level of the matched sweeps is factored in 1D, up to SMALL nodes, and with exits up to
+    WITH_EXITS nodes: on graded meshes ILU took 31 iterations a Newton step there, direct blocks 12.
+    Beyond, one application of incomplete factors, which costs a tenth of a factorisation and leaves
+    the number of iterations as it is: in 2D always, as their fill grows with the diffusion number
+    (GMRES with ILU(2) took a tenth to a sixth more time), in 3D up to DIFFUSIVE. Then GMRES with
+    them: as good as a factorisation at two thirds of time and memory.
+
+    PETSc compares pivots with a number. The least that a block has on its diagonal, a mass over dt,
+    depends on what lengths and times are measured in.
+    """
+    d, ranks, number = J.discrete, J.comm.size, J.diffusion_number
+    dim = d.problem.domain.dim
+    sweep = matched = direct(J.nodes, ranks)
+    if dim > 1 and J.nodes > SMALL:
+        sweep = iterative(dim, ranks, INNER_RTOL[dim], number)
+    if dim > 1 and J.nodes > (WITH_EXITS if d.has_exits else SMALL):
+        matched = {"ksp_type": "preonly"} | incomplete(dim, ranks, number)
+        if dim == 3 and number > DIFFUSIVE:
+            matched = iterative(dim, ranks, 1e-2)
+    found, pivot = dict(DEFAULTS), ZERO_PIVOT * J.least_rate
+    if dim == 3:
+        found |= LEAN_LUMPED if d.scheme.lumped else LEAN
+    for prefix, inner in product(LEVELS, ("", "redundant_", "sub_")):
+        found[f"{prefix}{inner}pc_factor_zeropivot"] = pivot
+    # The tolerance of solves with A in the H-form is asked for each time.
+    levels = zip(LEVELS, (sweep, matched, iterative(dim, ranks, 1e-2)), strict=True)
+    return found | {f"{prefix}{key}": y for prefix, own in levels for key, y in own.items()}
+
+
+def coarse_size(J: Jacobian) -> int:
+    """Coarse functions in the longest direction, by default.
+
+    Growing almost as the mesh, so that r of `matched_sweeps.py` grows as its power .07 only and
+    counts hardly at all; to an end, as dense factors of n functions a level cost n^3. Rounded, as
+    sums on ranks differ in the last digit.
+    """
+    low, high = J.discrete.bounding_box
+    across = round((high - low).max() / J.discrete.mesh_size, 6)
+    least, most = COARSE_SIZES[J.discrete.problem.domain.dim]
+    size = min(max(least, round(0.29 * across**0.87)), most)
+    size = count("-mfg_coarse_size", PETSc.Options(petsc.PREFIX).getInt("coarse_size", size), 0)
+    return min(size, round(across / 2))  # two nodes a function
+
+
+@dataclass(frozen=True)
+class LevelPlan:
+    """How the linear systems of one time level are solved.
+
+    Attributes:
+        prefix: of PETSc's options.
+        ksp, pc: PETSc's types of solver and preconditioner.
+        schwarz: whether the preconditioner is `OptimisedSchwarz`.
+        relaxation: of incomplete factors, of the whole level or of a rank's part.
+        transposed: whether factors of B serve A too, transposed: see `transposed`.
+    """
+
+    prefix: str
+    ksp: str
+    pc: str
+    schwarz: bool
+    relaxation: Relaxation
+    transposed: bool
+
+    @classmethod
+    def of(cls, prefix: str, congested: bool) -> "LevelPlan":
+        """What stands in PETSc's database.
+
+        Without congestion A differs from B^T by the derivative of Monotone's viscosity only. To the
+        loose tolerances of sweeps, incomplete factors that are shared take hardly an iteration
+        more, at half the memory. Exact ones are worth their own: a hall took twice the iterations
+        without, and so may any game with congestion.
+        """
+        prefix = petsc.PREFIX + prefix
+        options = PETSc.Options(prefix)
+        ksp, pc = options.getString("ksp_type", "gmres"), options.getString("pc_type", "none")
+        schwarz = pc == "python" and options.getString("pc_python_type", "") == SCHWARZ
+        part = Relaxation.of(prefix + "sub_" if schwarz else prefix)
+        transposable = (pc in TRANSPOSABLE or schwarz) and not congested
+        exact = ksp == "preonly" and pc in DIRECT
+        return cls(prefix, ksp, pc, schwarz, part, transposable and not exact)
+
+    @property
+    def iterates(self) -> bool:
+        """Whether a level is solved by iterations, which see its matrix."""
+        return self.ksp != "preonly"
+
+    @property
+    def exact(self) -> bool:
+        """Whether a level is solved to round-off, and no iteration does that."""
+        return not self.iterates and self.pc in DIRECT
+
+    def __str__(self) -> str:
+        """Solver and preconditioner."""
+        return f"{self.ksp}/{self.pc}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every decision of the solvers of one space-time grid.
+
+    Attributes:
+        krylov: the form of the Newton equation that is asked for, one of FORMS.
+        weak: the form where the coupling is weak: "schur", or "two-field" if sweeps are inexact or
+            populations cross in A or B.
+        solvers: PETSc's type of Krylov solver by form.
+        sweep, matched, start: of a time level: of the sweeps, of the matched sweeps, and of solves
+            with A in the H-form where the sweeps are inexact.
+        coarse_size: coarse functions in the longest direction; 0: no coarse space.
+        wave_number: of the matched sweeps; 0: found at each linearisation.
+        in_turn: whether one matrix holds the blocks of all levels of the matched sweeps in turn, as
+            their factors alone are needed.
+        options: what stands in PETSc's database during the solve, without `mfg_`.
+    """
+
+    krylov: str
+    weak: str
+    solvers: Mapping[str, str]
+    sweep: LevelPlan
+    matched: LevelPlan
+    start: LevelPlan
+    coarse_size: int
+    wave_number: float
+    in_turn: bool
+    options: Mapping[str, object]
+
+    @classmethod
+    def of(cls, J: Jacobian, krylov: str, user: Mapping[str, object]) -> "Plan":
+        """From the facts and what is set by the user and on the command line. Collective."""
+        options = defaults(J) | dict(user)
+        with petsc.options(options):
+            return cls.read(J, krylov, options)
+
+    @classmethod
+    def read(cls, J: Jacobian, krylov: str, options: Mapping[str, object]) -> "Plan":
+        """From PETSc's database, where these options are. Collective."""
+        ours = PETSc.Options(petsc.PREFIX)
+        sweep, matched, start = (LevelPlan.of(y, J.discrete.forms.congested) for y in LEVELS)
+        plain = "fgmres" if matched.iterates else "gmres"
+        kinds = {"schur": "gmres", "two-field": "fgmres", "h-form": plain}
+        solvers = {y: ours.getString(PREFIXES[y] + "ksp_type", kind) for y, kind in kinds.items()}
+        return cls(
+            krylov=krylov,
+            weak="schur" if sweep.exact and J.separate else "two-field",
+            solvers=solvers,
+            sweep=sweep,
+            matched=matched,
+            start=start,
+            coarse_size=coarse_size(J),
+            wave_number=ours.getReal("wave_number", 0.0),
+            in_turn=not (matched.iterates or J.half),
+            options=options,
+        )
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """With these options in PETSc's database."""
+        with petsc.options(self.options):
+            yield
+
+    def __str__(self) -> str:
+        """A line for the report."""
+        coarse = f"{self.coarse_size} coarse functions a direction, " if self.coarse_size else ""
+        return f"{self.krylov}: sweeps {self.sweep}; H-form {coarse}{self.matched}"
+
+
+def check(discrete: Discretisation, times: np.ndarray, user: Mapping[str, object]):
+    """Refuse PETSc options that nothing in a solve would read, or that PETSc refuses. Collective.
+
+    Raises:
+        ProblemError: it names the option, and names that are near.
+    """
+    others = [name for name in petsc.from_outside() if not name.startswith("tao_")]
+    if not (others or user):
+        return
+    J = Jacobian(discrete, np.array([0.0, np.diff(times).max()]))  # one step will do
+    comm, matrix, options = J.comm, discrete.mass, defaults(J) | dict(user)
+
+    def read():
+        Plan.read(J, "auto", options)
+        snes = PETSc.SNES().create(comm)
+        snes.setOptionsPrefix(petsc.PREFIX)
+        snes.setFromOptions()
+        snes.destroy()
+        for prefix in (*PREFIXES.values(), *LEVELS):
+            solver = PETSc.KSP().create(comm)
+            solver.setOptionsPrefix(petsc.PREFIX + prefix)
+            solver.setFromOptions()
+            if prefix in LEVELS:
+                solver.setOperators(matrix)
+                solver.setUp()
+                for inner in ("", "sub_"):
+                    Relaxation.of(petsc.PREFIX + prefix + inner)
+            solver.destroy()
+
+    try:
+        with petsc.options(options):
+            petsc.check_read([*others, *user], read)
+    finally:
+        J.destroy()
