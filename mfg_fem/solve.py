@@ -19,6 +19,7 @@ from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles, descend
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.galerkin import Galerkin
 from mfg_fem.discrete.monotone import Monotone
+from mfg_fem.discrete.spacetime import Levels
 from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
 from mfg_fem.io.archive import SAME_POINT
 from mfg_fem.io.files import file_path, holding
@@ -154,7 +155,9 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
         if keeper:
             keeper.visit(state)
 
-    start = None if guess is None else (guess.times, guess.levels)
+    start = None
+    if guess is not None:
+        start = guess.times, Levels(guess.levels.u[None], guess.levels.m[None])
     system, made, outcome = solve_stages(discrete, times, method, start, record, resume)
     if not history:
         raise ProblemError(f"The residual is not finite at the guess ({outcome.reason}).")

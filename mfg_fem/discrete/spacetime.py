@@ -27,15 +27,23 @@ LEAVING = 0.9  # of the people at a node, at most in one step of Newton
 
 @dataclass(frozen=True)
 class Levels:
-    """All levels 0..N of a solution on the owned dofs: arrays of shape (k, N + 1, owned)."""
+    """All levels 0..N of a solution on the owned dofs.
+
+    Attributes:
+        u, m: of shape (k, N + 1, owned); of one population alone (N + 1, owned).
+    """
 
     u: np.ndarray
     m: np.ndarray
 
     def of_step(self, n: int, scheme) -> tuple[np.ndarray, np.ndarray]:
-        """What step n of the scheme sees of u and m, both of the shape (k, owned)."""
-        u, m = self.u[:, n : n + 2], self.m[:, n : n + 2]
-        return fields_of_step(scheme, (u[:, 0], u[:, 1]), (m[:, 0], m[:, 1]))
+        """What step n of the scheme sees of u and m, both without the axis of levels."""
+        u, m = ((y[..., n, :], y[..., n + 1, :]) for y in (self.u, self.m))
+        return fields_of_step(scheme, u, m)
+
+    def population(self, i: int) -> "Levels":
+        """Those of population i alone."""
+        return Levels(self.u[i], self.m[i])
 
 
 class SpaceTime:

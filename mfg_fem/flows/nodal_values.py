@@ -44,7 +44,7 @@ def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
     nodal = np.empty((solution.steps, *replica.x.shape))
     for n in range(solution.steps):
         for function, values in zip((u, m), solution.levels.of_step(n, scheme), strict=True):
-            function.x.array[: values.size] = values[0]
+            function.x.array[: len(values)] = values
             function.x.scatter_forward()
         nodal[n] = velocity()
         if current:

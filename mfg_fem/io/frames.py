@@ -44,11 +44,10 @@ class Frames:
         """Fill the Functions with level n; returns self. Collective."""
         levels, steps = self.solution.levels, self.solution.steps
         step = min(n, steps - 1)
-        u, m = levels.of_step(step, self.solution.scheme)
-        self._fill(u[0], m[0])
+        self._fill(*levels.of_step(step, self.solution.scheme))
         self._average.x.array[:] = self._assemble(self._moments) / self._weights
         self.velocity.interpolate(self._average)
-        self._fill(levels.u[0, n], levels.m[0, n])
+        self._fill(levels.u[n], levels.m[n])
         self.value.interpolate(self._u)
         self.density.interpolate(self._m)
         return self

@@ -49,9 +49,8 @@ def save(solution, path: str | Path, **more):
     }
     nodes = Nodes(solution.problem.domain, solution.discrete.V)
     with archive.write(path, nodes, about | more, times=solution.times) as put:
-        for field, values in (("u", solution.levels.u), ("m", solution.levels.m)):
-            for name, own in zip(members(field, len(values)), values, strict=True):
-                put(name, own)
+        put("u", solution.levels.u)
+        put("m", solution.levels.m)
 
 
 def members(field: str, k: int) -> list[str]:

@@ -303,7 +303,7 @@ class Path:
             outcome = self.newton.solve(
                 self.state.X, atol, self.method.max_it, str(stage), rows, patience
             )
-            following, rows = self._after(self.state, outcome), []
+            following, rows = self.after(self.state, outcome), []
         self.set(0.0, 1.0)
         if stage.failed and not outcome.converged:
             failed = f"{stage.failed}; then, in the easier problem {str(stage)!r}"
@@ -333,7 +333,7 @@ class Path:
         asked = not (state.stage.gap or self.coarse)
         return asked and not (outcome.converged or stopped) and outcome.norm <= ROUND_OFF * start
 
-    def _after(self, state: State, outcome: Outcome) -> State | None:
+    def after(self, state: State, outcome: Outcome) -> State | None:
         """The stage after the one of `state`; None if that was the last."""
         stage, X = state.stage, state.start
         done = outcome.converged or self._at_round_off(state, outcome)  # easier ones cannot help

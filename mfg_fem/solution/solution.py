@@ -86,7 +86,8 @@ class Solution:
         """Measure the outcome of a solve of one population. Collective."""
         d, comm = system.discrete, system.comm
         (exits,) = d.exits
-        X, levels = outcome.X, system.levels(outcome.X)
+        X, whole = outcome.X, system.levels(outcome.X)
+        levels = whole.population(0)
         rates = system.residual(X, held=False)[1, 0][:, exits.held]
         leaving = -system.dt[:, None] * rates  # people through each exit dof in each step
         gone = {
@@ -94,7 +95,7 @@ class Solution:
             for name, dofs in exits.dofs.items()
         }
         exit_cost = comm.allreduce(float((leaving @ exits.cost[exits.held]).sum()), MPI.SUM)
-        running, entering, terminal, expected = (y[0] for y in system.measure(levels))
+        running, entering, terminal, expected = (y[0] for y in system.measure(whole))
         squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2, 3))
         norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
         units = d.problem.units
@@ -103,7 +104,7 @@ class Solution:
             problem=d.problem,
             scheme=d.scheme,
             times=system.times,
-            masses=d.integral(levels.m[0]),
+            masses=d.integral(levels.m),
             gone=gone,
             entered=np.concatenate([[0.0], np.cumsum(entering)]),
             cost=float(running.sum() + terminal + exit_cost),
@@ -144,12 +145,12 @@ class Solution:
     def value(self, n: int) -> fem.Function:
         """Value function at level n (0..steps)."""
         n = self._index("value", n, len(self.times), "levels")
-        return self._function(self.levels.u[0, n], "value")
+        return self._function(self.levels.u[n], "value")
 
     def density(self, n: int) -> fem.Function:
         """Density at level n (0..steps), players per unit of volume."""
         n = self._index("density", n, len(self.times), "levels")
-        return self._function(self.levels.m[0, n], "density")
+        return self._function(self.levels.m[n], "density")
 
     def velocity(self, n: int) -> fem.Function:
         """Optimal drift -H_p on step n (0..steps-1), constant (P1) or linear (P2) on each cell.
@@ -162,8 +163,7 @@ class Solution:
         shape = (self.problem.domain.dim,)
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
         v = fem.Function(W, name="velocity")
-        seen = self.levels.of_step(n, self.scheme)
-        u, m = (self._function(values[0], "") for values in seen)
+        u, m = (self._function(y, "") for y in self.levels.of_step(n, self.scheme))
         expression = drift(self.problem, u, m)
         v.interpolate(pointwise(expression, interpolation_points(W)))
         return v

@@ -35,7 +35,7 @@ def reasons(
             f"More people come in through the exits {_names(back)} than leave, where nobody can: "
             "the mesh is too coarse there for this scheme. Monotone() does not do that."
         )
-    sealed = _sealed(discrete, levels.m[0, -1]) if exits else 0.0
+    sealed = _sealed(discrete, levels.m[-1]) if exits else 0.0
     if sealed > SOMEBODY * people:
         found.append(
             f"{sealed:.3g} people are in parts of the domain from which no exit can be reached."

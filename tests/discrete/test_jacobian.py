@@ -6,11 +6,11 @@ from functools import cache
 import numpy as np
 import pytest
 from cases import default, gaussian
+from parts import system_of
 
 import ufl
 
 import mfg_fem as mfg
-from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
 
 GAME, CONTROL = mfg.MeanFieldGame, mfg.MeanFieldControl
@@ -71,8 +71,8 @@ class Checked:
 def checked(index: int) -> Checked:
     kind, scheme, dim, data = CASES[index]
     problem = default(mfg.box((1.0,) * dim, {1: 10, 2: 4, 3: 2}[dim]), kind, **data)
-    discrete = Discretisation(problem, scheme)
-    system = SpaceTime(discrete, 3)
+    system = system_of(problem, 3, scheme)
+    (exits,) = system.discrete.exits
     random = np.random.default_rng(3)
     X = np.stack([random.uniform(low, low + 1, system.shape[1:]) for low in (-0.5, 0.5)])
     X = system.hold(X)
@@ -81,7 +81,7 @@ def checked(index: int) -> Checked:
     for column in (0, 1):
         dX = np.zeros(system.shape)
         dX[column] = random.uniform(-1, 1, system.shape[1:])
-        dX[column][:, discrete.held] = 0.0
+        system.discrete.release(dX[column])
         exact = system.mult_jacobian(dX)
         # Central differences of fourth order: round-off and truncation are both below 1e-9.
         e = 2e-4
@@ -91,7 +91,7 @@ def checked(index: int) -> Checked:
             defect = np.abs(exact[row] - differences[row]).max()
             size = np.abs(differences[row]).max()
             defects["um"[row] + "um"[column]] = float(defect / size)
-        held = max(held, np.abs(exact[:, :, discrete.held]).max(initial=0.0))
+        held = max(held, np.abs(exact[..., exits.held]).max(initial=0.0))
     alone = by_themselves(system, X)
     system.destroy()
     return Checked(defects, alone, held)
@@ -100,13 +100,17 @@ def checked(index: int) -> Checked:
 def by_themselves(system: SpaceTime, X: np.ndarray) -> dict[str, float]:
     dx = np.random.default_rng(4).standard_normal(system.owned)
     pattern, (hjb, fp), u = system.discrete.pattern, system.residual(X), system.levels(X).u
-    A, B = system.mult(system.A[1], dx), system.mult(system.B[1], dx)
+    J = system.jacobian
+    A, B = J.product(J.A[0][1], dx), J.product(J.B[0][1], dx)
     block = pattern.create()
-    pairs = {"fp": (system.fp_residual(X), fp), "hjb": (system.hjb_row(X, 1, u[2]), hjb[1])}
-    system.fill_hjb(block)
-    pairs["uu"] = system.mult(block, dx), A
+    pairs = {
+        "fp": (system.fp_residual(X), fp),
+        "hjb": (system.hjb_row(X, 0, 1, u[0, 2]), hjb[0, 1]),
+    }
+    system.fill_hjb(block, 0, 1)
+    pairs["uu"] = J.product(block, dx), A
     system.linearise_fp(X)
-    pairs["mm"] = system.mult(system.B[1], dx), B
+    pairs["mm"] = J.product(J.B[0][1], dx), B
     block.destroy()
     return {key: float(np.abs(x - y).max() / np.abs(y).max()) for key, (x, y) in pairs.items()}
 

@@ -13,6 +13,7 @@ from dolfinx import cpp, fem
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
 
+NAMES = ("residual", "jacobian", "coupling", "hjb", "fp", "hjb in u", "fp in m")
 SCHEMES = [mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(degree=2, time="midpoint")]
 
 
@@ -25,7 +26,7 @@ def discretised(scheme, dim=2, own_cost=True) -> Discretisation:
 
 
 def state(d: Discretisation, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return tuple(np.random.default_rng(seed).random((2, d.owned)))
+    return tuple(np.random.default_rng(seed).random((2, 1, d.owned)))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
@@ -34,7 +35,7 @@ def test_they_are_those_of_dolfinx_after_each_change(scheme, own_cost):
     d = discretised(scheme, own_cost=own_cost)
     for seed in (1, 2):
         d.set_state(*state(d, seed), 0.1 * seed)
-        for form in chain.from_iterable(map(d.forms.__getitem__, d.forms.forms.parts)):
+        for form in chain.from_iterable(map(d.compiled, NAMES)):
             kept, fresh = d.packed.of(form), cpp.fem.pack_coefficients(form._cpp_object)
             assert kept.keys() == fresh.keys()
             for key, values in fresh.items():
@@ -45,7 +46,7 @@ def test_forms_whose_coefficients_begin_alike_share_an_array():
     d = discretised(mfg.Monotone(), own_cost=False)
     arrays = [
         next(iter(d.packed.of(form).values())).__array_interface__["data"][0]
-        for form in (*d.forms["residual"], *d.forms["jacobian"], *d.forms["fp"])
+        for form in (*d.compiled("residual"), *d.compiled("jacobian"), *d.compiled("fp"))
     ]
     assert len(set(arrays)) == 1
 

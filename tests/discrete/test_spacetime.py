@@ -5,17 +5,17 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import default, evacuation
+from parts import system_of
 
 import mfg_fem as mfg
-from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
 
 STEPS = 6
 
 
-def system_of(scheme=None, **changes) -> SpaceTime:
+def system_with(scheme=None, **changes) -> SpaceTime:
     problem = default(mfg.box((1.0, 1.0), 6, MPI.COMM_WORLD), coupling=10.0, **changes)
-    return SpaceTime(Discretisation(problem, scheme or mfg.Monotone()), STEPS)
+    return system_of(problem, STEPS, scheme)
 
 
 def in_time(x, t, m):
@@ -30,7 +30,7 @@ def start(system: SpaceTime, kind: str) -> np.ndarray:
     elif kind == "growing":
         X[0] += np.linspace(0, 2, STEPS)[:, None] * wave
     elif kind == "two crowds":
-        X[1, STEPS // 2 :] *= 1 + 0.1 * wave
+        X[1, :, STEPS // 2 :] *= 1 + 0.1 * wave
     return X
 
 
@@ -52,7 +52,7 @@ def counted(system: SpaceTime, monkeypatch, name: str) -> list:
 )
 @pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin()], ids=str)
 def test_steps_that_see_the_same_are_assembled_once(kind, changes, times, scheme, monkeypatch):
-    system = system_of(scheme, **changes)
+    system = system_with(scheme, **changes)
     X = start(system, kind)
     rows, blocks = (counted(system, monkeypatch, f"assemble_{k}") for k in ("rows", "jacobian"))
     once = system.residual(X)
@@ -70,17 +70,17 @@ def test_steps_that_see_the_same_are_assembled_once(kind, changes, times, scheme
 
 @pytest.mark.parametrize("changes", [{}, {"running_cost": in_time}], ids=["steady", "in time"])
 def test_hjb_rows_of_the_even_crowd_add_up_to_zero(changes):
-    system = system_of(**changes)
+    system = system_with(**changes)
     rows, _ = system.residual(system.even_crowd())
-    assert np.abs(system.comm.allreduce(rows.sum(axis=1))).max() < 1e-13
+    assert np.abs(system.comm.allreduce(rows.sum(axis=2))).max() < 1e-13
     assert system.comm.allreduce(float(np.abs(rows).max(initial=0.0)), MPI.MAX) > 1e-3
     system.destroy()
 
 
 def test_the_even_crowd_keeps_what_exits_cost():
     domain = mfg.box((1.0, 1.0), 6, MPI.COMM_WORLD)
-    system = SpaceTime(Discretisation(evacuation(domain), mfg.Monotone()), STEPS)
-    X, held = system.even_crowd(), system.discrete.held
-    assert np.all(X[0][:, held] == system.discrete.exit_cost[held])
-    assert np.all(X[1][:, held] == 0.0)
+    system = system_of(evacuation(domain), STEPS)
+    X, (exits,) = system.even_crowd(), system.discrete.exits
+    assert np.all(X[0, 0][:, exits.held] == exits.cost[exits.held])
+    assert np.all(X[1, 0][:, exits.held] == 0.0)
     system.destroy()

@@ -12,7 +12,7 @@ from dolfinx.fem import petsc as fem_petsc
 
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.forms.functional import functional, step_forms
+from mfg_fem.forms.functional import functional
 from mfg_fem.forms.tables import Tables
 
 SMALL = 1e-3  # diffusion at which plain Galerkin makes negative densities
@@ -128,34 +128,34 @@ class Frozen:
     def __init__(self, name: str, scheme, dim: int):
         problem = CASES[name](jittered(dim, 4 if dim == 3 else 8), diffusion=SMALL)
         discrete = Discretisation(problem, scheme)
-        state, V = discrete.state, discrete.V
+        state, fields = discrete.state, discrete.state.fields
         random = np.random.default_rng(1)
         n = discrete.owned
-        discrete.set_state(random.uniform(-1, 1, n), random.uniform(0.5, 1.5, n), 0.5)
-        w, crowd = fem.Function(V), fem.Function(V)
-        seen = problem.seen(state.m, crowd)
-        tables = Tables(partial(scheme.points, V.mesh))
-        parts = functional(problem, scheme, state, seen, (w, crowd), tables)
-        test, trial = ufl.TestFunction(V), ufl.TrialFunction(V)
+        u, m = random.uniform(-1, 1, (1, n)), random.uniform(0.5, 1.5, (1, n))
+        discrete.set_state(u, m, 0.5)
+        frozen = fem.Function(fields.function_space)
+        tables = Tables(partial(scheme.points, discrete.V.mesh))
+        parts = functional(problem, scheme, state, frozen, tables)
+        test, trial = ufl.TestFunction(discrete.V), ufl.TrialFunction(discrete.V)
+
+        def direction(component, y):
+            return ufl.as_vector([y if j == component else 0 for j in (0, 1)])
 
         def assemble(first, second):
             total = 0
             for part in parts:
-                form = ufl.derivative(ufl.derivative(part, first, test), second, trial)
+                form = ufl.derivative(part, fields, direction(first, test))
+                form = ufl.derivative(form, fields, direction(second, trial))
                 form = ufl.algorithms.expand_derivatives(form)
                 if not form.empty():
-                    form = ufl.replace(form, {w: state.u, crowd: state.m})
-                    A = fem_petsc.assemble_matrix(fem.form(form))
+                    A = fem_petsc.assemble_matrix(fem.form(ufl.replace(form, {frozen: fields})))
                     A.assemble()
                     total = total + A[:, :]
             return total
 
-        self.fp, self.hjb = assemble(state.u, state.m), assemble(state.m, state.u)
-        self.m = state.m.x.array.copy()
-        self.row = sum(
-            fem.assemble_vector(fem.form(part)).array
-            for part in step_forms(problem, scheme, state).of("fp")
-        )
+        self.fp, self.hjb = assemble(0, 1), assemble(1, 0)
+        self.m = m[0]
+        self.row = discrete.assemble_rows("fp").copy()
 
 
 FROZEN = [

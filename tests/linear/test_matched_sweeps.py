@@ -5,15 +5,12 @@ from functools import cache
 import numpy as np
 import pytest
 from cases import default, difference, evacuation
+from parts import path_of, plan_of, system_of
 from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
-from mfg_fem import petsc
-from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.linear.coupled.coarse_space import CoarseSpace
 from mfg_fem.linear.coupled.matched_sweeps import Coupling, MatchedSweeps
-from mfg_fem.nonlinear.newton import NewtonSolver
 
 FORMS = ("schur", "two-field", "h-form")
 
@@ -30,14 +27,15 @@ def krylov(solution) -> list[int]:
 def flat_matched(wave_number: float | None = None, coarse: int = 0):
     """Matched sweeps at rest in an even crowd: constant coefficients but for the ends of time."""
     problem = default(mfg.box(1, 16), diffusion=0.02, coupling=10.0)
-    system = SpaceTime(Discretisation(problem, mfg.Monotone()), 12)
-    coupling = Coupling(system)
+    system = system_of(problem, 12)
+    coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(system.even_crowd()))
     choices = {"matched_ksp_type": "preonly", "matched_pc_type": "lu", "coarse_size": coarse}
-    with petsc.options(choices, {"wave_number": wave_number} if wave_number else {}):
-        matched = MatchedSweeps(coupling)
-    matched.refresh()
-    return coupling, matched
+    plan = plan_of(system, **choices, **({"wave_number": wave_number} if wave_number else {}))
+    with plan.in_force():
+        matched = MatchedSweeps(coupling, plan)
+        matched.refresh()
+    return system, coupling, matched
 
 
 def dense(function, shape) -> np.ndarray:
@@ -48,8 +46,8 @@ def dense(function, shape) -> np.ndarray:
 
 def test_preconditioner_without_iterations_is_linear():
     """GMRES that is not flexible relies on that, though the coarse operator is single."""
-    coupling, matched = flat_matched(coarse=4)
-    assert not matched.sweeps.iterate
+    _, coupling, matched = flat_matched(coarse=4)
+    assert not matched.plan.matched.iterates
     r, s = np.random.default_rng(4).standard_normal((2, *coupling.F0.shape))
     one, other, both = (matched.solve(y) for y in (r, 1e3 * s, r + 1e3 * s))
     assert difference(one + other, both) < 1e-12
@@ -58,13 +56,13 @@ def test_preconditioner_without_iterations_is_linear():
 @serial_only
 @pytest.mark.parametrize("wave_number", [8.0, 16.0])
 def test_eigenvalues_keep_the_bounds_of_the_symbol(wave_number):
-    coupling, matched = flat_matched(wave_number)
+    _, coupling, matched = flat_matched(wave_number)
     shape = coupling.F0.shape
     product = dense(lambda r: coupling.mult_H(matched.solve(r)), shape)
     values = np.linalg.eigvals(product)
     ratios = np.array([np.pi, 2 * 16]) / wave_number  # from the longest wave to 2 / h
     r = (ratios + 1 / ratios).max() / 2
-    waves = np.sort(values.real)[shape[0] :]  # constants are for the coarse space
+    waves = np.sort(values.real)[shape[1] :]  # constants are for the coarse space
     assert waves.min() > 0.8 / (1 + r**2) and np.abs(values).max() < 1.3
 
 
@@ -72,13 +70,13 @@ def test_eigenvalues_keep_the_bounds_of_the_symbol(wave_number):
 @pytest.mark.parametrize(("precision", "accuracy"), [(np.float64, 1e-8), (np.float32, 1e-3)])
 def test_coarse_space_solves_on_its_range(precision, accuracy, monkeypatch):
     monkeypatch.setattr("mfg_fem.linear.coupled.block_tridiagonal.PRECISION", precision)
-    coupling, matched = flat_matched(coarse=4)
-    random, X = np.random.default_rng(1), coupling.system.even_crowd()
+    system, coupling, matched = flat_matched(coarse=4)
+    random, X = np.random.default_rng(1), system.even_crowd()
     for _ in range(2):  # at rest, then with matrices made in place at other coefficients
-        v = matched.coarse.solve(random.standard_normal(coupling.F0.shape))
-        again = matched.coarse.solve(coupling.mult_H(v))
+        v = matched.coarse[0].solve(random.standard_normal(coupling.F0.shape[1:]))
+        again = matched.coarse[0].solve(coupling.mult_H(v[None])[0])
         assert np.allclose(again, v, atol=accuracy * np.abs(v).max())
-        coupling.refresh(coupling.system.linearise(X + 0.3 * random.random(X.shape)))
+        coupling.refresh(system.linearise(X + 0.3 * random.random(X.shape)))
         matched.refresh()
 
 
@@ -87,7 +85,7 @@ def test_coarse_operator_is_factored_in_single_precision(monkeypatch):
     kinds = set()
     inverse = lambda A: kinds.add(A.dtype) or np.linalg.inv(A)  # noqa: E731
     monkeypatch.setattr("mfg_fem.linear.coupled.block_tridiagonal._inverse", inverse)
-    coupling, matched = flat_matched(coarse=4)
+    _, coupling, matched = flat_matched(coarse=4)
     coupling.uniform = False  # between samples too
     matched.refresh()
     assert kinds == {np.dtype(np.float32)}
@@ -95,10 +93,10 @@ def test_coarse_operator_is_factored_in_single_precision(monkeypatch):
 
 @serial_only
 def test_matched_blocks_are_of_m_type():
-    _, matched = flat_matched()
+    _, _, matched = flat_matched()
     for name in "AB":
         entries = dense(
-            lambda x, M=matched.sweeps.blocks[name][3]: matched.system.mult(M, x), (17,)
+            lambda x, M=matched.sweeps.blocks[name][0][3]: matched.J.product(M, x), (17,)
         )
         assert np.all(entries - np.diag(np.diag(entries)) <= 1e-14)
         assert np.all(np.diag(entries) > 0)
@@ -124,18 +122,20 @@ CASES += [
 
 @pytest.mark.parametrize("game, scheme", CASES, ids=str)
 def test_all_forms_give_the_same_newton_step(game, scheme):
-    discrete, steps = Discretisation(GAMES[game](), scheme), []
+    problem, steps = GAMES[game](), []
     for form in FORMS:
         tight = {"snes_ksp_ew": False, "ksp_rtol": 1e-11, "snes_linesearch_type": "basic"}
         method = mfg.Newton(krylov=form, petsc_options=tight | {"snes_max_it": 1})
-        system = SpaceTime(discrete, 4)
-        newton = NewtonSolver(system, method, lambda row, X: None)
-        start = system.even_crowd()
+        system = system_of(problem, 4, scheme)
+        start, discrete = system.even_crowd(), system.discrete
         start[0] += np.where(
             start[1] > 0, 0.1 * discrete.V.tabulate_dof_coordinates()[: discrete.owned, 0], 0
         )
-        steps.append(newton.solve(start, 1e-30, 1, "one").X - start)
-        newton.destroy()
+        with plan_of(system, form, **method.petsc_options).in_force():
+            path = path_of(system, method)
+            path.newton.record = lambda row, X: None
+            steps.append(path.newton.solve(start, 1e-30, 1, "one").X - start)
+            path.destroy()
         system.destroy()
     assert max(difference(step, steps[0]) for step in steps[1:]) < 1e-8
 
@@ -196,10 +196,10 @@ def test_counts_do_not_depend_on_the_ranks_with_direct_blocks():
 
 @pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin()], ids=str)
 def test_uniform_levels_have_the_coarse_operator_of_each(scheme):
-    system = SpaceTime(Discretisation(default(square(12), coupling=10.0), scheme), 6)
-    coupling = Coupling(system)
+    system = system_of(default(square(12), coupling=10.0), 6, scheme)
+    coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(system.even_crowd()))
-    coarse = CoarseSpace(system, 4)
+    coarse = CoarseSpace(system.jacobian, 0, 4)
     assert coupling.uniform
     coarse.refresh(coupling)
     once = coarse.operator.inverses
@@ -216,17 +216,17 @@ def test_uniform_levels_have_the_coarse_operator_of_each(scheme):
     "scheme", [mfg.Galerkin(), mfg.Galerkin(degree=2, time="midpoint")], ids=str
 )
 def test_coarse_blocks_are_the_transposes_of_each_other_where_equations_are_adjoint(scheme):
-    system = SpaceTime(Discretisation(default(square(8), coupling=10.0), scheme), 4)
+    system = system_of(default(square(8), coupling=10.0), 4, scheme)
     x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
     X = system.even_crowd()
     X[0] += np.cos(3 * x[:, 0]) * np.sin(4 * x[:, 1])
-    coupling = Coupling(system)
+    coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(X))
-    coarse = CoarseSpace(system, 3)
+    coarse = CoarseSpace(system.jacobian, 0, 3)
     assert system.discrete.adjoint
-    found = [y.copy() for y in coarse._blocks(coupling, 1)]
+    found = [y.copy() for y in coarse.blocks(coupling, 1)]
     system.discrete.adjoint = False
-    for one, other in zip(found, coarse._blocks(coupling, 1), strict=True):
+    for one, other in zip(found, coarse.blocks(coupling, 1), strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-12 * np.abs(other).max())
     coarse.destroy()
     system.destroy()

@@ -5,16 +5,14 @@ from petsc4py import PETSc
 import numpy as np
 import pytest
 from cases import default
+from parts import level_plan, system_of
 from ranks import serial_only
 
 import mfg_fem as mfg
-from mfg_fem import petsc
-from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.linear.level.factors import Factors
 from mfg_fem.linear.level.modified_ilu import Relaxation
-from mfg_fem.linear.level.schwarz import is_schwarz
-from mfg_fem.linear.level.sweeps import incomplete
+from mfg_fem.linear.plan import incomplete
 
 pytestmark = serial_only
 
@@ -22,13 +20,13 @@ pytestmark = serial_only
 def linearised(*cells: int, diffusion: float) -> SpaceTime:
     """Two steps in an even crowd, the blocks of the Fokker-Planck equation alone."""
     problem = default(mfg.box((1.0,) * len(cells), cells), diffusion=diffusion)
-    system = SpaceTime(Discretisation(problem, mfg.Monotone()), 2)
+    system = system_of(problem, 2)
     system.linearise_fp(system.even_crowd())
     return system
 
 
 def block(*cells: int, diffusion: float) -> PETSc.Mat:
-    return linearised(*cells, diffusion=diffusion).B[0]
+    return linearised(*cells, diffusion=diffusion).jacobian.B[0][0]
 
 
 def relaxed_pivot(A: PETSc.Mat, first: int = 0) -> float:
@@ -85,13 +83,14 @@ def test_the_share_is_taken_from_the_diagonal():
 def test_levels_in_3d_take_relaxed_factors(ranks):
     """Those of the options for so many ranks, whose part here is the whole."""
     system = linearised(4, 4, 4, diffusion=0.1)
-    with petsc.options({}, {f"sweep_{k}": v for k, v in incomplete(3, ranks).items()}):
-        factors = Factors(system.discrete.pattern, system.B, "mfg_sweep_", iterate=True)
+    B = system.jacobian.B[0]
+    with level_plan(ksp_type="fgmres", **incomplete(3, ranks)) as plan:
+        factors = Factors(system.discrete.pattern, B, plan)
     pc, first = factors.of(0), 0
-    if is_schwarz(pc):
+    if plan.schwarz:
         pc, part = pc.getPythonContext().local, pc.getPythonContext().part
         first = part.rows.getIndices()[part.matrices[0].getOrdering("rcm")[0].getIndices()[0]]
-    assert pc.getFactorMatrix().getDiagonal().array[0] == relaxed_pivot(system.B[0], first)
+    assert pc.getFactorMatrix().getDiagonal().array[0] == relaxed_pivot(B[0], first)
     factors.destroy()
 
 

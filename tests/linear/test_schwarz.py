@@ -10,15 +10,15 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import default
+from parts import level_plan, system_of
 from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
-from mfg_fem import petsc
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.linear.level.factors import Factors
 from mfg_fem.linear.level.schwarz import Part
-from mfg_fem.linear.level.sweeps import Sweeps, iterative
+from mfg_fem.linear.level.sweeps import Sweeps
+from mfg_fem.linear.plan import iterative
 
 DIFFUSIONS = (0.5, 0.1, 0.005)
 LAYERS = 4
@@ -30,24 +30,24 @@ def iterations(ranks: int, diffusion: float, factors: str, **changes) -> list[fl
     Of A with its own factors, or with those of B transposed, as sweeps share them.
     """
     problem = default(mfg.box((1, 1), 48), diffusion=diffusion)
-    system = SpaceTime(Discretisation(problem, mfg.Monotone()), steps=16)
+    system = system_of(problem, 16)
     x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
     X = system.even_crowd()
     X[0] += np.linspace(0.1, 1, 16)[:, None] * np.cos(3 * x[:, 0]) * np.sin(4 * x[:, 1])
     system.linearise(X)
     options = iterative(2, ranks, 1e-8) | changes
-    with petsc.options({}, {f"sweep_{k}": v for k, v in options.items()}):
-        sweeps = Sweeps(system)
-        own = Factors(system.discrete.pattern, system.A, sweeps.prefix, iterate=True)
-    own.share = 0.0
+    with level_plan(**options) as plan:
+        sweeps = Sweeps(system.jacobian, plan)
+        if factors == "own":
+            sweeps.factors["A"] = [Factors(system.discrete.pattern, system.jacobian.A[0], plan)]
+            sweeps.factors["A"][0].share = 0.0
     rhs, counts, worst = np.sin(19 * x[:, 0]) * system.discrete.weights, [], 0.0
     norm = lambda y: np.sqrt(system.comm.allreduce(y @ y))  # noqa: E731
     for n in (2, 13, 2, 13):
-        factor = (own if factors == "own" else sweeps.factors["A"]).of(n)
-        y = sweeps._solve(system.A[n], factor, rhs)
+        y = sweeps.solve_level("A", 0, n, rhs)
         counts.append(sweeps.ksp.getIterationNumber())
-        worst = max(worst, norm(system.mult(system.A[n], y) - rhs) / norm(rhs))
-    own.destroy()
+        left = system.jacobian.product(system.jacobian.A[0][n], y)
+        worst = max(worst, norm(left - rhs) / norm(rhs))
     sweeps.destroy()
     system.destroy()
     return [*counts, worst]
@@ -71,11 +71,8 @@ def weights() -> list[float]:
 def parts() -> int:
     """How many there are after two sets of factors have been made."""
     discrete = Discretisation(default(mfg.box((1, 1), 48)), mfg.Monotone())
-    options = {f"sweep_{k}": v for k, v in iterative(2, discrete.comm.size, 1e-8).items()}
-    with petsc.options({}, options):
-        first, second = (
-            Factors(discrete.pattern, [discrete.mass], "mfg_sweep_", iterate=True) for _ in "12"
-        )
+    with level_plan(**iterative(2, discrete.comm.size, 1e-8)) as plan:
+        first, second = (Factors(discrete.pattern, [discrete.mass], plan) for _ in "12")
     found = {id(factors.of(0).getPythonContext().part) for factors in (first, second)}
     first.destroy()
     second.destroy()

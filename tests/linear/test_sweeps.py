@@ -6,13 +6,13 @@ Run as a script, this module leaves what it finds on its ranks.
 import numpy as np
 import pytest
 from cases import default
+from parts import level_plan, system_of
 from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
-from mfg_fem import petsc
-from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
-from mfg_fem.linear.level.sweeps import FEW, ROUGH, Sweeps, iterative
+from mfg_fem.linear.level.sweeps import FEW, ROUGH, Sweeps
+from mfg_fem.linear.plan import iterative
 
 RTOL, STEPS = 1e-5, 6
 
@@ -20,26 +20,27 @@ RTOL, STEPS = 1e-5, 6
 def sweep(system: SpaceTime, sweeps: Sweeps, name: str, rough: bool) -> dict:
     """Iterations of each level, and its residual relative to what is right of it."""
     x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
-    right = np.tile(np.sin(9 * x[:, 0]) * system.discrete.weights, (STEPS, 1))
-    solve, counts = sweeps._solve_level, []
+    right = np.tile(np.sin(9 * x[:, 0]) * system.discrete.weights, (1, STEPS, 1))
+    solve, counts = sweeps.solve_level, []
 
     def counted(*args):
         y = solve(*args)
         counts.append(sweeps.ksp.getIterationNumber())
         return y
 
-    sweeps._solve_level = counted
+    sweeps.solve_level = counted
     y = (sweeps.forward if name == "B" else sweeps.backward)(right, rough=rough)
-    del sweeps._solve_level
+    del sweeps.solve_level
     if name == "A":
         counts.reverse()
-    left = system.mult_B(y) if name == "B" else system.mult_A(y)
+    J = system.jacobian
+    (y,), (left,), (right,) = y, J.mult_B(y) if name == "B" else J.mult_A(y), right
     before = {"A": range(1, STEPS + 1), "B": range(-1, STEPS - 1)}[name]
     norms = []
     for n, k in enumerate(before):
         rhs = right[n]
         if 0 <= k < STEPS:
-            rhs = rhs + system.other_level(getattr(system, name), n, y[k])
+            rhs = rhs + J.other_level(getattr(J, name), 0, n, y[k])
         squares = np.array([z @ z for z in (left[n] - right[n], rhs)])
         residual, size = np.sqrt(system.comm.allreduce(squares))
         norms.append(residual / size)
@@ -49,11 +50,11 @@ def sweep(system: SpaceTime, sweeps: Sweeps, name: str, rough: bool) -> dict:
 def sweeps_in_turn(**changes) -> list[dict]:
     """Forward and backward, each exactly, roughly and exactly again."""
     problem = default(mfg.box((1, 1), 32), diffusion=0.5)
-    system = SpaceTime(Discretisation(problem, mfg.Monotone()), STEPS)
+    system = system_of(problem, STEPS)
     system.linearise(system.even_crowd())
     options = iterative(2, system.comm.size, RTOL) | changes
-    with petsc.options({}, {f"sweep_{k}": v for k, v in options.items()}):
-        sweeps = Sweeps(system)
+    with level_plan(**options) as plan:
+        sweeps = Sweeps(system.jacobian, plan)
     found = [sweep(system, sweeps, name, rough) for name in "BA" for rough in (False, True, False)]
     sweeps.destroy()
     system.destroy()

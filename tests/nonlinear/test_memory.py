@@ -52,10 +52,14 @@ def test_all_ranks_refuse_alike(tmp_path):
     run_on(2, script)
 
 
+def times(steps: int) -> np.ndarray:
+    return np.linspace(0, problem().horizon, steps + 1)
+
+
 def needed(n: int, steps: int, **options) -> float:
     discrete = Discretisation(problem(n), mfg.Monotone())
     method = mfg.Newton(petsc_options=options)
-    return memory.estimate(discrete, steps, method)
+    return memory.estimate(discrete, times(steps), method)
 
 
 def test_estimate_is_proportional_to_the_steps():
@@ -66,7 +70,7 @@ def test_the_h_form_is_counted_where_the_coupling_may_be_strong():
     def needed(form, weight):
         game = default(mfg.box((1, 1), 16), coupling=weight)
         discrete = Discretisation(game, mfg.Monotone())
-        return memory.estimate(discrete, 4, mfg.Newton(krylov=form))
+        return memory.estimate(discrete, times(4), mfg.Newton(krylov=form))
 
     assert needed("auto", 0.1) == needed("schur", 0.1)
     assert needed("auto", 100.0) == needed("h-form", 100.0) > 1.1 * needed("schur", 100.0)
@@ -79,6 +83,7 @@ def test_a_factorisation_needs_more_than_incomplete_factors():
 MEASURE = """
 import sys
 from pathlib import Path
+import numpy as np
 import mfg_fem as mfg
 from cases import default
 from mfg_fem.nonlinear import memory
@@ -94,7 +99,8 @@ mfg.solve(problem, 1, method=method)  # what does not depend on the steps
 before = peak()
 mfg.solve(problem, 24, method=method)
 discrete = Discretisation(problem, mfg.Monotone())
-print(memory.estimate(discrete, 24, method) / (peak() - before))
+times = np.linspace(0, problem.horizon, 25)
+print(memory.estimate(discrete, times, method) / (peak() - before))
 """
 
 

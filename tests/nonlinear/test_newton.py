@@ -9,17 +9,16 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import default, difference, evacuation
+from parts import path_of, plan_of, system_of
 from ranks import run_on, serial_only
 
 import ufl
 from dolfinx import fem
 
 import mfg_fem as mfg
-from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
-from mfg_fem.linear.level.sweeps import Sweeps
-from mfg_fem.nonlinear.continuation import _Path
-from mfg_fem.nonlinear.newton import NewtonSolver, Outcome
+from mfg_fem.nonlinear import continuation
+from mfg_fem.nonlinear.newton import Outcome
 
 DIFFUSIONS, COUPLINGS = (0.5, 0.1, 0.02), (0.1, 1.0, 10.0)
 
@@ -47,18 +46,18 @@ def test_newton_needs_six_steps_from_cold(D, coupling):
 
 
 def test_newton_starts_from_the_best_response_where_that_is_worth_it(monkeypatch):
-    responses, best_response = [], Sweeps.best_response
+    responses, best_response = [], continuation.best_response
 
-    def counted(sweeps, X):
+    def counted(system, sweeps, X):
         responses.append(X)
-        return best_response(sweeps, X)
+        return best_response(system, sweeps, X)
 
     def taken(problem) -> bool:
         responses.clear()
         mfg.solve(problem, 8)
         return len(responses) > 0
 
-    monkeypatch.setattr(Sweeps, "best_response", counted)
+    monkeypatch.setattr(continuation, "best_response", counted)
     for D, c in product((0.1, 0.005), (1.0, 100.0)):
         assert not taken(default(square(8), diffusion=D, coupling=c))
     assert taken(evacuation(square(8), 0.1))
@@ -103,7 +102,7 @@ def test_steps_that_are_cut_to_positive_densities_are_few(scheme, monkeypatch):
     """Without easier problems on the way, though Galerkin's density is negative in the end."""
     game, straight = evacuation(square(16), 0.02, 1.5), mfg.Newton(continuation="none")
     cut = mfg.solve(game, 16, scheme)
-    monkeypatch.setattr(NewtonSolver, "_cut", lambda self, x, y: None)
+    monkeypatch.setattr(SpaceTime, "admissible", lambda self, X, dX: [dX.copy()])
     free = mfg.solve(game, 16, scheme, straight, throw=False)
     assert 2 * cut.iterations <= free.iterations or not free.converged
     assert {row["stage"] for row in cut.history} == {"16 steps, cold"}
@@ -116,14 +115,15 @@ def test_steps_that_are_cut_to_positive_densities_are_few(scheme, monkeypatch):
 
 def test_a_nested_start_that_fails_moves_the_crowd_along_its_drift():
     game = default(mfg.box((1.0, 1.0), 8))
-    system = SpaceTime(Discretisation(game, mfg.Monotone()), 4)
-    path = _Path(system, mfg.Newton(), lambda row, state: None)
-    nested = path.first(None, system.levels(system.even_crowd()))
-    moved = path._after(nested, Outcome(nested.X, False, "", 3))
-    easier = path._after(moved, Outcome(moved.X, False, "", 3))
-    stages = [state.stage.name for state in (nested, moved, easier)]
-    assert stages == ["nested", "nested, moved", "path"]
-    assert path.newton.norms(moved.X)[1] < 1e-12 * path.newton.norms(nested.X)[1]
+    system = system_of(game, 4)
+    with plan_of(system).in_force():
+        path = path_of(system)
+        nested = path.first(None, (system.times, system.levels(system.even_crowd())))
+        moved = path.after(nested, Outcome(nested.X, False, "", 3))
+        easier = path.after(moved, Outcome(moved.X, False, "", 3))
+        stages = [state.stage.name for state in (nested, moved, easier)]
+        assert stages == ["nested", "nested, moved", "path"]
+        assert path.newton.norms(moved.X)[1] < 1e-12 * path.newton.norms(nested.X)[1]
 
 
 def test_history_has_every_newton_step_of_every_stage():

@@ -108,7 +108,7 @@ class CoarseSpace:
         self.operator = None  # frees it
         J, samples = self.J, self._samples(coupling.sloped)
         made = samples[:1] if coupling.uniform else samples
-        blocks = np.stack([self._blocks(coupling, n) for n in made], axis=1)
+        blocks = np.stack([self.blocks(coupling, n) for n in made], axis=1)
         largest = np.abs(blocks).max(initial=np.finfo(float).tiny)
         self.unit = J.comm.allreduce(largest, MPI.MAX)  # single precision ends at 1e38
         blocks = (blocks / self.unit).astype(block_tridiagonal.PRECISION)
@@ -130,7 +130,7 @@ class CoarseSpace:
                 latest = dt[n]
         return np.unique(samples).astype(int)
 
-    def _blocks(self, coupling, n: int) -> np.ndarray:
+    def blocks(self, coupling, n: int) -> np.ndarray:
         """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
 
         With the columns gA = F0^-1 A Z and gW = F0^-1 W Z, that is Z^T (B gA + D Z), - Z^T B gW,
