@@ -6,8 +6,9 @@ matrices of one sparsity pattern: of population i
     A[i][n] = d hjb_i / d u_i^n,     B[i][n] = d fp_i / d m_i^{n+1},     D[i][n] = d fp_i / d U_i,
 
 F[i, j][n] = - d hjb_i / d M_j where the costs of i see the density of j, one matrix for all levels
-where it depends on nothing that changes, and `crossing[row, column][n]`, the other blocks that are
-not zero, by components as in `StepForms`. (U, M) is what a step sees of both fields: see `step.py`.
+where it depends on nothing that changes, and `crossing[row, column][n]`, the blocks of A and B
+between two populations that are not zero, by components as in `StepForms`. (U, M) is what a step
+sees of both fields: see `step.py`.
 """
 
 from functools import cached_property
@@ -64,7 +65,7 @@ class Jacobian:
     @property
     def values_separate(self) -> bool:
         """Whether A is: in games, where no value function sees that of another population."""
-        return not any(row % 2 == column % 2 == 0 for row, column in self.crossing)
+        return not any(row % 2 == 0 for row, _ in self.crossing)
 
     @property
     def diffusion(self) -> float:
@@ -197,7 +198,6 @@ class Jacobian:
         """The Fokker-Planck rows of a change of the value functions."""
         dU = self._seen_u(du, dm_last)
         y = np.stack([self._mult_each(D, x) for D, x in zip(self.D, dU, strict=True)])
-        self._add_crossing(y, 1, 0, dU)
         return self.discrete.release(y)
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
@@ -207,7 +207,7 @@ class Jacobian:
             for n in range(self.steps - 1):
                 y[i, n] -= self.other_level(self.A, i, n, du[i, n + 1])
         if self.crossing:
-            self._add_crossing(y, 0, 0, self._seen_u(du, np.zeros((self.k, self.owned))))
+            self._add_crossing(y, 0, self._seen_u(du, np.zeros((self.k, self.owned))))
         return y
 
     def mult_B(self, dm: np.ndarray) -> np.ndarray:
@@ -217,13 +217,13 @@ class Jacobian:
             for n in range(1, self.steps):
                 y[i, n] -= self.other_level(self.B, i, n, dm[i, n - 1])
         if self.crossing:
-            self._add_crossing(y, 1, 1, self._seen_m(dm))
+            self._add_crossing(y, 1, self._seen_m(dm))
         return y
 
-    def _add_crossing(self, y: np.ndarray, equation: int, field: int, seen: np.ndarray):
-        """Add the blocks between two populations that are in these rows and columns."""
+    def _add_crossing(self, y: np.ndarray, field: int, seen: np.ndarray):
+        """Add the blocks between two populations, of A for the field 0 and of B for 1."""
         for (row, column), blocks in self.crossing.items():
-            if (row % 2, column % 2) == (equation, field):
+            if row % 2 == field:
                 self._mult_each(blocks, seen[column // 2], y[row // 2])
 
     def mult(self, dX: np.ndarray) -> np.ndarray:

@@ -10,13 +10,14 @@ s = source of each,
 
 The state is one blocked Function z = (u_1, m_1, ..., u_k, m_k), so that the rows of both equations
 are one derivative of A, in the direction of a test function with u_i and m_i exchanged, and the
-Jacobian is one more derivative of these rows.
+Jacobian is one more derivative of these rows. Derivatives are taken for symbols of the components,
+which become those of z in the end: UFL then sees which blocks vanish.
 
 `seen` are the densities in the costs. A game freezes them while differentiating (a player does not
 move the crowd), a control does not (the planner does): `problem.seen`. A scheme may put a larger
-tensor in the place of D, which depends on a second Function that stands for the state. That one is
-frozen in the first derivatives, so that the Fokker-Planck matrix is the transpose of the frozen HJB
-linearisation (exact mass, positivity), and differentiated in the Newton Jacobian.
+tensor in the place of D, which depends on symbols that stand for u and for the densities seen. They
+are frozen in the first derivatives, so that the Fokker-Planck matrix is the transpose of the frozen
+HJB linearisation (exact mass, positivity), and differentiated in the Newton Jacobian.
 Achdou-Capuzzo-Dolcetta 2010, Lasry-Lions 2007.
 
 Continuation enters through Constants and knows nothing of the user's callables: `stretch`
@@ -25,14 +26,14 @@ multiplies the diffusion, and the density seen is (1 - share) crowd + share m.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 
 import basix.ufl
 import ufl
 from dolfinx import fem
 from ufl.algorithms import expand_derivatives
-from ufl.algorithms.analysis import extract_constants
+from ufl.corealg.traversal import traverse_unique_terminals
 
 from mfg_fem.forms.tables import Tables
 
@@ -65,12 +66,12 @@ class StepState:
     @property
     def values(self) -> tuple:
         """The value function of each population."""
-        return values_of(self.fields)
+        return tuple(self.fields[j] for j in range(0, self.fields.ufl_shape[0], 2))
 
     @property
     def densities(self) -> tuple:
         """The density of each population."""
-        return densities_of(self.fields)
+        return tuple(self.fields[j] for j in range(1, self.fields.ufl_shape[0], 2))
 
     def seen(self, densities: Sequence) -> tuple:
         """The densities in the costs where those of the populations are these."""
@@ -78,50 +79,39 @@ class StepState:
         return tuple((1 - self.share) * uniform + self.share * m for uniform, m in pairs)
 
 
-def values_of(fields) -> tuple:
-    """The components u_1, ..., u_k of a blocked function."""
-    return tuple(fields[j] for j in range(0, fields.ufl_shape[0], 2))
+def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
+    """A symbol for a function on V of each population."""
+    return tuple(ufl.Coefficient(V) for _ in range(k))
 
 
-def densities_of(fields) -> tuple:
-    """The components m_1, ..., m_k of a blocked function."""
-    return tuple(fields[j] for j in range(1, fields.ufl_shape[0], 2))
-
-
-def functional(problem, scheme, state: StepState, frozen, tables: Tables) -> list[ufl.Form]:
+def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) -> list[ufl.Form]:
     """A(u, m; seen): what depends on point values, and for Monotone separately the diffusion.
 
-    `frozen` is a blocked function that stands for the state where it is not to be differentiated.
+    Args:
+        problem: the statement.
+        scheme: its discretisation.
+        state: the time, and the parameters of continuation.
+        u: symbols of the value functions.
+        m: symbols of the densities.
+        frozen: of both, symbols (w, crowd) that stand for u and for the densities seen.
+        tables: of functions of x alone.
     """
-    x, t = problem.x, state.t
+    x, t, (w, crowd) = problem.x, state.t, frozen
     gradients, values = scheme.measures(problem.domain.mesh)
-    stand_in, own = state.seen(densities_of(frozen)), state.seen(state.densities)
-    costs, diffusion, constant = 0, 0, True
+    costs, diffusion, constant = [], [], True
     for i, population in enumerate(problem.populations):
-        u, m, w = state.values[i], state.densities[i], values_of(frozen)[i]
-        seen = problem.crowd(problem.seen(i, own, stand_in))
-        D = scheme.diffusion(population, state.stretch, w, problem.crowd(stand_in))
+        seen = problem.crowd(problem.seen(i, state.seen(m), crowd))
+        D = scheme.diffusion(population, state.stretch, w[i], problem.crowd(crowd))
         f, s = tables(population.f(x, t, seen)), tables(population.s(x, t))
-        costs += m * (population.H(x, ufl.grad(u), seen) - f) - s * u
-        diffusion += ufl.inner(D * ufl.grad(u), ufl.grad(m))
-        constant &= not _varies(D, (x, frozen))
+        diffusion.append(ufl.inner(D * ufl.grad(u[i]), ufl.grad(m[i])))
+        costs.append(m[i] * (population.H(x, ufl.grad(u[i]), seen) - f))
+        costs.append(-s * u[i])
+        constant &= not any(y in (x, *crowd) for y in traverse_unique_terminals(D))
+    costs, diffusion = sum(costs), sum(diffusion)
     if gradients == values:
         return [(diffusion + costs) * values]
     # Where D is constant on each cell any rule is exact, and `merged` can make one kernel of both.
     return [costs * values, diffusion * (values if constant else gradients)]
-
-
-def _varies(expression, varying: tuple) -> bool:
-    """Whether one of these terminals is in it, but for gradients, which are constant on a cell."""
-    waiting, known = [expression], set()
-    while waiting:
-        e = waiting.pop()
-        if e in varying:
-            return True
-        if e not in known and not isinstance(e, ufl.classes.Grad):
-            waiting.extend(e.ufl_operands)
-        known.add(e)
-    return False
 
 
 class StepForms:
@@ -142,9 +132,8 @@ class StepForms:
     Attributes:
         k: number of populations.
         costs_see: pairs (i, j) such that the HJB equation of i depends on the density of j.
-        crossing: pairs (row, column) of components of two populations, other than the HJB row and
-            the density, with a block in the Jacobian: where one sees the crowd of another while
-            it moves, or where one planner moves both.
+        crossing: pairs (row, column) of components of two populations with a block in A or B: where
+            one sees the density of another while it moves, or where one planner moves both.
         steady: whether, with costs that are linear in m, the derivative of the HJB rows in the
             densities is the same at all states.
         congested: whether H_p depends on a density, so that the Fokker-Planck equation is nonlinear
@@ -155,107 +144,96 @@ class StepForms:
 
     def __init__(self, problem, scheme, state: StepState):
         self.problem, self.scheme, self.state = problem, scheme, state
-        self.space, self.k = state.fields.function_space, len(problem.populations)
-        self.single = fem.functionspace(self.space.mesh, self.space.ufl_element().sub_elements[0])
-        size = self.k * (self.k + 1)
-        self.coefficients = fem.functionspace(self.space.mesh, ("Lagrange", 1, (size,)))
+        self.space, k = state.fields.function_space, len(problem.populations)
+        mesh, self.k = self.space.mesh, k
+        self.single = fem.functionspace(mesh, self.space.ufl_element().sub_elements[0])
+        self.coefficients = fem.functionspace(mesh, ("Lagrange", 1, (k * (k + 1),)))
         self.v, self.dv = ufl.TestFunction(self.single), ufl.TrialFunction(self.single)
-        self.tables = Tables(partial(scheme.points, self.space.mesh))
-        self.frozen = fem.Function(self.space)
-        self.A = functional(problem, scheme, state, self.frozen, self.tables)
-        _, self.rule = scheme.measures(self.space.mesh)
-        pairs = [(i, j) for i in range(self.k) for j in range(self.k)]
-        # Of each pair: of what depends on point values, and of the rest.
-        parts = self.A[:1], self.A[1:]
-        slopes = {(i, j): [self._block(2 * i, 2 * j + 1, part) for part in parts] for i, j in pairs}
-        self.slopes = {pair: point_values for pair, (point_values, _) in slopes.items()}
-        self.costs_see = [pair for pair in pairs if any(slopes[pair])]
+        self.u, self.m, w, crowd = (symbols(self.single, k) for _ in range(4))
+        self.components = tuple(chain(*zip(self.u, self.m, strict=True)))
+        self.thaw = dict(zip((*w, *crowd), (*self.u, *state.seen(self.m)), strict=True))
+        self.tables = Tables(partial(scheme.points, mesh))
+        self.A = functional(problem, scheme, state, self.u, self.m, (w, crowd), self.tables)
+        _, self.rule = scheme.measures(mesh)
+        self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
+        pairs = [(i, j) for i in range(k) for j in range(k)]
+        self.slopes = {(i, j): self._block(2 * i, 2 * j + 1) for i, j in pairs}
+        self.costs_see = [pair for pair in pairs if any(self.slopes[pair])]
         self.crossing = [
-            (row, column)
+            (2 * i + field, 2 * j + field)
             for i, j in pairs
-            for row, column in ((2 * i, 2 * j), (2 * i + 1, 2 * j), (2 * i + 1, 2 * j + 1))
-            if i != j and self._block(row, column, self.A)
+            for field in (0, 1)
+            if i != j and any(self._block(2 * i + field, 2 * j + field))
         ]
-        changing = (state.fields, state.t)
         self.steady = not any(
             y in (*form.coefficients(), *form.constants())
-            for forms in slopes.values()
-            for form in chain(*forms)
-            for y in changing
+            for form in chain(*self.slopes.values())
+            if form is not None
+            for y in (*self.components, state.t)
         )
-        self.congested = any(map(self._moves_by_density, problem.populations))
+        self.congested = any(
+            y in form.coefficients()
+            for j in range(1, 2 * k, 2)
+            for form in self._block(j, j)
+            if form is not None
+            for y in self.m
+        )
         self.autonomous = not any(state.t in form.constants() for form in self.A)
 
     def of(self, name: str, i: int = 0) -> list[ufl.Form]:
         """The forms that add up to what is named, of population i, one of each rule at most."""
+        j = 2 * i + ("fp" in name)
         if name in ("residual", "jacobian"):
-            forms = self._rows if name == "residual" else self._jacobian
+            forms = self._whole(name)
         elif name == "coupling":
             forms = self._coupling
         elif name in ("running", "entering", "expected"):
             rate = self._rate(name, i)
             forms = [] if rate == 0 else [rate * self.rule]
         else:
-            row = 2 * i + ("fp" in name)
-            forms = self._block(row, row, self.A) if " in " in name else self._row(row, self.A)
-        return merged(forms)
+            forms = self._block(j, j) if " in " in name else self._rows[j]
+        fields = dict(zip(self.components, ufl.split(self.state.fields), strict=True))
+        return merged(ufl.replace(form, fields) for form in forms if form is not None)
 
-    def _derivatives(self, forms: Iterable[ufl.Form], direction) -> list[ufl.Form]:
-        """Those in the direction that are not zero."""
-        found = (ufl.derivative(form, self.state.fields, direction) for form in forms)
-        return [form for form in map(expand_derivatives, found) if not form.empty()]
+    def _first(self, component: int, direction) -> list[ufl.Form | None]:
+        """The derivative of each part of A in a component; what was frozen is thawed."""
+        found = _derivatives(self.A, self.components[component], direction)
+        return [form and ufl.replace(form, self.thaw) for form in found]
 
-    def _first(self, A: Iterable[ufl.Form], test) -> list[ufl.Form]:
-        """The first derivatives of A; what was frozen in them is the state again."""
-        rows = self._derivatives(A, test)
-        return [ufl.replace(row, {self.frozen: self.state.fields}) for row in rows]
+    def _block(self, row: int, column: int) -> list[ufl.Form | None]:
+        """A block of the Jacobian, by the parts of A."""
+        return _derivatives(self._rows[row], self.components[column], self.dv)
 
-    @cached_property
-    def _rows(self) -> list[ufl.Form]:
-        z = ufl.TestFunction(self.space)
-        return self._first(self.A, ufl.as_vector([z[j ^ 1] for j in range(2 * self.k)]))
-
-    @property
-    def _jacobian(self) -> list[ufl.Form]:
-        return self._derivatives(self._rows, ufl.TrialFunction(self.space))
-
-    def _row(self, row: int, A: list[ufl.Form]) -> list[ufl.Form]:
-        return self._first(A, self._unit(row ^ 1, self.v))
-
-    def _block(self, row: int, column: int, A: list[ufl.Form]) -> list[ufl.Form]:
-        return self._derivatives(self._row(row, A), self._unit(column, self.dv))
-
-    def _unit(self, component: int, y) -> ufl.core.expr.Expr:
-        return ufl.as_vector([y if j == component else 0 for j in range(2 * self.k)])
+    def _whole(self, name: str) -> list[ufl.Form | None]:
+        """All rows, or the whole Jacobian."""
+        z, dz = ufl.split(ufl.TestFunction(self.space)), ufl.split(ufl.TrialFunction(self.space))
+        rows = [
+            form and ufl.replace(form, {self.v: z[j]})
+            for j, row in enumerate(self._rows)
+            for form in row
+        ]
+        if name == "residual":
+            return rows
+        return _derivatives(rows, self.components, dz)
 
     @property
     def _coupling(self) -> list[ufl.Form]:
         k, mesh = self.k, self.space.mesh
         tests = ufl.split(ufl.TestFunction(self.coefficients))
         forms = [
-            -ufl.replace(form, {self.v: tests[k * i + j], self.dv: ufl.as_ufl(1.0)})
+            -ufl.replace(slopes[0], {self.v: tests[k * i + j], self.dv: ufl.as_ufl(1.0)})
             for (i, j), slopes in self.slopes.items()
-            for form in slopes
+            if slopes[0] is not None
         ]
-        crowd = self.problem.crowd(self.state.seen(self.state.densities))
+        crowd = self.problem.crowd(self.state.seen(self.m))
         for i, population in enumerate(self.problem.populations):
-            p = ufl.variable(ufl.grad(self.state.values[i]))
+            p = ufl.variable(ufl.grad(self.u[i]))
             H_pp = ufl.diff(ufl.diff(population.H(self.problem.x, p, crowd), p), p)
-            a = self.state.densities[i] * ufl.tr(H_pp) / self.problem.domain.dim
-            a = expand_derivatives(a)
+            a = expand_derivatives(self.m[i] * ufl.tr(H_pp) / self.problem.domain.dim)
             if a == 0:  # nobody steers: a form there has to be
                 a = fem.Constant(mesh, 0.0)
             forms.append(a * tests[k * k + i] * self.rule)
         return forms
-
-    def _moves_by_density(self, population) -> bool:
-        """Whether H_p of this population depends on a density."""
-        mesh, dim = self.space.mesh, self.problem.domain.dim
-        densities = tuple(fem.Constant(mesh, 1.0) for _ in range(self.k))
-        p = ufl.variable(fem.Constant(mesh, (0.0,) * dim))
-        H = population.H(self.problem.x, p, self.problem.crowd(densities))
-        constants = extract_constants(expand_derivatives(ufl.diff(H, p)))
-        return any(density in constants for density in densities)
 
     def _rate(self, name: str, i: int):
         """What is named of population i, per unit of volume and time."""
@@ -263,13 +241,18 @@ class StepForms:
         if name == "entering":
             return population.s(x, t)
         if name == "expected":
-            return population.s(x, t) * self.state.values[i]
+            return population.s(x, t) * self.u[i]
         # The cost of moving is L = p . H_p - H (Legendre).
-        p, crowd = ufl.variable(ufl.grad(self.state.values[i])), self.state.densities
-        crowd = self.problem.crowd(crowd)
+        p, crowd = ufl.variable(ufl.grad(self.u[i])), self.problem.crowd(self.m)
         H = population.H(x, p, crowd)
         moving = ufl.dot(p, ufl.diff(H, p)) - H
-        return self.state.densities[i] * (moving + self.tables(population.f(x, t, crowd)))
+        return self.m[i] * (moving + self.tables(population.f(x, t, crowd)))
+
+
+def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[ufl.Form | None]:
+    """The derivative of each form in the direction, None where it is zero."""
+    found = (form and expand_derivatives(ufl.derivative(form, symbol, direction)) for form in forms)
+    return [None if form is None or form.empty() else form for form in found]
 
 
 def merged(forms: Iterable[ufl.Form]) -> list[ufl.Form]:

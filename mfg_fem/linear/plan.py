@@ -18,6 +18,7 @@ from mfg_fem import petsc
 from mfg_fem._compat import LONGEST_STEP
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian
+from mfg_fem.errors import ProblemError
 from mfg_fem.linear.level.modified_ilu import Relaxation
 from mfg_fem.linear.level.schwarz import OptimisedSchwarz
 from mfg_fem.validate import count
@@ -250,6 +251,11 @@ class Plan:
     @classmethod
     def of(cls, J: Jacobian, krylov: str, user: Mapping[str, object]) -> "Plan":
         """From the facts and what is set by the user and on the command line. Collective."""
+        if (krylov == "schur" and not J.separate) or (krylov == "h-form" and not J.values_separate):
+            raise ProblemError(
+                f"Newton(krylov={krylov!r}) takes sweeps for exact, and populations that move each "
+                'other cross in them: choose "auto" or "two-field".'
+            )
         options = defaults(J) | dict(user)
         with petsc.options(options):
             return cls.read(J, krylov, options)

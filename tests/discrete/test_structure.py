@@ -12,7 +12,7 @@ from dolfinx.fem import petsc as fem_petsc
 
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.forms.functional import functional
+from mfg_fem.forms.functional import functional, symbols
 from mfg_fem.forms.tables import Tables
 
 SMALL = 1e-3  # diffusion at which plain Galerkin makes negative densities
@@ -131,30 +131,27 @@ class Frozen:
         state, fields = discrete.state, discrete.state.fields
         random = np.random.default_rng(1)
         n = discrete.owned
-        u, m = random.uniform(-1, 1, (1, n)), random.uniform(0.5, 1.5, (1, n))
-        discrete.set_state(u, m, 0.5)
-        frozen = fem.Function(fields.function_space)
+        densities = random.uniform(0.5, 1.5, (1, n))
+        discrete.set_state(random.uniform(-1, 1, (1, n)), densities, 0.5)
+        u, m, w, crowd = (symbols(discrete.V, 1) for _ in range(4))
         tables = Tables(partial(scheme.points, discrete.V.mesh))
-        parts = functional(problem, scheme, state, frozen, tables)
+        parts = functional(problem, scheme, state, u, m, (w, crowd), tables)
         test, trial = ufl.TestFunction(discrete.V), ufl.TrialFunction(discrete.V)
-
-        def direction(component, y):
-            return ufl.as_vector([y if j == component else 0 for j in (0, 1)])
+        values = {y[0]: fields[j] for y, j in ((u, 0), (m, 1), (w, 0), (crowd, 1))}
 
         def assemble(first, second):
             total = 0
             for part in parts:
-                form = ufl.derivative(part, fields, direction(first, test))
-                form = ufl.derivative(form, fields, direction(second, trial))
+                form = ufl.derivative(ufl.derivative(part, *first, test), *second, trial)
                 form = ufl.algorithms.expand_derivatives(form)
                 if not form.empty():
-                    A = fem_petsc.assemble_matrix(fem.form(ufl.replace(form, {frozen: fields})))
+                    A = fem_petsc.assemble_matrix(fem.form(ufl.replace(form, values)))
                     A.assemble()
                     total = total + A[:, :]
             return total
 
-        self.fp, self.hjb = assemble(0, 1), assemble(1, 0)
-        self.m = m[0]
+        self.fp, self.hjb = assemble(u, m), assemble(m, u)
+        self.m = densities[0]
         self.row = discrete.assemble_rows("fp").copy()
 
 
