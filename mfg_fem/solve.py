@@ -25,10 +25,11 @@ from mfg_fem.io.archive import SAME_POINT
 from mfg_fem.io.files import file_path, holding
 from mfg_fem.linear import plan
 from mfg_fem.nonlinear import memory
-from mfg_fem.nonlinear.continuation import State, solve_stages
+from mfg_fem.nonlinear.continuation import solve_stages
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.nonlinear.resume import Checkpoint, Keeper
+from mfg_fem.nonlinear.stages import State
 from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.solution.shared import SharedSolution

@@ -128,16 +128,17 @@ class Jacobian:
         mat.mult(self._x, self._y)
         return self._y.array_r.copy()
 
-    def _mult_each(self, mats: list[PETSc.Mat], x: np.ndarray, out: np.ndarray | None = None):
-        """Owned values of the product of each level's matrix and x there, or `out` plus these.
-
-        Collective.
-        """
-        y = np.empty_like(x) if out is None else out
-        for n, mat in enumerate(mats):
-            product = self.product(mat, x[n])
-            y[n] = product if out is None else y[n] + product
+    def _products(self, blocks: list[list[PETSc.Mat]], x: np.ndarray) -> np.ndarray:
+        """The product of each population's and level's block and x there. Collective."""
+        y = np.empty_like(x)
+        for i, n in np.ndindex(y.shape[:2]):
+            y[i, n] = self.product(blocks[i][n], x[i, n])
         return y
+
+    def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
+        """Add to y the product of each level's block of two populations and x. Collective."""
+        for n, block in enumerate(blocks):
+            y[n] += self.product(block, x[n])
 
     def mult_mass(self, x: np.ndarray) -> np.ndarray:
         """Owned values of the mass matrix times x. Collective."""
@@ -187,7 +188,7 @@ class Jacobian:
         """What a change of the densities adds to the right-hand side of the HJB rows."""
         dM, y = self._seen_m(dm), np.zeros_like(dm)
         for (i, j), F in self.F.items():
-            self._mult_each(F, dM[j], y[i])
+            self._add_products(y[i], F, dM[j])
         self.discrete.release(y)
         last, change = self.steps - 1, self.terminal_change(dm[:, -1])
         for i in range(self.k):
@@ -196,13 +197,11 @@ class Jacobian:
 
     def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
         """The Fokker-Planck rows of a change of the value functions."""
-        dU = self._seen_u(du, dm_last)
-        y = np.stack([self._mult_each(D, x) for D, x in zip(self.D, dU, strict=True)])
-        return self.discrete.release(y)
+        return self.discrete.release(self._products(self.D, self._seen_u(du, dm_last)))
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
         """HJB rows of a change of u^0..u^{N-1}."""
-        y = np.stack([self._mult_each(A, x) for A, x in zip(self.A, du, strict=True)])
+        y = self._products(self.A, du)
         for i in range(self.k):
             for n in range(self.steps - 1):
                 y[i, n] -= self.other_level(self.A, i, n, du[i, n + 1])
@@ -212,7 +211,7 @@ class Jacobian:
 
     def mult_B(self, dm: np.ndarray) -> np.ndarray:
         """Fokker-Planck rows of a change of m^1..m^N."""
-        y = np.stack([self._mult_each(B, x) for B, x in zip(self.B, dm, strict=True)])
+        y = self._products(self.B, dm)
         for i in range(self.k):
             for n in range(1, self.steps):
                 y[i, n] -= self.other_level(self.B, i, n, dm[i, n - 1])
@@ -224,7 +223,7 @@ class Jacobian:
         """Add the blocks between two populations, of A for the field 0 and of B for 1."""
         for (row, column), blocks in self.crossing.items():
             if row % 2 == field:
-                self._mult_each(blocks, seen[column // 2], y[row // 2])
+                self._add_products(y[row // 2], blocks, seen[column // 2])
 
     def mult(self, dX: np.ndarray) -> np.ndarray:
         """The whole Jacobian."""

@@ -84,7 +84,7 @@ class SpaceTime:
         """
         d = self.discrete
         m = np.array([np.full(self.owned, crowd.value) for crowd in d.state.crowd])
-        u_T, _ = d.ends.values(m)
+        u_T, _ = d.ends.values(d, m)
         X = self.hold(np.stack([np.repeat(y[:, None], self.steps, axis=1) for y in (u_T, m)]))
         if not d.has_exits:
             sums = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
@@ -102,7 +102,7 @@ class SpaceTime:
     def levels(self, X: np.ndarray) -> Levels:
         """Levels 0..N of both fields, with those that the ends of the interval add."""
         ends = self.discrete.ends
-        u_T, _ = ends.values(X[1, :, -1])
+        u_T, _ = ends.values(self.discrete, X[1, :, -1])
         u = np.concatenate([X[0], u_T[:, None]], axis=1)
         return Levels(u, np.concatenate([ends.start[:, None], X[1]], axis=1))
 
@@ -188,7 +188,7 @@ class SpaceTime:
         """
         d, levels, J = self.discrete, self.levels(X), self.jacobian
         coefficients = np.empty((self.k * (self.k + 1), *self.shape[2:]))
-        _, J.terminal_slopes = d.ends.values(X[1, :, -1])
+        _, J.terminal_slopes = d.ends.values(d, X[1, :, -1])
         for n, (entries, coupling) in self._each(
             levels, lambda: (d.assemble_jacobian(), d.coupling())
         ):
@@ -233,7 +233,7 @@ class SpaceTime:
             return [[d.total(name, i) for i in range(self.k)] for name in names]
 
         local = np.array([self.dt[n] * np.array(found) for n, found in self._each(levels, rates)])
-        g = d.ends.costs(levels.m[:, -1])
+        g = d.ends.costs(d, levels.m[:, -1])
         pairs = [(g, levels.m[:, -1]), (levels.u[:, 0], levels.m[:, 0])]
         ends = [
             self.jacobian.mult_mass(cost) @ m

@@ -21,7 +21,7 @@ it ended only, so that a solve can go on from any `State`: see checkpoint.py.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mpi4py import MPI
 
@@ -37,14 +37,14 @@ from mfg_fem.nonlinear.advice import advice
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, NewtonSolver, Outcome, Patience
 from mfg_fem.nonlinear.responses import best_response, transport
+from mfg_fem.nonlinear.stages import LAST_GAP, RATIO, Stage, State, at_times, coarsened
 from mfg_fem.problem.checks import refuse_not_finite
 
 log = logging.getLogger(__name__)
 
 PATH_MAX_IT = 10  # of all its stages, in those allowed for one
 EASED = 0.1  # of the residual a stage begins with: enough on the way
-RATIO, LEAST_RATIO, MOST_RATIO = 0.5, 0.02, 0.97  # of a gap to the one before
-LAST_GAP = 2e-3
+LEAST_RATIO, MOST_RATIO = 0.02, 0.97  # of a gap to the one before
 PATIENCE = Patience()
 ASTRAY = Patience(cuts=2, length=0.3)  # on the path; near enough to a stage, steps are full ones
 QUICK, GOOD = 2, 3  # Newton steps after which the next stage may go farther, or a little so
@@ -56,73 +56,6 @@ EVEN = 0.25
 ROUND_OFF = 1e-9
 COARSENING = 4
 FEWEST_COARSE_STEPS = 8
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One Newton solve on the way.
-
-    Attributes:
-        steps: time steps of its grid.
-        name: "cold", "guess" or "nested", what the problem that was asked is solved from;
-            "nested, moved", the same with the density that the drift of "nested" carries, where
-            that has failed; or "path", a point of the path that begins where all that has failed.
-        gap, stretch: the point of the path.
-        before: the gap of what this stage starts from.
-        ratio: of this gap to the one before, unless it is the last.
-        last: a smaller gap than this is none.
-        taken: Newton steps on the path before this stage.
-        failed: why the problem that was asked could not be solved at once.
-    """
-
-    steps: int
-    name: str
-    gap: float = 0.0
-    stretch: float = 1.0
-    before: float = 1.0
-    ratio: float = RATIO
-    last: float = LAST_GAP
-    taken: int = 0
-    failed: str = ""
-
-    def __str__(self) -> str:
-        """Its name in the history."""
-        where = self.name
-        if self.on_path:
-            where = f"crowd {1 - self.gap:.6g}, diffusion x{self.stretch**self.gap:.3g}"
-        return f"{self.steps} steps, {where}"
-
-    @property
-    def on_path(self) -> bool:
-        """Whether this is one of the easier problems, or their end."""
-        return self.name == "path"
-
-    @property
-    def goes_back(self) -> bool:
-        """Whether the stage after a failure begins with what this one started from."""
-        return self.on_path or self.name == "nested"
-
-    def towards(self, ratio: float, **changes) -> "Stage":
-        """The stage on the path whose gap is this part of what it starts from, or none."""
-        stage = replace(self, ratio=ratio, **changes)
-        gap = ratio * stage.before
-        return replace(stage, gap=gap if gap > stage.last else 0.0)
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a solve stands, all it takes to go on.
-
-    Attributes:
-        stage: the present stage.
-        atol: the tolerance on its grid.
-        start, X: what it started from, and Newton's present iterate.
-    """
-
-    stage: Stage
-    atol: float
-    start: np.ndarray
-    X: np.ndarray
 
 
 def solve_stages(
@@ -173,12 +106,6 @@ def solve_stages(
         failed = "" if outcome.converged else outcome.reason
         state, rows = None, []
     return system, plan, outcome
-
-
-def coarsened(times: np.ndarray, steps: int) -> np.ndarray:
-    """So many steps from the first to the last of these times; their own, if they have as many."""
-    position = np.linspace(0, len(times) - 1, steps + 1)
-    return np.interp(position, np.arange(len(times)), times)
 
 
 class Path:
@@ -374,11 +301,3 @@ class Path:
         X = transport(self.system, self.sweeps, X)
         stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
         return replace(state, stage=stage.towards(RATIO), start=X, X=X)
-
-
-def at_times(times: np.ndarray, levels: Levels, wanted: np.ndarray) -> np.ndarray:
-    """Unknowns at the wanted times, by linear interpolation of levels at these times."""
-    left = np.clip(np.searchsorted(times, wanted, "right") - 1, 0, len(times) - 2)
-    weight = ((wanted - times[left]) / (times[left + 1] - times[left]))[:, None]
-    u, m = ((1 - weight) * y[:, left] + weight * y[:, left + 1] for y in (levels.u, levels.m))
-    return np.stack([u[:, :-1], m[:, 1:]])

@@ -21,7 +21,7 @@ def best_response(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> tuple[np.
     monotone scheme this is policy iteration, which converges from any start.
     """
     X, solved, J = X.copy(), True, system.jacobian
-    u_T, _ = system.discrete.ends.values(X[1, :, -1])
+    u_T, _ = system.discrete.ends.values(system.discrete, X[1, :, -1])
     for i, exits in enumerate(system.discrete.exits):
         u_next = u_T[i]
         for n in reversed(range(system.steps)):

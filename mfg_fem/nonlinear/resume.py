@@ -20,8 +20,8 @@ from mfg_fem.errors import FileError, OutOfTime, ProblemError
 from mfg_fem.io import archive, saved
 from mfg_fem.io.files import clear, file_path, on_root
 from mfg_fem.mesh.nodes import Nodes
-from mfg_fem.nonlinear.continuation import Stage, State
 from mfg_fem.nonlinear.method import Newton
+from mfg_fem.nonlinear.stages import Stage, State
 
 log = logging.getLogger(__name__)
 
