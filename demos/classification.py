@@ -13,7 +13,7 @@ from matplotlib.animation import PillowWriter
 from matplotlib.colors import LinearSegmentedColormap
 from sklearn.datasets import make_circles, make_moons
 
-from mfg_fem.plots.style import WIDTH
+from mfg_fem.plots import WIDTH
 
 COLOURS = ["#0072b2", "#d55e00"]  # told apart by colour-blind readers
 BLEND = LinearSegmentedColormap.from_list("classes", [COLOURS[0], "white", COLOURS[1]])

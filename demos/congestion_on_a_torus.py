@@ -85,7 +85,7 @@ REFERENCE["square"] = (-2.160216, -2.007515, 0.012942, 4.481744)
 
 def extremes(solution):
     """Smallest and largest u(0) and m(T), over all ranks."""
-    u, m = solution.levels.u[0], solution.levels.m[-1]
+    u, m = solution.nodal_values[0], solution.nodal_densities[-1]
     ends = comm.allgather([-u.min(), u.max(), -m.min(), m.max()])
     return np.max(ends, axis=0) * [-1, 1, -1, 1]
 

@@ -73,7 +73,7 @@ def evacuation(kind, domain, people=80.0, diffusion=0.08, horizon=60.0, groups=G
 
 def numbers(solution):
     """What an engineer would quote; times are interpolated, None if not reached."""
-    gone, comm = sum(solution.gone.values()), solution.problem.domain.comm
+    gone = sum(solution.gone.values())
     reached = {
         f"T{q:g} [s]": float(np.interp(q / 100 * gone_of, gone, solution.times))
         if gone[-1] >= q / 100 * gone_of
@@ -90,7 +90,7 @@ def numbers(solution):
         "people through": {name: float(people[-1]) for name, people in solution.gone.items()},
         "people inside at the end": float(solution.masses[-1]),
         **reached,
-        "largest density [1/m2]": comm.allreduce(float(solution.levels.m.max()), MPI.MAX),
+        "largest density [1/m2]": solution.max_density,
         "largest flow [1/(m s)]": flows,
     }
 

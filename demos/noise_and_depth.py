@@ -25,7 +25,7 @@ import numpy as np
 from classification import on_one_rank, spirals
 from matplotlib import colormaps, rc_context
 
-from mfg_fem.plots.style import STYLE, WIDTH
+from mfg_fem.plots import STYLE, WIDTH
 from mfg_fem.resnet import MeanFieldClassifier
 
 RUNS = 5  # realisations of the noise that an accuracy is the mean of

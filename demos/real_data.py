@@ -25,6 +25,7 @@
 # is that of the whole training part, as everybody's is in the end.
 
 import argparse
+import importlib.util
 import json
 import time
 from pathlib import Path
@@ -42,8 +43,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mfg_fem.plots.style import STYLE
-from mfg_fem.resnet import MeanFieldClassifier, MissingPackage, needs
+from mfg_fem.plots import STYLE
+from mfg_fem.resnet import MeanFieldClassifier
 
 DATA = {"breast cancer": load_breast_cancer, "wine": load_wine, "digits": load_digits}
 PROJECTIONS = {
@@ -131,12 +132,9 @@ def main():
     parser.add_argument("--width", type=int, help="instead of 24 or 32")
     parser.add_argument("--out", default="results/real_data", type=Path)
     o = parser.parse_args()
-    try:
-        needs("torch", "torch")
-        with_adam = True
-    except MissingPackage as missing:
-        with_adam = False
-        print(f"Adam is left out: {missing}")
+    with_adam = importlib.util.find_spec("torch") is not None
+    if not with_adam:
+        print("Adam is left out: torch is not installed")
     changes = {key: getattr(o, key) for key in ("layers", "width") if getattr(o, key)}
     found = {}
     splits = range(o.first, o.first + o.splits)

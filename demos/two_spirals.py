@@ -40,7 +40,7 @@ from classification import (
 )
 from matplotlib import rc_context
 
-from mfg_fem.plots.style import STYLE, WIDTH
+from mfg_fem.plots import STYLE, WIDTH
 from mfg_fem.resnet import MeanFieldClassifier
 
 

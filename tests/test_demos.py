@@ -1,5 +1,7 @@
 """The demos run, alone and on two ranks, and the numbers they print hold together."""
 
+import ast
+import importlib
 import json
 import re
 
@@ -129,7 +131,7 @@ def test_the_games_on_a_torus_are_the_same_on_two_ranks(tmp_path):
 
 def test_the_benchmark_has_a_table_and_a_picture_of_each_section(tmp_path):
     pytest.importorskip("scipy")
-    printed = run(1, "benchmark.py", "--quick", "--out", tmp_path)
+    printed = run(1, "benchmarks/benchmark.py", "--quick", "--out", tmp_path)
     sections = re.findall(r"^(\w+): ", printed, re.M)
     assert len(sections) == 8
     for name in sections:
@@ -138,6 +140,22 @@ def test_the_benchmark_has_a_table_and_a_picture_of_each_section(tmp_path):
         assert rows and {row.get("converged", "yes") for row in rows} == {"yes"}
     race = {row["solver"]: row["error"] for row in rows}
     assert race["P2 midpoint"] < race["scipy"] < 0.2  # MFGArchon's may be there or not
+
+
+DEMOS = sorted((ROOT / "demos").rglob("*.py"))
+
+
+@pytest.mark.parametrize("demo", DEMOS, ids=lambda path: path.stem)
+def test_demos_use_public_names_only(demo):
+    for node in ast.walk(ast.parse(demo.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "mfg_fem":
+            assert node.module in ("mfg_fem", "mfg_fem.plots", "mfg_fem.resnet")
+            public = importlib.import_module(node.module).__all__
+            assert {name.name for name in node.names} <= {*public}
+        elif isinstance(node, ast.Import):
+            assert not any(name.name.startswith("mfg_fem.") for name in node.names)
+        elif isinstance(node, ast.Attribute):
+            assert node.attr not in ("levels", "discrete")
 
 
 @pytest.mark.parametrize("name", ["hall.msh", "hall.geo"])

@@ -30,7 +30,7 @@ CASES = {
     ),
     "line": lambda: mfg.solve(default(mfg.box(1, 40)), 8),
 }
-NUMBERS = ("cost", "mass", "min_density", "l2_u", "l2_m", "gone")
+NUMBERS = ("cost", "mass", "min_density", "max_density", "l2_u", "l2_m", "gone")
 RANKS = (2, 3)
 
 
@@ -41,6 +41,7 @@ def numbers(solution: mfg.Solution) -> dict:
         "cost": solution.cost,
         "mass": solution.mass(solution.steps),
         "min_density": solution.min_density,
+        "max_density": solution.max_density,
         "l2_u": float(d.integral(levels.u**2).sum()),
         "l2_m": float(d.integral(levels.m**2).sum()),
         "gone": sum(float(gone[-1]) for gone in solution.gone.values()),

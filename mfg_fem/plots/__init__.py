@@ -1,11 +1,19 @@
-"""Figures and animations of a solution; matplotlib is imported when one is drawn."""
+"""Figures and films of a solution; matplotlib is imported when one is drawn.
 
-from mfg_fem.plots.figures import (
-    animate,
-    plot_density,
-    plot_difference,
-    plot_exits,
-    plot_value,
-)
+`STYLE` is their style, for figures of your own beside them: `with matplotlib.rc_context(STYLE)`.
+`WIDTH` is the width of a page in inches.
+"""
 
-__all__ = ["animate", "plot_density", "plot_difference", "plot_exits", "plot_value"]
+from mfg_fem.plots.figures import plot_density, plot_difference, plot_exits, plot_value
+from mfg_fem.plots.film import animate
+from mfg_fem.plots.style import STYLE, WIDTH
+
+__all__ = [
+    "STYLE",
+    "WIDTH",
+    "animate",
+    "plot_density",
+    "plot_difference",
+    "plot_exits",
+    "plot_value",
+]

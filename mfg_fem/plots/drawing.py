@@ -6,7 +6,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mfg_fem.plots.scene import Plan, Snapshot
-from mfg_fem.plots.style import EXIT, FILL, FLOW, NAME_SPACE, SHADES, TEXT, WALL, WIDTH, Units
+from mfg_fem.plots.style import (
+    EXIT,
+    FILL,
+    FLOW,
+    LINE,
+    NAME_SPACE,
+    SHADES,
+    TEXT,
+    WALL,
+    WIDTH,
+    Units,
+    new_axes,
+)
 
 
 @dataclass(frozen=True)
@@ -53,21 +65,32 @@ def difference(one: Snapshot | None, other: Snapshot | None) -> Snapshot | None:
     return None if one is None else replace(one, density=one.density - other.density)
 
 
-def panels(plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, top=None):
-    """A figure with one panel for each time and one scale of colours; 1D: lines in one panel.
+def panels(plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, axes=None):
+    """One panel for each time and one scale of colours; 1D: lines in one panel.
 
     Args:
         plan: where.
         shots: what, in the order of time.
         quantity: which field, and how.
         units: for the axes.
-        top: the end of the scale, by default the largest value shown.
+        axes: the panels, by default those of a new figure.
+
+    Returns:
+        The figure.
     """
-    draw = _lines if plan.x.shape[1] == 1 else _panels
-    return draw(plan, shots, quantity, units, top)
+    own, ends = axes is None, limits(shots, quantity)
+    grid = lay_out(plan, len(shots)) if own else take(axes, plan)
+    axes = [*grid.flat]
+    draw(axes, plan, shots, quantity, units, ends)
+    if plan.x.shape[1] > 1:
+        colour_bar(axes, quantity, ends, inset=not own)
+        if own:
+            _outer_labels(grid, len(shots))
+    return axes[0].figure.figure
 
 
-def _limits(shots, quantity: Quantity, top) -> tuple[float, float]:
+def limits(shots: list[Snapshot], quantity: Quantity, top=None) -> tuple[float, float]:
+    """The ends of the scale; `top` instead of the largest value that is shown."""
     values = [quantity.of(shot) for shot in shots]
     high = max(v.max() for v in values) if top is None else top
     low = 0.0 if quantity.from_zero else min(v.min() for v in values)
@@ -77,62 +100,111 @@ def _limits(shots, quantity: Quantity, top) -> tuple[float, float]:
     return low, high if high > low else low + (1e-9 * abs(low) or 1.0)
 
 
-def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
+def lay_out(plan: Plan, count: int) -> np.ndarray:
+    """The axes of a new figure with panels for so many times, shape (rows, columns)."""
+    if plan.x.shape[1] == 1:
+        return new_axes((WIDTH * 0.6, WIDTH * 0.4), "constrained")
+    width, height = np.ptp(plan.x, axis=0)
+    columns = min(count, 1 if height < 0.3 * width else 2 if height < 0.8 * width else 3)
+    rows = -(-count // columns)
+    panel = (WIDTH - 1.3) / columns
+    width, height = np.ptp(_frame(plan, panel), axis=0)
+    size = WIDTH, rows * (panel * height / width + 0.25) + 0.4
+    axes = new_axes(size, "compressed", rows, columns, sharex=True, sharey=True)
+    for ax in axes.flat:
+        _show(ax, *_frame(plan, panel))
+    return axes
+
+
+def take(axes: list, plan: Plan) -> np.ndarray:
+    """Axes of the user's, made to show the whole plan."""
+    if plan.x.shape[1] > 1:
+        for ax in axes:
+            _show(ax, *_frame(plan, ax.bbox.width / ax.figure.figure.dpi))
+    return np.array(axes, dtype=object)
+
+
+def _show(ax, low: np.ndarray, high: np.ndarray):
+    ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+
+
+def _frame(plan: Plan, panel: float) -> tuple[np.ndarray, np.ndarray]:
+    """Lower left and upper right of a panel that is so many inches wide, with room for names."""
+    low, high = plan.x.min(axis=0), plan.x.max(axis=0)
+    margin = NAME_SPACE / max(panel - 2 * NAME_SPACE, NAME_SPACE) * (high - low)[0]
+    return low - margin, high + margin
+
+
+def _outer_labels(grid: np.ndarray, count: int):
+    """What the axes are, once for each row and column; nothing where no panel is."""
+    columns = grid.shape[1]
+    for k, ax in enumerate(grid.flat):
+        if k >= count:
+            ax.set_axis_off()
+        elif k + columns < count:
+            ax.set_xlabel("")
+        else:
+            ax.tick_params(labelbottom=True)
+        if k % columns:
+            ax.set_ylabel("")
+
+
+def draw(axes: list, plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, ends):
+    """Each time in axes of its own, 1D: all in the first ones; between the ends of a scale."""
+    if plan.x.shape[1] == 1:
+        _lines(axes[0], plan, shots, quantity, units, ends)
+        return
     from matplotlib.tri import Triangulation
 
-    low, high = plan.x.min(axis=0), plan.x.max(axis=0)
-    aspect = (high - low)[1] / (high - low)[0]
-    columns = min(len(shots), 1 if aspect < 0.3 else 2 if aspect < 0.8 else 3)
-    rows = -(-len(shots) // columns)
-    panel = (WIDTH - 1.3) / columns
-    margin = NAME_SPACE / (panel - 2 * NAME_SPACE) * (high - low)[0]
-    low, high = low - margin, high + margin
-    aspect = (high - low)[1] / (high - low)[0]
-    figure = Figure((WIDTH, rows * (panel * aspect + 0.25) + 0.4), layout="compressed")
-    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     mesh = Triangulation(*plan.x.T, plan.cells)
-    scale = Normalize(*_limits(shots, quantity, top))
-    colours = _colour_map(quantity.colours)
-    for ax in axes.flat[len(shots) :]:
-        ax.set_axis_off()
-    for k, (ax, shot) in enumerate(zip(axes.flat, shots, strict=False)):
-        field = quantity.of(shot)
-        # Exact for P1, where shading would blend colours instead of values.
-        ax.tricontourf(
-            mesh,
-            field,
-            np.linspace(scale.vmin, scale.vmax, SHADES + 1),
-            cmap=colours,
-            norm=scale,
-            extend="both",
-            antialiased=False,
-            zorder=1,
-        )
-        ax.set_rasterization_zorder(1.5)
-        if quantity.signed:  # dashed below zero: the sign must survive printing in grey
-            levels = scale.vmax * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
-            ax.tricontour(mesh, field, levels, colors="black", linewidths=0.4, zorder=2)
-        if quantity.isolines is not None:
-            _isolines(ax, mesh, field, quantity.isolines)
-        if quantity.streamlines:
-            _streamlines(ax, mesh, shot)
+    for k, (ax, shot) in enumerate(zip(axes, shots, strict=False)):
+        _panel(ax, plan, mesh, shot, quantity, ends)
         draw_plan(ax, plan, mesh, names=k == 0)
         height = "" if plan.height is None else f",  z = {plan.height:g} {units.length}"
         ax.set_title(f"t = {shot.time:.3g} {units.time}{height}", loc="left", pad=3)
-        ax.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
+        ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
         ax.spines[["top", "right"]].set_visible(False)
-        if k + columns >= len(shots):
-            ax.set_xlabel(f"x [{units.length}]")
-            ax.tick_params(labelbottom=True)
-        if k % columns == 0:
-            ax.set_ylabel(f"y [{units.length}]")
-    shown = ScalarMappable(scale, colours)
-    bar = figure.colorbar(shown, ax=axes, label=quantity.label, aspect=30, pad=0.015)
-    bar.outline.set_linewidth(0.6)
-    return figure
+
+
+def _panel(ax, plan: Plan, mesh, shot: Snapshot, quantity: Quantity, ends):
+    """The colours, and the lines on them."""
+    from matplotlib.colors import Normalize
+
+    field, scale = quantity.of(shot), Normalize(*ends)
+    # Exact for P1, where shading would blend colours instead of values.
+    ax.tricontourf(
+        mesh,
+        field,
+        np.linspace(*ends, SHADES + 1),
+        cmap=_colour_map(quantity.colours),
+        norm=scale,
+        extend="both",
+        antialiased=False,
+        zorder=1,
+    )
+    ax.set_rasterization_zorder(1.5)
+    if quantity.signed:  # dashed below zero: the sign must survive printing in grey
+        levels = ends[1] * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
+        ax.tricontour(mesh, field, levels, colors="black", linewidths=0.4, zorder=2)
+    if quantity.isolines is not None:
+        _isolines(ax, mesh, field, quantity.isolines)
+    if quantity.streamlines:
+        _streamlines(ax, mesh, shot)
+
+
+def colour_bar(axes: list, quantity: Quantity, ends: tuple[float, float], inset: bool):
+    """Beside all axes; or an inset of the last ones, outside their frame, which moves nothing."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    shown = ScalarMappable(Normalize(*ends), _colour_map(quantity.colours))
+    place = {"ax": axes, "aspect": 30, "pad": 0.015}
+    if inset:
+        place = {"cax": axes[-1].inset_axes((1.02, 0.0, 0.03, 1.0))}
+    bar = axes[0].figure.colorbar(shown, label=quantity.label, **place)
+    bar.outline.set_linewidth(LINE)
+    if not inset:
+        bar.ax.tick_params(labelsize=TEXT, width=LINE)
 
 
 def draw_plan(ax, plan: Plan, mesh, names: bool):
@@ -231,13 +303,10 @@ def _streamlines(ax, mesh, shot: Snapshot, points: int = 160):
     lines.arrows.set_zorder(3)
 
 
-def _lines(plan: Plan, shots, quantity: Quantity, units: Units, top):
+def _lines(ax, plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, ends):
     """A field on an interval: one line for each time, early ones dark."""
     import matplotlib
-    from matplotlib.figure import Figure
 
-    figure = Figure((WIDTH * 0.6, WIDTH * 0.4), layout="constrained")
-    ax = figure.subplots()
     order = np.argsort(plan.x[:, 0])
     colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(shots)))
     styles = ("-", "--", "-.", ":")
@@ -258,9 +327,8 @@ def _lines(plan: Plan, shots, quantity: Quantity, units: Units, top):
                 ha="left" if position < middle else "right",
                 va="top",
             )
-    low, high = _limits(shots, quantity, top)
+    low, high = ends
     ax.set(xlabel=f"x [{units.length}]", ylabel=quantity.label)
     ax.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -1,32 +1,31 @@
-"""Figures and animations of a solution, by matplotlib. Every function is collective.
+"""Figures of a solution, by matplotlib. Every function is collective.
 
-Rank 0 draws and writes; an error there is raised on every rank. The suffix of the path chooses the
-format: .png, .pdf, .svg. Units are words for the axes: nothing is converted.
+Rank 0 draws: a function returns the matplotlib Figure there and None on other ranks, where an error
+of rank 0 is raised too. With a path the figure is also written, whole or not at all; the suffix
+chooses the format: .png, .pdf, .svg. Units are words for the axes: nothing is converted.
+
+In a notebook, `%matplotlib inline` shows the figure that is the last value of a cell. Figures have
+no window, and pyplot knows nothing of them. With `ax` the picture goes into axes of yours: their
+limits and labels are set, the colour bar is an inset beside them, and nothing is laid out anew;
+fonts are as you have set them.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpi4py import MPI
-
 import numpy as np
 
-from mfg_fem.errors import FileError, ProblemError, alike, together
-from mfg_fem.io.files import file_path, on_root, replacing
-from mfg_fem.io.paraview import chosen_levels
+from mfg_fem.errors import ProblemError
 from mfg_fem.plots import curves, drawing
-from mfg_fem.plots.film import Film
+from mfg_fem.plots.request import checked, given_axes, levels_near, picture, target
 from mfg_fem.plots.scene import Scene
-from mfg_fem.plots.style import Units, styled
-from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import as_array, flag, number, text
 
 
 def plot_density(
     solution,
-    path: str | Path,
+    path: str | Path | None = None,
     *,
+    ax=None,
     t: float | Sequence[float] | None = None,
     streamlines: bool = True,
     length: str = "m",
@@ -38,7 +37,8 @@ def plot_density(
 
     Args:
         solution: what to draw.
-        path: the picture file.
+        path: the picture file; by default nothing is written.
+        ax: Axes to draw into (rank 0), or a list of them, one for each time; in 1D one for all.
         t: the time or times to show (the nearest levels); by default six, up to the time at which
             99 % have left.
         streamlines: draw where people walk, where there are any (2D, and cuts through 3D).
@@ -48,17 +48,21 @@ def plot_density(
         dpi: dots per inch of a .png.
 
     In 1D the times are lines over x in one panel.
+
+    Returns:
+        The Figure on rank 0, None on other ranks.
     """
-    units = _checked([solution], length, time, height=height, dpi=dpi, streamlines=streamlines)
-    levels = _levels(solution, t)
+    units = checked([solution], length, time, height=height, dpi=dpi, streamlines=streamlines)
+    levels = levels_near(solution, t)
     quantity = drawing.density(units, streamlines)
-    _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
+    return _panels(solution, path, ax, levels, height, dpi, quantity, units)
 
 
 def plot_value(
     solution,
-    path: str | Path,
+    path: str | Path | None = None,
     *,
+    ax=None,
     t: float | Sequence[float] = 0.0,
     label: str = "value function: cost still to come",
     spacing: float | None = None,
@@ -71,7 +75,8 @@ def plot_value(
 
     Args:
         solution: what to draw.
-        path: the picture file.
+        path: the picture file; by default nothing is written.
+        ax: Axes to draw into (rank 0), or a list of them, one for each time; in 1D one for all.
         t: the time or times to show.
         label: what the value function means, with its unit, for the colour bar.
         spacing: difference between isolines, a round number by default.
@@ -79,18 +84,22 @@ def plot_value(
         time: unit of time.
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch of a .png.
+
+    Returns:
+        The Figure on rank 0, None on other ranks.
     """
-    units = _checked([solution], length, time, height=height, dpi=dpi, label=label, spacing=spacing)
-    levels = _levels(solution, t)
+    units = checked([solution], length, time, height=height, dpi=dpi, label=label, spacing=spacing)
+    levels = levels_near(solution, t)
     quantity = drawing.value(label, spacing)
-    _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
+    return _panels(solution, path, ax, levels, height, dpi, quantity, units)
 
 
 def plot_difference(
     one,
     other,
-    path: str | Path,
+    path: str | Path | None = None,
     *,
+    ax=None,
     t: float | Sequence[float] | None = None,
     label: str = "difference of the densities",
     length: str = "m",
@@ -103,27 +112,31 @@ def plot_difference(
     Args:
         one: a solution.
         other: another one.
-        path: the picture file.
+        path: the picture file; by default nothing is written.
+        ax: Axes to draw into (rank 0), or a list of them, one for each time; in 1D one for all.
         t: the time or times to show, by default as for plot_density of `one`.
         label: the names of the two, for the colour bar; the unit is added.
         length: unit of length.
         time: unit of time.
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch of a .png.
+
+    Returns:
+        The Figure on rank 0, None on other ranks.
     """
-    units = _checked([one, other], length, time, height=height, dpi=dpi, label=label)
+    units = checked([one, other], length, time, height=height, dpi=dpi, label=label)
     if one.problem.domain is not other.problem.domain or not np.array_equal(one.times, other.times):
         raise ProblemError("plot_difference takes two solutions on one Domain and the same times.")
-    levels = _levels(one, t)
+    levels = levels_near(one, t)
     quantity = drawing.signed(f"{label} [{units.density}]")
-    draw = lambda *a: drawing.panels(*a, quantity, units)  # noqa: E731
-    _draw(one, path, levels, height, dpi, draw, minus=other)
+    return _panels(one, path, ax, levels, height, dpi, quantity, units, minus=other)
 
 
 def plot_exits(
     solution,
-    path: str | Path,
+    path: str | Path | None = None,
     *,
+    ax=None,
     capacity: float | None = None,
     length: str = "m",
     time: str = "s",
@@ -133,153 +146,49 @@ def plot_exits(
 
     Args:
         solution: what to draw.
-        path: the picture file.
+        path: the picture file; by default nothing is written.
+        ax: Axes for the people who have left (rank 0), or two, the second for the rate.
         capacity: people that a door passes per unit of its width and of time, drawn for each
             exit beside what the solution passes.
         length: unit of length.
         time: unit of time.
         dpi: dots per inch of a .png.
+
+    Returns:
+        The Figure on rank 0, None on other ranks.
     """
-    units = _checked([solution], length, time, dpi=dpi, capacity=capacity)
+    units = checked([solution], length, time, dpi=dpi, capacity=capacity)
     if not solution.gone:
         raise ProblemError("plot_exits: the problem has no exits.")
     domain = solution.problem.domain
+    path = target(domain.comm, path)
+    hint = "one is for the people who have left, a second one for the rate and the capacity"
+    axes = given_axes(domain.comm, ax, (1, 2) if capacity is None else (2,), hint)
     limits = {}
     if capacity is not None:
         limits = {name: capacity * domain.measure(name) for name in solution.gone}
-    _write(
-        domain.comm,
-        path,
-        lambda: curves.exits(solution.times, solution.gone, limits, units),
-        dpi,
-    )
+
+    def draw():
+        return curves.exits(solution.times, solution.gone, limits, units, axes)
+
+    return picture(domain.comm, path, draw, axes, dpi)
 
 
-def animate(
-    solution,
-    path: str | Path,
-    *,
-    every: int = 1,
-    fps: float = 10.0,
-    until: float | None = None,
-    streamlines: bool = False,
-    length: str = "m",
-    time: str = "s",
-    height: float | None = None,
-    dpi: int = 110,
-):
-    """Film the density: a .gif (by Pillow) or an .mp4 (by ffmpeg, which must be on PATH).
-
-    Args:
-        solution: what to film.
-        path: the film.
-        every: show every so many levels.
-        fps: frames per second.
-        until: last time to show, by default the horizon.
-        streamlines: draw where people walk.
-        length: unit of length.
-        time: unit of time.
-        height: where to cut a 3D domain, half way up by default.
-        dpi: dots per inch.
-    """
-    settings = {"height": height, "dpi": dpi, "streamlines": streamlines, "fps": fps}
-    units = _checked([solution], length, time, **settings)
-    comm = solution.problem.domain.comm
-    with together(comm):
-        path = file_path(path)
-        if path.suffix not in (".gif", ".mp4"):
-            raise FileError(f"{path}: films end in .gif or .mp4, not {path.suffix!r}.")
-        last = solution.steps if until is None else _nearest(solution, number("until", until))
-        levels = [n for n in chosen_levels(solution.steps, every) if n <= last]
-    alike(comm, levels=levels)
-    _require_matplotlib(comm)
-    quantity = drawing.density(units, streamlines)
-    top = comm.allreduce(float(solution.levels.m[levels].max(initial=0.0)), MPI.MAX)
-    scene, context = Scene(solution, height), f"{path} cannot be filmed"
-
-    def draw(film, shot):
-        film.add(drawing.panels(scene.plan, [shot], quantity, units, top), dpi)
-
-    with replacing(comm, path) as temporary:
-        film = on_root(comm, context, lambda: Film(temporary, fps, drawing.palette(quantity)))
-        try:
-            for count, n in enumerate(levels, start=1):
-                shot = scene.at(n)
-                on_root(comm, context, styled(lambda s=shot: draw(film, s)))
-                if comm.rank == 0 and sys.stderr.isatty():
-                    end = "\n" if count == len(levels) else ""
-                    print(f"\r{path}: frame {count} of {len(levels)}", end=end, file=sys.stderr)
-            on_root(comm, context, lambda: film.close())
-        finally:
-            if film is not None:
-                film.stop()
-
-
-def _draw(solution, path, levels, height, dpi, draw, minus=None):
-    """Gather what `draw(plan, snapshots)` needs and write the figure it returns. Collective."""
-    comm = solution.problem.domain.comm
-    with together(comm):
-        path = file_path(path)
-    _require_matplotlib(comm)
+def _panels(solution, path, ax, levels, height, dpi, quantity, units, minus=None):
+    """A picture with a panel for each level, or in 1D a line. Collective."""
+    domain = solution.problem.domain
+    path = target(domain.comm, path)
+    count, hint = len(levels), f"each of {len(levels)} times takes one; t=... chooses the times"
+    if domain.dim == 1:
+        count, hint = 1, "in 1D one takes all times"
+    axes = given_axes(domain.comm, ax, (count,), hint)
     scene = Scene(solution, height)
     shots = [scene.at(n) for n in levels]
     if minus is not None:
         others = Scene(minus, height)
         shots = [drawing.difference(a, others.at(n)) for a, n in zip(shots, levels, strict=True)]
-    _write(comm, path, lambda: draw(scene.plan, shots), dpi)
 
+    def draw():
+        return drawing.panels(scene.plan, shots, quantity, units, axes)
 
-def _write(comm, path: str | Path, draw, dpi: int):
-    """Write the figure that draw() returns on rank 0. Collective."""
-    _require_matplotlib(comm)
-    with together(comm):
-        path = file_path(path)
-    with replacing(comm, path) as temporary:
-        picture = styled(lambda: draw().savefig(temporary, dpi=dpi))
-        on_root(comm, f"{path} cannot be drawn", picture)
-
-
-def _require_matplotlib(comm):
-    with together(comm, FileError, 'Pictures need matplotlib (the extra "plot")'):
-        import matplotlib  # noqa: F401
-
-
-def _checked(solutions: list, length, time, **settings) -> Units:
-    """The units, if all that pictures are made of makes sense. Collective."""
-    for solution in solutions:
-        if not isinstance(solution, Solution):
-            raise ProblemError(f"Pictures are of a Solution, not of {type(solution).__name__}.")
-    domain = solutions[0].problem.domain
-    with together(domain.comm):
-        units = Units(text("length", length), text("time", time), domain.dim)
-        for name, value in settings.items():
-            if name in ("streamlines", "label"):
-                {"streamlines": flag, "label": text}[name](name, value)
-            elif name == "height" and value is not None:
-                number(name, value, -np.inf)
-            elif name in ("dpi", "fps") or value is not None:
-                number(name, value, above=True)
-    return units
-
-
-def _levels(solution, t) -> list[int]:
-    """Levels nearest to the times t; by default six until 99 % have left. Collective."""
-    if t is None:
-        left = sum(solution.gone.values()) if solution.gone else np.zeros(solution.steps + 1)
-        end = solution.times[-1]
-        if left[-1] > 0:
-            end = np.interp(0.99 * left[-1], left, solution.times)
-        t = np.linspace(0.0, end, 6)
-    with together(solution.problem.domain.comm):
-        times = np.atleast_1d(as_array(t, "t"))
-        if times.ndim != 1 or not times.size:
-            raise ProblemError(f"t must be a time or a list of times, not {t!r}.")
-        levels = list(dict.fromkeys(_nearest(solution, moment) for moment in times))
-    alike(solution.problem.domain.comm, levels=levels)
-    return levels
-
-
-def _nearest(solution, t: float) -> int:
-    if not 0 <= t <= solution.times[-1] * (1 + 1e-12):
-        raise ProblemError(f"t = {t:g} is not between 0 and {solution.times[-1]:g}.")
-    return int(np.abs(solution.times - t).argmin())
+    return picture(domain.comm, path, draw, axes, dpi)

@@ -7,16 +7,27 @@ TEXT = 8  # points: what a journal prints in a figure of the width of a page
 WIDTH = 7.0  # inches
 NAME_SPACE = 0.22  # inches around a plan, for the names of exits
 SHADES = 200
+LINE = 0.6  # points: of axes and ticks
 WALL, FILL, EXIT, FLOW = "black", "0.55", "#00a0b0", "0.25"
 STYLE = {
     "font.size": TEXT,
     "axes.titlesize": TEXT,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
+    "axes.linewidth": LINE,
+    "xtick.major.width": LINE,
+    "ytick.major.width": LINE,
     "mathtext.default": "regular",
     "pdf.fonttype": 42,
 }
+
+
+def new_axes(size: tuple[float, float], layout: str, rows: int = 1, columns: int = 1, **shared):
+    """The axes of a new figure, shape (rows, columns). It has no window that pyplot would keep."""
+    from matplotlib.figure import Figure
+
+    axes = Figure(size, layout=layout).subplots(rows, columns, squeeze=False, **shared)
+    for ax in axes.flat:  # ticks are made when the figure is shown, by then without STYLE
+        ax.tick_params(labelsize=TEXT, width=LINE)
+    return axes
 
 
 def styled(draw: Callable) -> Callable:

@@ -11,7 +11,7 @@ import numpy as np
 from mfg_fem.errors import FileError, ProblemError
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.mesh.locate import as_points
-from mfg_fem.resnet.optional import needs
+from mfg_fem.optional import needs
 from mfg_fem.validate import as_array, generator, number
 
 FORMS = ("block", "leapfrog", "affine")

@@ -17,7 +17,8 @@ from mfg_fem.discrete.monotone import Monotone
 from mfg_fem.discrete.spacetime import Levels, SpaceTime
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.forms.functional import drift
-from mfg_fem.io import paraview, saved
+from mfg_fem.io import paraview, saved, view
+from mfg_fem.mesh.periodic import wrap
 from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.problem.game import MeanField, MeanFieldGame
 from mfg_fem.solution.suspicion import reasons
@@ -40,6 +41,7 @@ class Solution:
             tolerance of Newton; of a control it means nothing, as u is a marginal cost.
         residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
             density divided by its mean.
+        min_density, max_density: smallest and largest nodal density of all levels.
         converged, reason: whether Newton reached its tolerance, and PETSc's reason. Of a loaded
             solution: whether its residual, in the problem it was loaded for, is that small.
         norm, tolerance: of the residual, as in the history, and what it was to be at most.
@@ -63,6 +65,7 @@ class Solution:
     expected_cost: float
     residuals: dict[str, float]
     min_density: float
+    max_density: float
     converged: bool
     reason: str
     norm: float
@@ -99,6 +102,8 @@ class Solution:
         squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2, 3))
         norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
         units = d.problem.units
+        bounds = np.array([-levels.m.min(initial=np.inf), levels.m.max(initial=-np.inf)])
+        comm.Allreduce(MPI.IN_PLACE, bounds, MPI.MAX)
         physical = norms * np.sqrt(d.volume / units.time) * [units.cost, 1.0]
         return cls(
             problem=d.problem,
@@ -110,7 +115,8 @@ class Solution:
             cost=float(running.sum() + terminal + exit_cost),
             expected_cost=float(expected),
             residuals={"hjb": float(physical[0]), "fp": float(physical[1])},
-            min_density=comm.allreduce(levels.m.min(initial=np.inf), MPI.MIN),
+            min_density=-float(bounds[0]),
+            max_density=float(bounds[1]),
             converged=outcome.converged,
             reason=outcome.reason,
             norm=float(np.linalg.norm(norms)),
@@ -167,6 +173,37 @@ class Solution:
         expression = drift(self.problem, u, m)
         v.interpolate(pointwise(expression, interpolation_points(W)))
         return v
+
+    @property
+    def nodal_values(self) -> np.ndarray:
+        """Value function at this rank's nodes, shape (steps + 1, owned); to read only.
+
+        The nodes of a P2 scheme are the vertices and the middles of the edges, and nodal values
+        are values at these points: `coordinates`.
+        """
+        return _read_only(self.levels.u)
+
+    @property
+    def nodal_densities(self) -> np.ndarray:
+        """Density at this rank's nodes, shape (steps + 1, owned); to read only."""
+        return _read_only(self.levels.m)
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """Where this rank's nodes are, shape (owned, d).
+
+        A node on the seam of a periodic domain is at the low side of it. Every node belongs to one
+        rank, so that those of all ranks together are the nodes of the mesh, each once.
+        """
+        domain = self.problem.domain
+        owned = self.levels.u.shape[1]
+        x = self.discrete.V.tabulate_dof_coordinates()[:owned, : domain.dim]
+        return wrap(x, domain.seams)
+
+    def grid(self, n: int):
+        """Level n (0..steps) as a `pyvista.UnstructuredGrid`: see `io.view.grid`. Collective."""
+        n = self._index("grid", n, len(self.times), "levels")
+        return view.grid(self, n)
 
     @property
     def report(self) -> str:
@@ -259,6 +296,12 @@ class Solution:
         function.x.array[: len(values)] = values
         function.x.scatter_forward()
         return function
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    values = values.view()
+    values.flags.writeable = False
+    return values
 
 
 def _accumulate(comm, flow: np.ndarray) -> np.ndarray:

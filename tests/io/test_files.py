@@ -65,6 +65,7 @@ WRITERS = {
     "a.gif": lambda solution, path: mfg.plots.animate(solution, path, every=4, dpi=50),
     "net.safetensors": lambda solution, path: write_whole(path, b"x" * 100_000),
 }
+MAY_WRITE_NOTHING = ("a.png", "a.gif")  # without a path
 
 
 def writer(name):
@@ -264,8 +265,10 @@ def test_a_file_is_not_replaced_by_a_folder(solution, folder):
 
 @pytest.mark.parametrize("wrong", [None, 3, "", b"a.npz", Path("/")], ids=repr)
 def test_what_names_no_file_is_refused(solution, wrong):
+    optional = MAY_WRITE_NOTHING if wrong is None else ()
+    writers = [write for name, write in WRITERS.items() if name not in optional]
     loaders = [lambda _, path: mfg.Solution.load(path, problem())]
-    for write in [*WRITERS.values(), *loaders]:
+    for write in [*writers, *loaders]:
         with pytest.raises(mfg.ProblemError, match="must be the name of a file"):
             write(solution, wrong)
 

@@ -192,6 +192,7 @@ DIFFERENT = {  # on several ranks only
     "cells": lambda: mfg.box((1, 1), 4 + RANK),
     "samples": shared(densities=[np.full((3, 2), 0.4 + 0.1 * RANK)]),
     "every": lambda: good_solution().write(folder() / "a.xdmf", every=1 + RANK),
+    "path": lambda: plots.plot_density(good_solution(), wrong_rank(folder() / "a.png", None)),
 }
 
 

@@ -20,10 +20,13 @@
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.append(str(Path(__file__).parents[1]))  # the demos
 from classification import DATA, on_one_rank, train_by_adam
 
 from mfg_fem.resnet import MeanFieldClassifier

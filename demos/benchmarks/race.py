@@ -13,18 +13,12 @@ from functools import partial
 
 import numpy as np
 import yardstick
+from one_solve import SCHEMES
 from scipy.interpolate import RectBivariateSpline
 
 import ufl
 
 import mfg_fem as mfg
-
-SCHEMES = {
-    "Monotone": mfg.Monotone(),
-    "Galerkin": mfg.Galerkin(),
-    "P1 midpoint": mfg.Galerkin(time="midpoint"),
-    "P2 midpoint": mfg.Galerkin(degree=2, time="midpoint"),
-}
 
 
 def race_game(n):
@@ -46,9 +40,8 @@ def finite_elements(scheme, n, steps, rtol=1e-6):
     solution = mfg.solve(race_game(n), steps, SCHEMES[scheme], mfg.Newton(rtol=rtol))
     cpu = time.process_time() - cpu
     side = n * solution.scheme.degree
-    x = np.rint(solution.discrete.V.tabulate_dof_coordinates()[:, :2] * side).astype(int)
     m = np.empty((side + 1, side + 1))
-    m[tuple(x.T)] = solution.levels.m[-1]
+    m[tuple(np.rint(solution.coordinates * side).astype(int).T)] = solution.nodal_densities[-1]
     return yardstick.Run(np.linspace(0, 1, side + 1), m, cpu, solution.iterations)
 
 

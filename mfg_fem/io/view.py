@@ -1,0 +1,47 @@
+"""One level of a solution as a grid of PyVista, to be looked at in a notebook."""
+
+import numpy as np
+
+import dolfinx.plot
+
+from mfg_fem.errors import together
+from mfg_fem.io.frames import Frames
+from mfg_fem.optional import needs
+
+
+def grid(solution, n: int):
+    """This rank's cells, with the fields of level n at their points. Collective.
+
+    A P2 scheme has quadratic cells. In a periodic domain each cell has points of its own, or those
+    at a seam would be drawn across the whole domain.
+
+    Args:
+        solution: what to look at.
+        n: the level.
+
+    Returns:
+        A pyvista.UnstructuredGrid with the point data "density", "value" and "velocity", the last
+        with three components and averaged to the nodes: see Frames. On several ranks each has its
+        part; without cells it is empty and has no data either.
+
+    Raises:
+        MissingPackage: PyVista is not installed.
+    """
+    domain = solution.problem.domain
+    with together(domain.comm):
+        pyvista = needs("pyvista", "pyvista")
+    frames = Frames(solution, solution.scheme.degree, "DG" if domain.seams else "Lagrange").show(n)
+    V = frames.value.function_space
+    cells, types, x = dolfinx.plot.vtk_mesh(V)
+    nodes = cells.reshape(-1, 1 + V.dofmap.dof_layout.num_dofs)[:, 1:]
+    # Without the points that only cells of other ranks have.
+    used, points = np.unique(nodes, return_inverse=True)
+    cells = np.insert(points.reshape(nodes.shape), 0, nodes.shape[1], axis=1)
+    velocity = np.zeros((len(used), 3))
+    velocity[:, : domain.dim] = frames.velocity.x.array.reshape(-1, domain.dim)[used]
+    found = pyvista.UnstructuredGrid(cells.ravel(), types, x[used])
+    if found.n_cells:  # PyVista refuses empty vectors
+        found.point_data["density"] = frames.density.x.array[used]
+        found.point_data["value"] = frames.value.x.array[used]
+        found.point_data["velocity"] = velocity
+    return found
