@@ -1,5 +1,6 @@
 """The errors of the package, and how a verdict becomes the same on every rank."""
 
+import importlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -65,6 +66,21 @@ class OutOfTime(MFGError, RuntimeError):
     def __init__(self, message: str, path: Path):
         self.path = path
         super().__init__(message)
+
+
+class MissingPackage(MFGError, ImportError):
+    """An optional package is not installed."""
+
+
+def needs(module: str, package: str):
+    """Import a module of an optional package, or say what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackage(
+            f"This needs {package}, which is not installed: pip install {package}, "
+            f"conda install {package}, or apt install python3-{package}."
+        ) from error
 
 
 def require(comm: MPI.Comm, holds: bool, message: str, error: type[MFGError] = ProblemError):

@@ -34,7 +34,7 @@ from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import as_array, count, flag, is_integer, time_levels
+from mfg_fem.validate import array, count, flag, is_integer, time_levels
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def solve(
         if settings is not None and not isinstance(settings, Checkpoint):
             settings = Checkpoint(settings)
         path = None if settings is None else file_path(settings.path)
-        steps = int(steps) if is_integer(steps) else [*as_array(steps, "steps")]
+        steps = int(steps) if is_integer(steps) else [*array("steps", steps, ("levels",))]
     given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
     alike(comm, steps=steps, **given, guess="none" if guess is None else "a solution")
     table = _Table(comm, progress, on_step)

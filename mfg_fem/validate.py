@@ -1,4 +1,4 @@
-"""Arguments that are numbers, counts, indices: of Python or NumPy, and no truth value is one."""
+"""Checks of arguments, one wording each. Numbers are Python's or NumPy's, and no truth values."""
 
 import re
 from collections.abc import Iterable
@@ -32,6 +32,14 @@ def number(name: str, value, least: float = 0.0, *, above: bool = False) -> floa
     return found
 
 
+def fraction(name: str, value, *, or_one: bool = False) -> float:
+    """Check a number > 0 and < 1, or <= 1."""
+    if not (is_number(value) and (0 < value < 1 or (or_one and value == 1))):
+        wanted = f"> 0 and {'<=' if or_one else '<'} 1"
+        raise ProblemError(f"{name} must be a number {wanted}, not {_shown(value)}.")
+    return float(value)
+
+
 def count(name: str, value, least: int = 1) -> int:
     """Check an integer >= least."""
     if not (is_integer(value) and value >= least):
@@ -43,9 +51,8 @@ def time_levels(name: str, value, horizon: float) -> np.ndarray:
     """Check increasing times from 0 to the horizon, or a number of equal steps to it."""
     if not isinstance(value, Iterable) or isinstance(value, str):
         return np.linspace(0.0, horizon, count(name, value) + 1)
-    times = as_array(value, name)
-    good = times.ndim == 1 and len(times) > 1 and np.isfinite(times).all()
-    if not (good and (np.diff(times) > 0).all() and times[0] == 0):
+    times = array(name, value, ("levels",))
+    if len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
         raise ProblemError(
             f"{name} must be an integer >= 1, or times that increase from 0 to the horizon, not "
             f"{_shown(value)}."
@@ -93,11 +100,34 @@ def generator(name: str, value) -> np.random.Generator:
         raise ProblemError(f"{name} must be a seed, an integer >= 0, not {value!r}.") from exc
 
 
-def as_array(value, name: str) -> np.ndarray:
-    """An array of float64."""
+def moment(name: str, value, horizon: float) -> float:
+    """Check a time between 0 and the horizon, both included, up to round-off."""
+    close = 1e-10 * horizon
+    if not -close <= number(name, value, -np.inf) <= horizon + close:
+        raise ProblemError(f"{name} must be a time from 0 to {horizon:g}, not {_shown(value)}.")
+    return float(value)
+
+
+def choice(name: str, value, choices):
+    """Check a text or an integer that has to be one of the choices."""
+    if not (isinstance(value, str | Integral) and value in choices):
+        wanted = ", ".join(map(repr, choices))
+        raise ProblemError(f"{name} must be one of {wanted}, not {_shown(value)}.")
+    return value
+
+
+def array(name: str, value, shape: tuple[str | int, ...]) -> np.ndarray:
+    """Check an array of finite numbers; a word in the shape stands for any length."""
     try:
         if np.iscomplexobj(value):  # NumPy would drop the imaginary part
             raise TypeError("it is complex")
-        return np.asarray(value, dtype=float)
+        found = np.asarray(value, dtype=float)
     except (TypeError, ValueError, OverflowError) as exc:
         raise ProblemError(f"{name} is no array of numbers: {exc}") from exc
+    fixed = [n if isinstance(n, str) else k for n, k in zip(shape, found.shape, strict=False)]
+    if len(shape) != found.ndim or fixed != list(shape):
+        wanted = str(shape).replace("'", "")
+        raise ProblemError(f"{name} must have the shape {wanted}, not {found.shape}.")
+    if not np.isfinite(found).all():
+        raise ProblemError(f"{name} must be finite, and contains NaN or infinite numbers.")
+    return found

@@ -12,7 +12,7 @@ from mfg_fem.descent.objective import ReducedProblem
 from mfg_fem.descent.particles import ParticleProblem
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.shared import SharedControl
-from mfg_fem.validate import count, number
+from mfg_fem.validate import count, fraction
 
 LIMIT = "stopped at the iteration limit"
 REASONS = {
@@ -68,8 +68,7 @@ class Descent:
     def __post_init__(self):
         """Refuse settings that mean nothing."""
         count("max_it", self.max_it)
-        if not number("gtol", self.gtol, above=True) < 1:
-            raise ProblemError(f"gtol must lie between 0 and 1, not {self.gtol!r}.")
+        fraction("gtol", self.gtol)
         petsc.check_names(self.petsc_options)
         object.__setattr__(self, "petsc_options", dict(self.petsc_options))
 

@@ -12,7 +12,7 @@ from mfg_fem.flows import nodal_values
 from mfg_fem.mesh.locate import Replica, as_points, small_step
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import as_array, count, generator, number
+from mfg_fem.validate import array, count, generator, moment, number
 
 FINE = 128  # steps of the reference flow, at least
 CLOSE = 1e-10  # times closer than this part of the horizon are the same
@@ -54,23 +54,12 @@ class VelocityField:
         discrete: bool = False,
     ):
         self.replica, self.discrete = replica, bool(discrete)
-        self.times = _levels(times)
-        self.nodal = as_array(nodal, "nodal")
-        shape = (len(self.times) - 1, *replica.x.shape)
-        if self.nodal.shape != shape:
-            raise ProblemError(
-                f"nodal velocities have the shape {self.nodal.shape}; {len(self.times)} times on "
-                f"a mesh of {shape[1]} nodes in {shape[2]}D need {shape}."
-            )
-        if not np.isfinite(self.nodal).all():
-            raise ProblemError("nodal velocities are not finite everywhere.")
-        self.start = None if start is None else as_array(start, "the initial density")
-        if self.start is not None and self.start.shape != shape[1:2]:
-            raise ProblemError(
-                f"the initial density has the shape {self.start.shape}, expected {shape[1:2]}."
-            )
-        if self.start is not None and not np.isfinite(self.start).all():
-            raise ProblemError("the initial density is not finite everywhere.")
+        self.times = array("times", times, ("levels",))
+        if len(self.times) < 2 or self.times[0] != 0 or not (np.diff(self.times) > 0).all():
+            raise ProblemError("times must be increasing levels 0 = t_0 < ... < t_K, at least two.")
+        shape = len(self.times) - 1, *replica.x.shape
+        self.nodal = array("nodal velocities (steps, nodes, d)", nodal, shape)
+        self.start = None if start is None else array("the initial density", start, shape[1:2])
 
     @classmethod
     def of(cls, solution, *, current: bool = False, ignore_exits: bool = False) -> "VelocityField":
@@ -272,10 +261,8 @@ class VelocityField:
         return np.einsum("nc,ncd->nd", weights, corners[cell])
 
     def _step(self, t: float) -> int:
-        close = CLOSE * self.horizon
-        if not -close <= number("t", t, -np.inf) <= self.horizon + close:
-            raise ProblemError(f"t must be a time from 0 to {self.horizon:g}, not {t!r}.")
-        k = np.searchsorted(self.times, t + close, side="right") - 1
+        t = moment("t", t, self.horizon)
+        k = np.searchsorted(self.times, t + CLOSE * self.horizon, side="right") - 1
         return int(np.clip(k, 0, self.steps - 1))
 
     def __repr__(self) -> str:
@@ -318,13 +305,6 @@ class _Formula(VelocityField):
     def outside(self, x):
         """No point is: a formula has no walls."""
         return np.zeros(len(x), dtype=bool)
-
-
-def _levels(times) -> np.ndarray:
-    times = as_array(times, "times")
-    if times.ndim != 1 or len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
-        raise ProblemError("times must be increasing levels 0 = t_0 < ... < t_K, at least two.")
-    return times
 
 
 def _sorted(x: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ import numpy as np
 
 from dolfinx import fem
 
-from mfg_fem.errors import MFGError, ProblemError
-from mfg_fem.validate import as_array
+from mfg_fem.errors import needs
+from mfg_fem.validate import array
 
 COINCIDE = 1e-9  # coordinates closer than this part of their range are the same
 MAX_WALK = 200  # cells a walk may cross; who has not arrived is searched for
@@ -32,10 +32,6 @@ class Replica:
     """
 
     def __init__(self, V: fem.FunctionSpace):
-        try:
-            from scipy.spatial import cKDTree
-        except ImportError as exc:
-            raise MFGError("Finding points in a mesh needs scipy: install it.") from exc
         comm, index_map, d = V.mesh.comm, V.dofmap.index_map, V.mesh.geometry.dim
         tdim = V.mesh.topology.dim
         local_cells = V.dofmap.list[: V.mesh.topology.index_map(tdim).size_local]
@@ -52,7 +48,7 @@ class Replica:
         self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         self._first_corner = corners[:, 0]
         self.neighbours = _neighbours(self.cells)
-        self._tree = cKDTree(corners.mean(axis=1))
+        self._tree = needs("scipy.spatial", "scipy").cKDTree(corners.mean(axis=1))
         smallest = np.abs(edges).max(axis=2).min(axis=0)  # along each axis
         self._nudge = 1e-10 * smallest * np.array([1.0, 0.7, 0.3])[:d]
 
@@ -130,12 +126,7 @@ class Replica:
 
 def as_points(x, dim: int) -> np.ndarray:
     """Check points: float64 of shape (n, dim), finite."""
-    x = as_array(x, "points")
-    if x.ndim != 2 or x.shape[1] != dim:
-        raise ProblemError(f"points must have the shape (n, {dim}), not {x.shape}.")
-    if not np.isfinite(x).all():
-        raise ProblemError("points must be finite: there is a NaN or an infinity among them.")
-    return x
+    return array("points", x, ("n", dim))
 
 
 def small_step(x: np.ndarray, part: float, size: float = 0.0) -> float:

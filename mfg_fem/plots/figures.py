@@ -20,7 +20,7 @@ from mfg_fem.plots.film import Film
 from mfg_fem.plots.scene import Scene
 from mfg_fem.plots.style import Units, styled
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import as_array, flag, number, text
+from mfg_fem.validate import array, flag, moment, number, text
 
 
 def plot_density(
@@ -189,7 +189,7 @@ def animate(
         path = file_path(path)
         if path.suffix not in (".gif", ".mp4"):
             raise FileError(f"{path}: films end in .gif or .mp4, not {path.suffix!r}.")
-        last = solution.steps if until is None else _nearest(solution, number("until", until))
+        last = solution.steps if until is None else _nearest(solution, "until", until)
         levels = [n for n in chosen_levels(solution.steps, every) if n <= last]
     alike(comm, levels=levels)
     _require_matplotlib(comm)
@@ -271,15 +271,14 @@ def _levels(solution, t) -> list[int]:
             end = np.interp(0.99 * left[-1], left, solution.times)
         t = np.linspace(0.0, end, 6)
     with together(solution.problem.domain.comm):
-        times = np.atleast_1d(as_array(t, "t"))
-        if times.ndim != 1 or not times.size:
-            raise ProblemError(f"t must be a time or a list of times, not {t!r}.")
-        levels = list(dict.fromkeys(_nearest(solution, moment) for moment in times))
+        times = array("t", np.atleast_1d(t), ("times",))
+        if not len(times):
+            raise ProblemError("t must be a time or a list of times, not an empty list.")
+        levels = list(dict.fromkeys(_nearest(solution, "t", some) for some in times))
     alike(solution.problem.domain.comm, levels=levels)
     return levels
 
 
-def _nearest(solution, t: float) -> int:
-    if not 0 <= t <= solution.times[-1] * (1 + 1e-12):
-        raise ProblemError(f"t = {t:g} is not between 0 and {solution.times[-1]:g}.")
+def _nearest(solution, name: str, t: float) -> int:
+    t = moment(name, t, float(solution.times[-1]))
     return int(np.abs(solution.times - t).argmin())

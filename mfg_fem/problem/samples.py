@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.validate import as_array
+from mfg_fem.validate import array
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +31,10 @@ class Samples:
 
     def __post_init__(self):
         """Refuse what makes no sense."""
-        points, shares = as_array(self.points, "points"), as_array(self.shares, "shares")
+        points = array("Samples: points", self.points, ("n", "d"))
+        shares = array("Samples: shares", self.shares, (len(points), "classes"))
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "shares", shares)
-        if points.ndim != 2 or shares.ndim != 2 or len(points) != len(shares):
-            raise ProblemError(
-                f"Samples: points {points.shape} and shares {shares.shape} must have the shapes "
-                "(n, d) and (n, classes)."
-            )
-        if not (np.isfinite(points).all() and np.isfinite(shares).all()):
-            raise ProblemError("Samples: points or shares contain NaN or infinite numbers.")
         if (shares < 0).any() or not (shares.sum(axis=0) > 0).all():
             raise ProblemError("Samples: shares must be >= 0, and every class needs some.")
 

@@ -20,7 +20,7 @@ import numpy as np
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.samples import Samples
-from mfg_fem.validate import as_array, number
+from mfg_fem.validate import array, number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -94,32 +94,22 @@ class SharedControl:
             if not callable(cost):  # as UFL expressions are
                 number(f"terminal_costs[{c}], unless callable,", cost, -np.inf)
         if self.masses is not None:
-            masses = as_array(self.masses, "masses")
-            good = masses.shape == (len(self.densities),) and np.isfinite(masses).all()
-            if not good or not (masses > 0).all():
-                raise ProblemError(
-                    f"masses must be one positive finite number per class, not {self.masses}."
-                )
+            if not (array("masses", self.masses, (len(self.densities),)) > 0).all():
+                raise ProblemError(f"masses must be positive, one per class, not {self.masses}.")
 
     def _check_samples(self, samples, name: str):
-        samples = as_array(samples, name)
-        if samples.ndim != 2 or samples.shape[1] != self.domain.dim or not len(samples):
-            raise ProblemError(
-                f"{name} has the shape {samples.shape}; samples are an array "
-                f"(n, {self.domain.dim}), n > 0. A callable x -> UFL will do too."
-            )
-        if not np.isfinite(samples).all():
-            raise ProblemError(f"{name} contains NaN or infinite samples.")
+        if not len(array(name, samples, ("n", self.domain.dim))):
+            raise ProblemError(f"{name} is empty: a class needs samples or a callable x -> UFL.")
 
     def _digest(self) -> str:
-        """Of all samples."""
-        arrays = self.densities
-        if isinstance(arrays, Samples):
-            arrays = arrays.points, arrays.shares
-        arrays = [None if callable(array) else np.asarray(array, dtype=float) for array in arrays]
-        digest = hashlib.sha256()
-        for array in arrays:
-            digest.update(b"" if array is None else repr(array.shape).encode() + array.tobytes())
+        """Of the samples, the same on ranks that were given the same ones."""
+        given, digest = self.densities, hashlib.sha256()
+        if isinstance(given, Samples):
+            given = given.points, given.shares
+        for samples in given:
+            if not callable(samples):
+                samples = np.asarray(samples, dtype=float)
+                digest.update(repr(samples.shape).encode() + samples.tobytes())
         return f"those with the digest {digest.hexdigest()[:8]}"
 
     @property

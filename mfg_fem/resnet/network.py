@@ -8,11 +8,10 @@ from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem.errors import FileError, ProblemError
+from mfg_fem.errors import FileError, ProblemError, needs
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.mesh.locate import as_points
-from mfg_fem.resnet.optional import needs
-from mfg_fem.validate import as_array, generator, number
+from mfg_fem.validate import array, choice, generator, number
 
 FORMS = ("block", "leapfrog", "affine")
 ARRAYS = {"block": "VWbc", "leapfrog": "VWbc", "affine": "Ac"}
@@ -47,27 +46,21 @@ class ResNet:
 
     def __post_init__(self):
         """Check shapes and numbers."""
-        if self.form not in FORMS:
-            raise ProblemError(f"form {self.form!r} is not one of {', '.join(FORMS)}.")
+        choice("form", self.form, FORMS)
         object.__setattr__(self, "horizon", number("horizon", self.horizon, above=True))
         for name in "VWbAc":
-            value = getattr(self, name)
-            if (value is not None) != (name in ARRAYS[self.form]):
+            if (getattr(self, name) is not None) != (name in ARRAYS[self.form]):
                 wanted = ", ".join(ARRAYS[self.form])
                 raise ProblemError(f"the form {self.form!r} has the arrays {wanted}.")
-            if value is not None:
-                value = as_array(value, name).copy()
-                value.flags.writeable = False
-                object.__setattr__(self, name, value)
-        if self.c.ndim != 2 or not self.c.size:
-            raise ProblemError(f"c has the shape {self.c.shape}, expected (layers, d).")
-        (K, d), m = self.c.shape, self.b.shape[-1] if self.form != "affine" else 0
+        K, d = array("c", self.c, ("layers", "d")).shape
+        if not K * d:
+            raise ProblemError("c is empty: a network needs a layer and a dimension.")
+        m = 0 if self.b is None else array("b", self.b, (K, "m")).shape[1]
         shapes = {"V": (K, d, m), "W": (K, m, d), "b": (K, m), "A": (K, d, d), "c": (K, d)}
         for name, value in self.arrays.items():
-            if value.shape != shapes[name]:
-                raise ProblemError(f"{name} has the shape {value.shape}, expected {shapes[name]}.")
-            if not np.isfinite(value).all():
-                raise ProblemError(f"{name} is not finite.")
+            value = array(name, value, shapes[name]).copy()
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -165,7 +158,7 @@ class ResNet:
                 "this network does not know its field (it was loaded, unpickled or made by hand): "
                 "call resnet.fit(field, samples, layers=...)."
             )
-        return self.origin.fit(layers=layers, **options)
+        return self.origin.resample(layers, **options)
 
     def split(self) -> "ResNet":
         """Every layer of width m as m layers of width 1, by Lie splitting.
@@ -226,16 +219,16 @@ class ResNet:
             dtype: "float64", or "float32" to go on training at half the size.
         """
         needs("torch", "torch")
-        from mfg_fem.resnet.torch_module import TorchResNet
+        from mfg_fem.resnet.export import TorchResNet
 
         return TorchResNet(self, dtype)
 
     def to_onnx(self, path: str | Path, dtype: str = "float64"):
         """Write the network for ONNX runtimes: input "x" and output "y", both of shape (n, d)."""
         needs("onnx", "onnx")
-        from mfg_fem.resnet.onnx_graph import model
+        from mfg_fem.resnet.export import onnx_model
 
-        write_whole(path, model(self, dtype).SerializeToString())
+        write_whole(path, onnx_model(self, dtype).SerializeToString())
 
     def __getstate__(self):
         """All but the origin: the mesh of a field has a communicator."""

@@ -8,10 +8,10 @@ import numpy as np
 from mfg_fem.errors import ProblemError
 from mfg_fem.flows.field import VelocityField
 from mfg_fem.mesh.locate import as_points
-from mfg_fem.resnet.adapter import fit
+from mfg_fem.resnet.fit import fit
 from mfg_fem.resnet.network import ResNet
 from mfg_fem.resnet.report import folds
-from mfg_fem.validate import count, number
+from mfg_fem.validate import count, fraction, number
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -89,12 +89,11 @@ def recommend(
         seed: for `fit`.
         options: for `fit`.
     """
-    theta, quantile = number("theta", theta), number("quantile", quantile)
-    if not (0 < theta < 1 and 0 < quantile <= 1):
-        raise ProblemError("theta must be in (0, 1) and quantile in (0, 1].")
-    widths = sorted(count("widths", width) for width in np.atleast_1d(widths))
-    if not widths:
-        raise ProblemError("recommend needs widths to try.")
+    fraction("theta", theta)
+    fraction("quantile", quantile, or_one=True)
+    tries = sorted(count("widths", width) for width in np.atleast_1d(widths))
+    if not tries:
+        raise ProblemError("widths is empty: recommend needs some to try.")
     count("max_layers", max_layers)
     field = VelocityField.of(field)
     samples = field.sample(1000, seed) if samples is None else as_points(samples, field.dim)
@@ -115,27 +114,26 @@ def recommend(
         fewest = max(fewest, max_layers + 1 if euler is None else euler)
     possible, layers = fewest <= max_layers, min(fewest, max_layers)
     known, fresh = samples[::2], samples[1::2]
-    tried, best = [], None
+    tried, nets = [], []
     while True:
         goal = field.reference(fresh, layers)[-1]
-        for width in widths:
+        for width in tries:
             net = fit(field, known, layers=layers, width=width, seed=seed, **options)
             error = float(np.quantile(np.linalg.norm(net(fresh) - goal, axis=1), quantile))
             tried.append((layers, width, error))
+            nets.append(net)
             good = error <= allowed and not (invertible and folds(net, fresh).any())
-            if best is None or error < best[0]:
-                best = (error, net)
             if good:
                 break
         if good or layers == max_layers:
             break
         layers = min(2 * layers, max_layers)
     if not good:
-        net = best[1]
+        net = nets[np.argmin([error for *_, error in tried])]
     met = possible and good
     if not met:
         warnings.warn(
-            f"No network keeps to the rules within max_layers={max_layers} and widths={widths}: "
+            f"No network keeps to the rules within max_layers={max_layers} and widths={tries}: "
             "this is the one with the smallest error. Print the recommendation to see which rule "
             "asks for more.",
             stacklevel=2,
