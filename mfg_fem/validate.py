@@ -102,10 +102,10 @@ def generator(name: str, value) -> np.random.Generator:
 
 def moment(name: str, value, horizon: float) -> float:
     """Check a time between 0 and the horizon, both included, up to round-off."""
-    close = 1e-10 * horizon
-    if not -close <= number(name, value, -np.inf) <= horizon + close:
-        raise ProblemError(f"{name} must be a time from 0 to {horizon:g}, not {_shown(value)}.")
-    return float(value)
+    t, close = number(name, value, -np.inf), 1e-10 * horizon
+    if not -close <= t <= horizon + close:
+        raise ProblemError(f"{name} must be a time from 0 to {horizon:g}, not {t:g}.")
+    return t
 
 
 def choice(name: str, value, choices):

@@ -24,7 +24,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class LagrangeGalerkin:
-    """Densities in P1 on the mesh: any density, any noise; spreads it by h/2 or so in each step."""
+    """Any density, in P1 on the mesh, with any noise; each step spreads it by about h/2."""
 
     def reduced(self, problem: SharedControl, steps: int) -> ReducedProblem:
         """J as a function of the field."""
@@ -33,10 +33,10 @@ class LagrangeGalerkin:
 
 @dataclass(frozen=True)
 class Particles:
-    """The samples are moved themselves: nothing is spread, and few samples stay few.
+    """The samples themselves are moved: they are not spread, and few samples stay few.
 
     Args:
-        seed: of the noise, which is drawn once (diffusion > 0).
+        seed: of the noise, which is drawn once if diffusion > 0.
     """
 
     seed: int = 0
@@ -110,7 +110,7 @@ def descend(
     x.set(0.0)
 
     def guarded(tao, action):
-        """No exception may pass through TAO, which does not survive them: stop it instead."""
+        """Stop TAO where a callback raises: it does not survive an exception."""
         try:
             if not failed:
                 return action()
@@ -133,7 +133,7 @@ def descend(
 
     tao = PETSc.TAO().create(comm)
     try:
-        tao.setType("bqnls")  # its line search stands the kinks of J better than lmvm's
+        tao.setType("bqnls")  # its line search copes better with the kinks of J than lmvm's
         tao.setOptionsPrefix(petsc.PREFIX)
         tao.setObjectiveGradient(objective_and_gradient, x.duplicate())
         tao.setTolerances(gatol=0.0, grtol=0.0, gttol=method.gtol)

@@ -1,4 +1,4 @@
-"""Samples as densities of classes, each sample in one class or shared among several."""
+"""Samples as densities of classes; a sample belongs to one class or is shared among several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class Samples:
         return self.shares.shape[1]
 
     def __getitem__(self, c: int) -> "Samples":
-        """Those of class c alone."""
+        """The samples of class c alone."""
         here = self.shares[:, c] > 0
         return Samples(self.points[here], self.shares[here, c : c + 1])
 

@@ -6,9 +6,10 @@ c, of mass pi_c, and rho their sum,
     (rho_c)_t + div(rho_c v) = D lap rho_c,      no flux,
     J(v) = int int (alpha/2) |v|^2 rho + (beta/2) |(1 - l^2 lap)^2 v|^2  + sum_c int Phi_c rho_c(T).
 
-Not convex: what is found is a local optimum, or where the iteration limit stopped the descent from
-v = 0 (PETSc TAO) on the reduced problem, discretised with densities on the mesh (`reduced.py`) or
-with the samples as particles (`particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
+J is not convex: a descent from v = 0 (PETSc TAO) on the reduced problem ends at a local optimum, or
+at the iteration limit. The reduced problem has densities on the mesh (`descent/objective.py`) or
+the samples as particles (`descent/particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li
+2018.
 """
 
 import hashlib
