@@ -4,18 +4,21 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from numbers import Integral, Real
+from typing import TypeGuard
 
 import numpy as np
 
 from mfg_fem.errors import LevelError, ProblemError
 
+Seed = int | np.random.Generator | None
 
-def is_number(value) -> bool:
+
+def is_number(value) -> TypeGuard[float]:
     """Whether it is a real number of Python or NumPy."""
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
-def is_integer(value) -> bool:
+def is_integer(value) -> TypeGuard[int]:
     """Whether it is an integer of Python or NumPy."""
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
@@ -47,16 +50,19 @@ def count(name: str, value, least: int = 1) -> int:
     return int(value)
 
 
+def increasing(name: str, value) -> np.ndarray:
+    """Check two times or more that increase from 0."""
+    times = array(name, value, ("levels",))
+    if len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
+        raise ProblemError(f"{name} must be two times or more that increase from 0.")
+    return times
+
+
 def time_levels(name: str, value, horizon: float) -> np.ndarray:
     """Check increasing times from 0 to the horizon, or a number of equal steps to it."""
     if not isinstance(value, Iterable) or isinstance(value, str):
         return np.linspace(0.0, horizon, count(name, value) + 1)
-    times = array(name, value, ("levels",))
-    if len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
-        raise ProblemError(
-            f"{name} must be an integer >= 1, or times that increase from 0 to the horizon, not "
-            f"{_shown(value)}."
-        )
+    times = increasing(name, value)
     if abs(times[-1] - horizon) > 1e-12 * horizon:
         raise ProblemError(f"{name} must end at the horizon {horizon:g}, not at {times[-1]:g}.")
     return times
@@ -95,7 +101,9 @@ def index(what: str, value, size: int, of: str) -> int:
 def generator(name: str, value) -> np.random.Generator:
     """The random generator of a seed, which may be one already, or None for any."""
     try:
-        return np.random.default_rng("a bool" if isinstance(value, bool) else value)
+        if isinstance(value, bool):  # NumPy would take it for an integer
+            raise TypeError("it is a truth value")
+        return np.random.default_rng(value)
     except (TypeError, ValueError) as exc:
         raise ProblemError(f"{name} must be a seed, an integer >= 0, not {value!r}.") from exc
 

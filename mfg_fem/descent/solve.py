@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from petsc4py import PETSc
 
@@ -41,7 +42,7 @@ class Particles:
 
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what is no seed."""
         count("seed", self.seed, 0)
 
@@ -65,7 +66,7 @@ class Descent:
     gtol: float = 1e-4
     petsc_options: Mapping[str, object] = field(default_factory=dict, hash=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
         count("max_it", self.max_it)
         fraction("gtol", self.gtol)
@@ -105,11 +106,12 @@ def descend(
     if steps * nodes * problem.domain.dim > np.iinfo(PETSc.IntType).max:
         raise ProblemError(f"{steps} steps on {nodes} nodes are too many unknowns for PETSc.")
     reduced = scheme.reduced(problem, steps)
-    comm, history, failed = reduced.comm, [], []
+    comm, history = reduced.comm, []
+    failed: list[BaseException] = []
     x = PETSc.Vec().createMPI((int(np.prod(reduced.shape)), PETSc.DETERMINE), comm=comm)
     x.set(0.0)
 
-    def guarded(tao, action):
+    def guarded(tao: PETSc.TAO, action: Callable[[], Any]) -> Any:
         """Stop TAO where a callback raises: it does not survive an exception."""
         try:
             if not failed:
@@ -118,7 +120,7 @@ def descend(
             failed.append(exc)
         tao.setConvergedReason(PETSc.TAO.ConvergedReason.DIVERGED_USER)
 
-    def objective_and_gradient(tao, w, g):
+    def objective_and_gradient(tao: PETSc.TAO, w: PETSc.Vec, g: PETSc.Vec) -> float:
         found = guarded(
             tao, lambda: reduced.objective_and_gradient(w.array_r.reshape(reduced.shape))
         )
@@ -126,7 +128,7 @@ def descend(
         g.array[:] = gradient.ravel()
         return value
 
-    def monitor(tao):
+    def monitor(tao: PETSc.TAO) -> None:
         it, value, norm, *_ = tao.getSolutionStatus()
         history.append({"step": it, "objective": value, "gradient": norm})
         guarded(tao, lambda: on_step(history[-1]))

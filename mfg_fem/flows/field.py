@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from math import factorial, gcd, lcm
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +13,11 @@ from mfg_fem.flows import nodal_values
 from mfg_fem.mesh.locate import Replica, as_points, small_step
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import array, count, generator, moment, number
+from mfg_fem.validate import Seed, array, count, generator, increasing, moment, number
 
 FINE = 128  # steps of the reference flow, at least
 CLOSE = 1e-10  # times closer than this part of the horizon are the same
-FAR = 0.1  # of the height of its nearest cell: a point further off is outside of the domain
+FAR = 0.1  # a point is outside if it is further from its cell than this part of its height
 SOME = 0.005  # share of the points outside that is worth a warning
 
 
@@ -54,15 +55,15 @@ class VelocityField:
         discrete: bool = False,
     ):
         self.replica, self.discrete = replica, bool(discrete)
-        self.times = array("times", times, ("levels",))
-        if len(self.times) < 2 or self.times[0] != 0 or not (np.diff(self.times) > 0).all():
-            raise ProblemError("times must be increasing levels 0 = t_0 < ... < t_K, at least two.")
+        self.times = increasing("times", times)
         shape = len(self.times) - 1, *replica.x.shape
         self.nodal = array("nodal velocities (steps, nodes, d)", nodal, shape)
         self.start = None if start is None else array("the initial density", start, shape[1:2])
 
     @classmethod
-    def of(cls, solution, *, current: bool = False, ignore_exits: bool = False) -> "VelocityField":
+    def of(
+        cls, solution: Any, *, current: bool = False, ignore_exits: bool = False
+    ) -> "VelocityField":
         """The field of a solution of the package. Collective.
 
         For a SharedControl it is the field itself, and its Euler polygon what was optimised.
@@ -147,7 +148,7 @@ class VelocityField:
         _, weights, _ = self.replica.locate(as_points(x, self.dim))
         return weights.min(axis=1, initial=0.0) < -FAR
 
-    def warn_outside(self, x: np.ndarray, what: str):
+    def warn_outside(self, x: np.ndarray, what: str) -> None:
         """Say how many of the points x are outside, if it is more than a few."""
         share = np.mean(self.outside(x)) if len(x) else 0.0
         if share > SOME:
@@ -161,7 +162,12 @@ class VelocityField:
             )
 
     def flow(
-        self, x, steps: int | None = None, substeps: int = 1, noise: float = 0.0, rng=None
+        self,
+        x: np.ndarray,
+        steps: int | None = None,
+        substeps: int = 1,
+        noise: float = 0.0,
+        rng: Seed = None,
     ) -> np.ndarray:
         """Trajectories by explicit Euler steps, x + dt v(x, t) + noise sqrt(dt) xi.
 
@@ -191,7 +197,7 @@ class VelocityField:
         self.warn_outside(x, "The flow")
         return np.array(path)
 
-    def reference(self, x, layers: int) -> np.ndarray:
+    def reference(self, x: np.ndarray, layers: int) -> np.ndarray:
         """Positions at the ends of `layers` equal layers, shape (layers + 1, n, d).
 
         Midpoint steps, many to a layer, for a field in continuous time. For a `discrete` field,
@@ -241,7 +247,7 @@ class VelocityField:
             aligned = 1
         return aligned * -(-wanted // (layers * aligned))
 
-    def sample(self, n: int, rng=None) -> np.ndarray:
+    def sample(self, n: int, rng: Seed = None) -> np.ndarray:
         """Draw n points from the initial density, shape (n, d), on any number of ranks alike."""
         if self.start is None:
             raise ProblemError("this field knows no initial density: give samples of your own.")
@@ -285,7 +291,7 @@ class _Formula(VelocityField):
         """Dimension d of space."""
         return self._dim
 
-    def __call__(self, x, t):
+    def __call__(self, x: np.ndarray, t: float) -> np.ndarray:
         """Velocities at points, shape (n, d)."""
         x = as_points(x, self.dim)
         value = np.asarray(self.v(x, t), dtype=float)
@@ -295,14 +301,14 @@ class _Formula(VelocityField):
             )
         return value
 
-    def jacobian(self, x, t):
+    def jacobian(self, x: np.ndarray, t: float) -> np.ndarray:
         """D v at points, shape (n, d, d), by central differences."""
         x = as_points(x, self.dim)
         h = small_step(x, 1e-5, self.horizon * float(np.abs(self(x, t)).max(initial=0.0)))
         columns = [(self(x + h * e, t) - self(x - h * e, t)) / (2 * h) for e in np.eye(self.dim)]
         return np.stack(columns, axis=2)
 
-    def outside(self, x):
+    def outside(self, x: np.ndarray) -> np.ndarray:
         """No point is: a formula has no walls."""
         return np.zeros(len(x), dtype=bool)
 

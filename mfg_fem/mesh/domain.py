@@ -47,7 +47,7 @@ class Domain:
     names: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     seams: dict[int, tuple[float, float]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what the schemes cannot be built on."""
         _check_mesh(self.mesh)
         with together(self.comm):
@@ -55,10 +55,10 @@ class Domain:
                 _check_tags(self.mesh, self.facet_tags)
             names = _tags_of_names(self)
         alike(self.comm, names=names)
-        _check_known(self.comm, names, self.facet_tags)
+        _check_known(names, _known_tags(self.comm, self.facet_tags))
         object.__setattr__(self, "names", names)
 
-    def check(self):
+    def check(self) -> None:
         """Refuse a mesh that has become flat or folded, or is folded from the start. Collective."""
         _check_mesh(self.mesh)
         # A periodic mesh was checked before it was glued. In 1D, DOLFINx takes the ends of a rank's
@@ -80,7 +80,7 @@ class Domain:
             )
 
     @classmethod
-    def of(cls, domain) -> "Domain":
+    def of(cls, domain: "Domain | dolfinx.mesh.Mesh") -> "Domain":
         """Accept a plain DOLFINx mesh wherever a Domain is."""
         if isinstance(domain, cls):
             return domain
@@ -155,7 +155,7 @@ class Domain:
         return topology.index_map(d - 1).size_local
 
 
-def _check_mesh(mesh):
+def _check_mesh(mesh: dolfinx.mesh.Mesh) -> None:
     """Refuse all but simplices of the dimension of space with some volume. Collective."""
     if not isinstance(mesh, dolfinx.mesh.Mesh):
         raise MeshError(f"mesh is a {type(mesh).__name__}; pass a DOLFINx mesh.")
@@ -178,7 +178,7 @@ def _check_mesh(mesh):
         raise MeshError(f"The mesh cannot be used: {simplices.about_degenerate(count, corners)}")
 
 
-def _check_tags(mesh, facet_tags):
+def _check_tags(mesh: dolfinx.mesh.Mesh, facet_tags: dolfinx.mesh.MeshTags) -> None:
     """Refuse tags of something else than the facets of this mesh."""
     if not isinstance(facet_tags, dolfinx.mesh.MeshTags):
         raise MeshError(f"facet_tags is a {type(facet_tags).__name__}; pass DOLFINx MeshTags.")
@@ -208,9 +208,8 @@ def _tags_of_names(domain: Domain) -> dict[str, tuple[int, ...]]:
     return result
 
 
-def _check_known(comm: MPI.Comm, names: dict[str, tuple[int, ...]], facet_tags):
-    """Refuse tags that no facet has. Collective."""
-    known = _known_tags(comm, facet_tags)
+def _check_known(names: dict[str, tuple[int, ...]], known: set[int]) -> None:
+    """Refuse tags that no facet has."""
     for name, tags in names.items():
         if missing := set(tags) - known:
             raise MeshError(
@@ -219,7 +218,7 @@ def _check_known(comm: MPI.Comm, names: dict[str, tuple[int, ...]], facet_tags):
             )
 
 
-def _known_tags(comm: MPI.Comm, facet_tags) -> set[int]:
+def _known_tags(comm: MPI.Comm, facet_tags: dolfinx.mesh.MeshTags | None) -> set[int]:
     """The values that facets of any rank have. Collective."""
     values = np.empty(0, dtype=int) if facet_tags is None else np.unique(facet_tags.values)
     return set().union(*comm.allgather(values.tolist()))
@@ -322,12 +321,12 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
         raise MeshError("The domain is periodic already: glue all its axes at once.")
     mesh, facet_tags, seams = glue_sides(domain.mesh, domain.facet_tags, axes)
     known = _known_tags(domain.comm, facet_tags)
-    left = {name: [t for t in tags if t in known] for name, tags in domain.names.items()}
+    left = {name: [t for t in tags if t in known] for name, tags in _tags_of_names(domain).items()}
     names = {name: tags for name, tags in left.items() if tags}
     return Domain(mesh, facet_tags, names, seams)
 
 
-def _check_comm(comm):
+def _check_comm(comm: MPI.Comm) -> None:
     if not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL:
         kind = "a null one" if isinstance(comm, MPI.Comm) else type(comm).__name__
         raise MeshError(f"comm must be an MPI communicator such as MPI.COMM_WORLD, not {kind}.")

@@ -207,9 +207,10 @@ def _elements(model, dim: int, entities) -> dict[int, np.ndarray]:
 
 def _read_xdmf(path: Path) -> Simplices:
     """The mesh, and its tagged facets, which are named by their tags: "1", "2", ..."""
-    grids = ElementTree.parse(path).findall("Domain/Grid")
-    grids = {grid.get("Name"): grid for grid in grids if grid.find("Topology") is not None}
-    meshes = [name for name, grid in grids.items() if grid.find("Geometry") is not None]
+    grids = {grid.get("Name"): grid for grid in ElementTree.parse(path).findall("Domain/Grid")}
+    topologies = {name: grid.find("Topology") for name, grid in grids.items()}
+    types = {k: t.get("TopologyType", "").lower() for k, t in topologies.items() if t is not None}
+    meshes = [name for name in types if grids[name].find("Geometry") is not None]
     if len(meshes) != 1:
         raise MeshError(f"it holds {len(meshes)} meshes; it needs one Grid with a Geometry.")
     with io.XDMFFile(MPI.COMM_SELF, path, "r") as file:
@@ -222,10 +223,10 @@ def _read_xdmf(path: Path) -> Simplices:
         kinds = (("polyvertex",), ("polyline", "edge_3"), ("triangle", "triangle_6"))[dim - 1]
         tagged = [
             file.read_meshtags(mesh, name=name)
-            for name, grid in grids.items()
-            if name not in meshes and grid.find("Topology").get("TopologyType").lower() in kinds
+            for name, kind in types.items()
+            if name not in meshes and kind in kinds
         ]
-    groups = []
+    groups: list[tuple[str, int, np.ndarray]] = []
     for tags in tagged:
         for value in np.unique(tags.values).tolist():
             name, number = str(value), value

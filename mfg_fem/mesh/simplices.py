@@ -121,12 +121,11 @@ def build(comm: MPI.Comm, parts: Parts | None):
         comm: the communicator that shares the mesh.
         parts: all of it on rank 0, None elsewhere.
     """
-    root = comm.rank == 0
-    about = (parts.x.shape[1], parts.degree, parts.cells.shape[1], parts.names) if root else None
+    about = parts and (parts.x.shape[1], parts.degree, parts.cells.shape[1], parts.names)
     dim, degree, nodes, names = comm.bcast(about)
     cells, facets = np.empty((0, nodes), dtype=np.int64), np.empty((0, dim), dtype=np.int64)
     x, tags = np.empty((0, dim)), np.empty(0, dtype=np.int32)
-    if root:
+    if parts:
         x, cells, facets, tags = parts.x, parts.cells, parts.facets, parts.tags
     mesh = dolfinx.mesh.create_mesh(comm, cells=cells, x=x, e=coordinate_element(dim, degree))
     return mesh, facet_tags(mesh, facets, tags), names

@@ -50,7 +50,7 @@ def signed(label: str) -> Quantity:
 
 def difference(one: Snapshot | None, other: Snapshot | None) -> Snapshot | None:
     """The density of one minus that of the other."""
-    return None if one is None else replace(one, density=one.density - other.density)
+    return one and other and replace(one, density=one.density - other.density)
 
 
 def panels(plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, top=None):
@@ -101,16 +101,9 @@ def _panels(plan: Plan, shots, quantity: Quantity, units: Units, top):
     for k, (ax, shot) in enumerate(zip(axes.flat, shots, strict=False)):
         field = quantity.of(shot)
         # Exact for P1, where shading would blend colours instead of values.
-        ax.tricontourf(
-            mesh,
-            field,
-            np.linspace(scale.vmin, scale.vmax, SHADES + 1),
-            cmap=colours,
-            norm=scale,
-            extend="both",
-            antialiased=False,
-            zorder=1,
-        )
+        shades = np.linspace(scale.vmin, scale.vmax, SHADES + 1)
+        style = {"cmap": colours, "norm": scale, "extend": "both", "antialiased": False}
+        ax.tricontourf(mesh, field, shades, **style, zorder=1)
         ax.set_rasterization_zorder(1.5)
         if quantity.signed:  # dashed below zero: the sign must survive printing in grey
             levels = scale.vmax * np.array([-0.8, -0.4, -0.1, 0.1, 0.4, 0.8])
@@ -206,9 +199,9 @@ def _isolines(ax, mesh, field: np.ndarray, spacing: float):
         levels = np.arange(np.ceil(field.min() / spacing), field.max() / spacing + 1) * spacing
     else:
         levels = MaxNLocator(10).tick_values(field.min(), field.max())
-    levels = [level for level in levels if field.min() < level < field.max()]
-    if levels:
-        lines = ax.tricontour(mesh, field, levels, colors="white", linewidths=0.7, zorder=2)
+    inner = [level for level in levels if field.min() < level < field.max()]
+    if inner:
+        lines = ax.tricontour(mesh, field, inner, colors="white", linewidths=0.7, zorder=2)
         ax.clabel(lines, fmt="%g", fontsize=TEXT - 1, inline_spacing=2)
 
 

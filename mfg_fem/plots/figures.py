@@ -6,6 +6,7 @@ format: .png, .pdf, .svg. Units are words for the axes: nothing is converted.
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mpi4py import MPI
@@ -24,7 +25,7 @@ from mfg_fem.validate import array, flag, moment, number, text
 
 
 def plot_density(
-    solution,
+    solution: Solution,
     path: str | Path,
     *,
     t: float | Sequence[float] | None = None,
@@ -33,7 +34,7 @@ def plot_density(
     time: str = "s",
     height: float | None = None,
     dpi: int = 200,
-):
+) -> None:
     """Draw the density at several times, one panel each with one scale of colours.
 
     Args:
@@ -52,11 +53,11 @@ def plot_density(
     units = _checked([solution], length, time, height=height, dpi=dpi, streamlines=streamlines)
     levels = _levels(solution, t)
     quantity = drawing.density(units, streamlines)
-    _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
+    _draw(solution, path, levels, height, dpi, quantity, units)
 
 
 def plot_value(
-    solution,
+    solution: Solution,
     path: str | Path,
     *,
     t: float | Sequence[float] = 0.0,
@@ -66,7 +67,7 @@ def plot_value(
     time: str = "s",
     height: float | None = None,
     dpi: int = 200,
-):
+) -> None:
     """Draw the value function with its isolines, on which the cost still to come is the same.
 
     Args:
@@ -83,12 +84,12 @@ def plot_value(
     units = _checked([solution], length, time, height=height, dpi=dpi, label=label, spacing=spacing)
     levels = _levels(solution, t)
     quantity = drawing.value(label, spacing)
-    _draw(solution, path, levels, height, dpi, lambda *a: drawing.panels(*a, quantity, units))
+    _draw(solution, path, levels, height, dpi, quantity, units)
 
 
 def plot_difference(
-    one,
-    other,
+    one: Solution,
+    other: Solution,
     path: str | Path,
     *,
     t: float | Sequence[float] | None = None,
@@ -97,7 +98,7 @@ def plot_difference(
     time: str = "s",
     height: float | None = None,
     dpi: int = 200,
-):
+) -> None:
     """Draw the density of `one` minus that of `other`, on the same mesh and the same times.
 
     Args:
@@ -116,19 +117,18 @@ def plot_difference(
         raise ProblemError("plot_difference takes two solutions on one Domain and the same times.")
     levels = _levels(one, t)
     quantity = drawing.signed(f"{label} [{units.density}]")
-    draw = lambda *a: drawing.panels(*a, quantity, units)  # noqa: E731
-    _draw(one, path, levels, height, dpi, draw, minus=other)
+    _draw(one, path, levels, height, dpi, quantity, units, minus=other)
 
 
 def plot_exits(
-    solution,
+    solution: Solution,
     path: str | Path,
     *,
     capacity: float | None = None,
     length: str = "m",
     time: str = "s",
     dpi: int = 200,
-):
+) -> None:
     """Draw the people who have left through each exit, and how many leave per unit of time.
 
     Args:
@@ -147,16 +147,12 @@ def plot_exits(
     limits = {}
     if capacity is not None:
         limits = {name: capacity * domain.measure(name) for name in solution.gone}
-    _write(
-        domain.comm,
-        path,
-        lambda: curves.exits(solution.times, solution.gone, limits, units),
-        dpi,
-    )
+    draw = partial(curves.exits, solution.times, solution.gone, limits, units)
+    _write(domain.comm, path, draw, dpi)
 
 
 def animate(
-    solution,
+    solution: Solution,
     path: str | Path,
     *,
     every: int = 1,
@@ -167,7 +163,7 @@ def animate(
     time: str = "s",
     height: float | None = None,
     dpi: int = 110,
-):
+) -> None:
     """Film the density: a .gif (by Pillow) or an .mp4 (by ffmpeg, which must be on PATH).
 
     Args:
@@ -215,18 +211,15 @@ def animate(
                 film.stop()
 
 
-def _draw(solution, path, levels, height, dpi, draw, minus=None):
-    """Gather what `draw(plan, snapshots)` needs and write the figure it returns. Collective."""
-    comm = solution.problem.domain.comm
-    with together(comm):
-        path = file_path(path)
-    _require_matplotlib(comm)
+def _draw(solution, path, levels, height, dpi, quantity, units, minus=None):
+    """Write a picture of the quantity at these levels. Collective."""
     scene = Scene(solution, height)
-    shots = [scene.at(n) for n in levels]
+    shots: list = [scene.at(n) for n in levels]
     if minus is not None:
         others = Scene(minus, height)
         shots = [drawing.difference(a, others.at(n)) for a, n in zip(shots, levels, strict=True)]
-    _write(comm, path, lambda: draw(scene.plan, shots), dpi)
+    draw = partial(drawing.panels, scene.plan, shots, quantity, units)
+    _write(solution.problem.domain.comm, path, draw, dpi)
 
 
 def _write(comm, path: str | Path, draw, dpi: int):

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 
 class Film:
@@ -17,7 +18,9 @@ class Film:
 
     def __init__(self, path: Path, fps: float, palette: list[int]):
         self.path, self.fps, self.palette = path, fps, palette
-        self.frames, self.encoder, self.stream = [], None, None
+        self.frames: list = []
+        self.encoder: Any = None
+        self.stream: Any = None
         if path.suffix == ".mp4" and shutil.which("ffmpeg") is None:
             raise RuntimeError("an .mp4 needs ffmpeg, which is not on PATH; a .gif does not")
 
@@ -44,13 +47,8 @@ class Film:
         """Write the file."""
         if self.path.suffix == ".gif":
             first, *others = self.frames
-            first.save(
-                self.path,
-                save_all=True,
-                append_images=others,
-                duration=round(1000 / self.fps),
-                loop=0,
-            )
+            timing = {"duration": round(1000 / self.fps), "loop": 0}
+            first.save(self.path, save_all=True, append_images=others, **timing)
         elif self.encoder is not None:
             self.stream.close()
             _, message = self.encoder.communicate()
@@ -73,7 +71,7 @@ class Film:
             with theirs:
                 self.encoder = subprocess.Popen(
                     ["ffmpeg", "-y", "-loglevel", "error", *source, *target],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stderr=subprocess.PIPE,
                 )
         try:

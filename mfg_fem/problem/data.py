@@ -51,15 +51,10 @@ class Data:
 
     def __init__(self, domain):
         self.comm, self.mesh = domain.comm, domain.mesh
-        cell, shape = self.mesh.topology.cell_name(), (domain.dim,)
-        self.x, self.t = ufl.SpatialCoordinate(self.mesh), _Moment(self.mesh.ufl_domain())
-        self.m, self.p = (
-            _Field(ufl.FunctionSpace(self.mesh.ufl_domain(), element))
-            for element in (
-                basix.ufl.element("Lagrange", cell, 1),
-                basix.ufl.element("Lagrange", cell, 1, shape=shape),
-            )
-        )
+        cell, shape, mesh = self.mesh.topology.cell_name(), (domain.dim,), self.mesh.ufl_domain()
+        self.x, self.t = ufl.SpatialCoordinate(mesh), _Moment(mesh)
+        elements = (basix.ufl.element("Lagrange", cell, 1, shape=s) for s in (None, shape))
+        self.m, self.p = (_Field(ufl.FunctionSpace(mesh, element)) for element in elements)
         self._stated: dict[str, tuple[ufl.core.expr.Expr, str]] = {}
 
     def state(self, name: str, value, arguments: str, shapes: tuple = ((),)):

@@ -29,7 +29,7 @@ class Samples:
     points: np.ndarray
     shares: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what makes no sense."""
         points = array("Samples: points", self.points, ("n", "d"))
         shares = array("Samples: shares", self.shares, (len(points), "classes"))
@@ -38,7 +38,7 @@ class Samples:
         if (shares < 0).any() or not (shares.sum(axis=0) > 0).all():
             raise ProblemError("Samples: shares must be >= 0, and every class needs some.")
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of classes."""
         return self.shares.shape[1]
 

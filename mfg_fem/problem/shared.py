@@ -58,7 +58,7 @@ class SharedControl:
     regularisation: float = 1e-5
     smoothing_length: float = 0.2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what makes no sense. Collective."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
         with together(self.domain.comm):
@@ -67,7 +67,7 @@ class SharedControl:
         given = {name: getattr(self, name) for name in numbers}
         alike(self.domain.comm, **given, samples=self._digest())
 
-    def _check(self):
+    def _check(self) -> None:
         if self.domain.seams:
             raise ProblemError(
                 "A SharedControl moves points along straight lines and cannot live on a periodic "
@@ -98,7 +98,7 @@ class SharedControl:
             if not (array("masses", self.masses, (len(self.densities),)) > 0).all():
                 raise ProblemError(f"masses must be positive, one per class, not {self.masses}.")
 
-    def _check_samples(self, samples, name: str):
+    def _check_samples(self, samples: object, name: str) -> None:
         if not len(array(name, samples, ("n", self.domain.dim))):
             raise ProblemError(f"{name} is empty: a class needs samples or a callable x -> UFL.")
 

@@ -58,21 +58,21 @@ BLURRED = {2: 2000, 3: 8000}  # points at least, by dimension, that blurred samp
 class MeanFieldClassifier(
     ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
 ):
-    """Residual network whose layers are a field that a mean-field control problem is solved by.
+    """Residual network whose layers follow the field that solves a mean-field control problem.
 
     The flow lives on a mesh, so it has two or three dimensions: data with more features go
     through `projection` first, and what that loses is lost. The field is a local optimum, or what
     the descent had when it came to `max_it` (a ConvergenceWarning says so). Layers may fold, and
     the network is no flow then (a FoldingLayers warning): for labels that does no harm.
 
-    Far from the training data the network is certain of its answer as every network of tanh is,
-    though nobody was there: two to ten radii away the most probable class had .93 to .99.
+    Far from the training data the network is certain of its answer, as every tanh network is,
+    without any data there: two to ten radii away the most probable class had .93 to .99.
 
     Args:
         layers: steps of the control problem and layers of the network.
         width: neurons in each layer.
         noise: amplitude of the noise in the layers that the field is solved for, in units of the
-            standardised data's radius; the network then loses information but stands noise.
+            standardised data's radius; the network then loses information but withstands noise.
         blur: standard deviation of the Gaussian put around each sample, for data of radius 1: the
             classes are then kernel density estimates, which helps where the samples are few.
         dimension: 2 or 3, of the flow; 3 lets it lift classes that enclose each other.
@@ -154,15 +154,8 @@ class MeanFieldClassifier(
         seed = rng.randint(2**31 - 1)
         solution = self._control(samples)
         self.n_iter_ = len(solution.history) - 1
-        net = fit(
-            solution,
-            samples.points,
-            layers=self.layers,
-            width=self.width,
-            polish=self.polish,
-            noise=self.noise,
-            seed=seed,
-        )
+        options = {name: getattr(self, name) for name in ("layers", "width", "noise", "polish")}
+        net = fit(solution, samples.points, seed=seed, **options)
         self.resnet_, facts = net, net.report()
         self.report_ = f"{solution.report}\n{facts}"
         self._warn(solution, facts)
@@ -315,5 +308,5 @@ class _PaddedPCA(PCA):
 
     def fit_transform(self, X, y=None):
         """Fit and transform."""
-        self.n_components = min(self.n_components, *X.shape)
+        self.set_params(n_components=min(self.n_components, *X.shape))
         return super().fit_transform(X, y)

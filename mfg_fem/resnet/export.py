@@ -6,8 +6,7 @@ from mfg_fem.validate import choice
 
 try:
     import torch
-
-    Module = torch.nn.Module
+    from torch.nn import Module
 except ImportError:  # an ONNX graph needs no torch
     Module = object
 

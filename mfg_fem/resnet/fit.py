@@ -15,6 +15,7 @@ point is.
 
 import logging
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ GENTLE = {"heaviest": 12.0, "steepest": 5.0}
 
 
 def fit(
-    field,
+    field: Any,
     samples: np.ndarray | None = None,
     *,
     layers: int | None = None,
@@ -102,26 +103,18 @@ def fit(
         ProblemError: arguments that make no sense.
     """
     field = VelocityField.of(field)
+    layers = field.steps if layers is None else layers
     settings = Settings(
-        layers=field.steps if layers is None else layers,
-        width=width,
-        form=form,
-        seed=seed,
-        noise=noise,
-        polish=polish,
-        match=match,
-        ridge=ridge,
-        steepest=steepest,
-        iterations=iterations,
+        layers, width, form, seed, noise, polish, match, ridge, steepest, iterations
     )
     if samples is None:
         samples = field.sample(SAMPLES, generator("seed", seed))
     return Origin(field, as_points(samples, field.dim), settings).fit()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Settings:
-    """The keywords of `fit`, checked."""
+    """The keywords of `fit` in their order, checked."""
 
     layers: int
     width: int | None
@@ -134,7 +127,7 @@ class Settings:
     steepest: float | None
     iterations: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse settings that make no sense, and fill in the width."""
         if self.form in ("tanh", "plain"):
             raise ProblemError(
@@ -169,13 +162,13 @@ class Origin:
     samples: np.ndarray
     settings: Settings
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse fewer samples than a layer can be fitted to."""
         n, d = self.samples.shape
         if n < d + 2:
             raise ProblemError(f"{n} samples are too few in {d}D: give {d + 2} or more.")
 
-    def resample(self, layers: int, **changes) -> ResNet:
+    def resample(self, layers: int, **changes: Any) -> ResNet:
         """Fit again, with another number of layers or other settings."""
         known = [f.name for f in fields(Settings) if f.name != "layers"]
         if unknown := sorted(set(changes) - set(known)):
@@ -197,7 +190,7 @@ class Origin:
         exact = np.empty(0)  # noisy points have no exact trajectory
         if not s.noise:
             exact = field.flow(samples, s.layers) if euler else field.reference(samples, s.layers)
-        options = {"ridge": s.ridge, "iterations": s.iterations}
+        options: dict[str, Any] = {"ridge": s.ridge, "iterations": s.iterations}
         options |= GENTLE if s.form == "leapfrog" else {}
         options |= {} if s.steepest is None else {"steepest": s.steepest}
         path, fitted, neurons = [samples], [], None
@@ -218,8 +211,9 @@ class Origin:
                 layer = _affine(x, target)
                 F = x @ layer["A"].T + layer["c"]
             else:
-                before = None if s.form == "leapfrog" and k == 1 else neurons  # was a velocity
-                neurons = fit_neurons(x, target, s.width or 0, rng, guess=before, **options)
+                if s.form == "leapfrog" and k == 1:
+                    neurons = None  # those of layer 0 are a velocity, the others accelerations
+                neurons = fit_neurons(x, target, s.width or 0, rng, guess=neurons, **options)
                 layer = {name: getattr(neurons, name) for name in "VWbc"}
                 F = neurons(x)
             fitted.append(layer)

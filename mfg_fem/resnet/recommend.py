@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ class Recommendation:
 
 
 def recommend(
-    field,
+    field: Any,
     samples: np.ndarray | None = None,
     *,
     margin: float | None = None,
@@ -66,7 +67,7 @@ def recommend(
     widths: tuple[int, ...] = WIDTHS,
     max_layers: int = 64,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Recommendation:
     """The smallest number of layers, then of neurons, that follows the field closely enough.
 
@@ -94,7 +95,7 @@ def recommend(
     tries = sorted(count("widths", width) for width in np.atleast_1d(widths))
     if not tries:
         raise ProblemError("widths is empty: recommend needs some to try.")
-    count("max_layers", max_layers)
+    max_layers = count("max_layers", max_layers)
     field = VelocityField.of(field)
     samples = field.sample(1000, seed) if samples is None else as_points(samples, field.dim)
     if len(samples) < 2 * (field.dim + 2):
@@ -107,7 +108,14 @@ def recommend(
     allowed, T = margin / 3, field.horizon
     lip, gronwall = _constants(field, exact)
     by_lip = max(int(np.ceil(T * lip / theta)), 1)
-    euler = None if field.discrete else _euler(field, samples, exact, allowed, quantile, max_layers)
+
+    def distance(x: np.ndarray, goal: np.ndarray) -> float:
+        return float(np.quantile(np.linalg.norm(x - goal, axis=1), quantile))
+
+    # Rule (ii): the fewest explicit Euler steps, of 1, 2, 4, ..., that end close enough.
+    steps = [2**k for k in range(0 if field.discrete else max_layers.bit_length())]
+    flows = ((n, field.flow(samples, n)[-1]) for n in steps)
+    euler = next((n for n, end in flows if distance(end, exact[-1]) <= allowed), None)
 
     fewest = by_lip if invertible else 1
     if options.get("match") == "field" and not field.discrete:
@@ -119,7 +127,7 @@ def recommend(
         goal = field.reference(fresh, layers)[-1]
         for width in tries:
             net = fit(field, known, layers=layers, width=width, seed=seed, **options)
-            error = float(np.quantile(np.linalg.norm(net(fresh) - goal, axis=1), quantile))
+            error = distance(net(fresh), goal)
             tried.append((layers, width, error))
             nets.append(net)
             good = error <= allowed and not (invertible and folds(net, fresh).any())
@@ -138,19 +146,11 @@ def recommend(
             "asks for more.",
             stacklevel=2,
         )
-    return Recommendation(
-        layers=net.layers,
-        width=net.width,
-        net=net,
-        met=met,
-        invertible_layers=by_lip,
-        euler_layers=euler,
-        gronwall_layers=gronwall * T / allowed,
-        tried=tried,
-    )
+    by_gronwall = gronwall * T / allowed
+    return Recommendation(net.layers, net.width, net, met, by_lip, euler, by_gronwall, tried)
 
 
-def _constants(field, exact) -> tuple[float, float]:
+def _constants(field: VelocityField, exact: np.ndarray) -> tuple[float, float]:
     """Lip(v) on the trajectories, and A (e^{LT} - 1) / (2 L): Euler's error is at most dt times it.
 
     L is the largest one-sided Lipschitz constant and A the largest acceleration.
@@ -166,14 +166,3 @@ def _constants(field, exact) -> tuple[float, float]:
     acceleration = np.linalg.norm(second, axis=2).max() / (T / levels) ** 2
     growth = np.expm1(min(one_sided * T, 700.0)) / one_sided if one_sided else T
     return float(lip), float(acceleration * growth / 2)
-
-
-def _euler(field, samples, exact, allowed, quantile, max_layers) -> int | None:
-    """Smallest power of two of explicit Euler steps that end close enough to the flow."""
-    layers = 1
-    while layers <= max_layers:
-        away = np.linalg.norm(field.flow(samples, layers)[-1] - exact[-1], axis=1)
-        if np.quantile(away, quantile) <= allowed:
-            return layers
-        layers *= 2
-    return None

@@ -90,7 +90,7 @@ class SharedSolution:
         x = as_points(x, self.problem.domain.dim)
         T = float(self.times[-1])
         t = moment("t", t, T) + 1e-10 * T
-        n = min(np.searchsorted(self.times, t, "right"), len(self.nodal)) - 1
+        n = min(int(np.searchsorted(self.times, t, "right")), len(self.nodal)) - 1
         return self.replica.interpolate(x, self.nodal[n])
 
     @property

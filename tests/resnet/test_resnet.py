@@ -796,7 +796,7 @@ def test_bad_points_fields_and_arrays_are_refused():
         fit("spirals", square(), layers=1)
     with pytest.raises(mfg.ProblemError, match="returned the shape"):
         fit(VelocityField.from_callable(lambda x, t: x[:, 0], dim=2, horizon=1.0), square())
-    with pytest.raises(mfg.ProblemError, match="increasing levels"):
+    with pytest.raises(mfg.ProblemError, match="times must be two times or more that increase"):
         VelocityField(replica(1, 2), [0.0, 0.0], np.zeros((1, 3, 1)))
     with pytest.raises(mfg.ProblemError, match="nodal velocities"):
         VelocityField(replica(1, 2), [0.0, 1.0], np.zeros((2, 3, 1)))
