@@ -34,6 +34,7 @@ from mfg_fem.errors import (
     LevelError,
     MeshError,
     MFGError,
+    MissingPackage,
     NotConverged,
     OutOfMemory,
     OutOfTime,
@@ -43,7 +44,6 @@ from mfg_fem.errors import (
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
-from mfg_fem.optional import MissingPackage
 from mfg_fem.parallel import abort_on_exceptions
 from mfg_fem.problem.boundary import Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame

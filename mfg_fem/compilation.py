@@ -123,11 +123,11 @@ def _place(parent: Path, name: str, ufl_object, options: dict) -> Path:
         with suppress(FileNotFoundError):
             if time.time() - leftover.stat().st_mtime > ABANDONED:
                 shutil.rmtree(leftover, ignore_errors=True)
-    with _patience(parent / f".{name}"), tempfile.TemporaryDirectory(prefix=".", dir=parent) as new:
+    with _patience(parent / f".{name}"), tempfile.TemporaryDirectory(prefix=".", dir=parent) as own:
         place = _next_place(parent, name)
         if place.exists():
             return place
-        new = Path(new, name)
+        new = Path(own, name)
         handlers = logging.root.handlers.copy()
         try:
             jit.ffcx_jit(MPI.COMM_SELF, ufl_object, dict(SCALAR), options | {"cache_dir": new})
@@ -144,10 +144,8 @@ def _place(parent: Path, name: str, ufl_object, options: dict) -> Path:
 
 def _next_place(parent: Path, name: str) -> Path:
     """The first folder that is whole, or the first name that is not taken."""
-    for number in count():
-        place = parent / f"{name}-{number}"
-        if _is_whole(place) or not place.exists():
-            return place
+    places = (parent / f"{name}-{number}" for number in count())
+    return next(place for place in places if _is_whole(place) or not place.exists())
 
 
 @contextmanager

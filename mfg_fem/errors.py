@@ -1,5 +1,6 @@
 """The errors of the package, and how a verdict becomes the same on every rank."""
 
+import importlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -67,7 +68,22 @@ class OutOfTime(MFGError, RuntimeError):
         super().__init__(message)
 
 
-def require(comm: MPI.Comm, holds: bool, message: str, error: type[MFGError] = ProblemError):
+class MissingPackage(MFGError, ImportError):
+    """An optional package is not installed."""
+
+
+def needs(module: str, package: str):
+    """Import a module of an optional package, or say what to install."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackage(
+            f"This needs {package}, which is not installed: pip install {package}, "
+            f"conda install {package}, or apt install python3-{package}."
+        ) from error
+
+
+def require(comm: MPI.Comm, holds: object, message: str, error: type[MFGError] = ProblemError):
     """Raise `error(message)` on every rank unless `holds` on every rank. Collective.
 
     The message must be the same on every rank: put only reduced numbers into it.
@@ -100,24 +116,24 @@ def together(comm: MPI.Comm, error: type[MFGError] = ProblemError, context: str 
     a rank that failed would leave the others waiting. Without a context, errors of this package
     stay what they are. So do SystemExit and KeyboardInterrupt that every rank has raised.
     """
-    failure = None
+    failure: BaseException | None = None
     try:
         yield
     except BaseException as exc:  # foreign code may raise anything
         failure = exc
-    own = isinstance(failure, MFGError) and not context
-    verdict = failure if own else None
-    if failure is not None and not own:
+    own = failure if isinstance(failure, MFGError) and not context else None
+    verdict = own
+    if failure is not None and own is None:
         text = _words(failure)
         verdict = error(f"{context}: {text}" if context else text)
     ends = isinstance(failure, SystemExit | KeyboardInterrupt)
     verdicts = comm.allgather((verdict, ends))
-    if all(ends for _, ends in verdicts):
+    if failure is not None and all(ends for _, ends in verdicts):
         raise failure
     for verdict, _ in verdicts:
         if verdict is not None:
-            if own and str(verdict) == str(failure):
-                raise failure
+            if own is not None and str(verdict) == str(own):
+                raise own
             raise verdict from failure
 
 

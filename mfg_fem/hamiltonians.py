@@ -45,5 +45,5 @@ def with_drift(hamiltonian: Callable, drift: Callable) -> Callable:
     return lambda x, p, m: hamiltonian(x, p, m) - ufl.dot(drift(x), p)
 
 
-def _coefficient(name: str, value) -> float | ufl.core.expr.Expr:
+def _coefficient(name: str, value: object) -> float | ufl.core.expr.Expr:
     return value if isinstance(value, ufl.core.expr.Expr) else number(name, value, -np.inf)

@@ -16,12 +16,12 @@ from mfg_fem.validate import is_integer
 
 PREFIX = "mfg_"
 PREFIXES = ("", "schur_", "hform_", "sweep_", "matched_", "start_")
-COMMON = ("snes_max_it", "snes_rtol", "snes_atol", "snes_monitor", "snes_view", "ksp_type")
-COMMON += ("ksp_rtol", "ksp_max_it", "ksp_monitor", "pc_type", "pc_factor_levels", "coarse_size")
-COMMON += ("wave_number", "tao_type", "tao_monitor", "tao_max_it", "tao_gttol")
+COMMON = """
+    snes_max_it snes_rtol snes_atol snes_monitor snes_view ksp_type ksp_rtol ksp_max_it ksp_monitor
+    pc_type pc_factor_levels coarse_size wave_number tao_type tao_monitor tao_max_it tao_gttol
+""".split()
 NAME = re.compile(r"-?[A-Za-z]\w*", re.ASCII)
-VIEWERS = ("", "ascii", "binary", "draw", "socket", "matlab", "hdf5", "vtk", "python", "cgns")
-VIEWERS += ("true", "false", "1", "0")
+VIEWERS = ["", *"ascii binary draw socket matlab hdf5 vtk python cgns true false 1 0".split()]
 LOST = -1  # the code of an exception in a callback, which else is the cause of the error
 LATE = re.compile("view|monitor|converged_reason|test|log")  # asked for while solving, or after
 
@@ -109,8 +109,8 @@ def check_read(names: Iterable[str], read: Callable[[], None]):
         library.PetscOptionsUsed(None, f"{PREFIX}{name}".encode(), ctypes.byref(flag))
         if flag.value & 0xFF or LATE.search(name):  # a bool of one byte, or of four
             continue
-        known = [k.removeprefix(PREFIX) for k in PETSc.Options().getAll() if k.startswith(PREFIX)]
-        known = {*known, *(prefix + end for prefix in PREFIXES for end in COMMON)} - {*names}
+        known = {*from_outside(), *(prefix + end for prefix in PREFIXES for end in COMMON)}
+        known -= {*names}
         near = [f"-{PREFIX}{k}" for k in difflib.get_close_matches(name, known)]
         raise ProblemError(
             f"Nothing here has the PETSc option -{PREFIX}{name}. "

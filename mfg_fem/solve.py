@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, overload
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -34,9 +35,37 @@ from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import as_array, count, flag, is_integer, time_levels
+from mfg_fem.validate import array, count, flag, is_integer, time_levels
 
 log = logging.getLogger(__name__)
+
+
+@overload
+def solve(
+    problem: MeanField,
+    steps: int | Sequence[float],
+    scheme: Monotone | Galerkin | None = None,
+    method: Newton | None = None,
+    *,
+    guess: Solution | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    throw: bool = True,
+    progress: bool | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> Solution: ...
+
+
+@overload
+def solve(
+    problem: SharedControl,
+    steps: int,
+    scheme: LagrangeGalerkin | Particles | None = None,
+    method: Descent | None = None,
+    *,
+    throw: bool = True,
+    progress: bool | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> SharedSolution: ...
 
 
 def solve(
@@ -84,8 +113,7 @@ def solve(
         OutOfMemory: the solve would not fit, and was not started.
         OutOfTime: the budget of the checkpoint is used up, and the state is written.
     """
-    shared = isinstance(problem, SharedControl)
-    if not shared and not isinstance(problem, MeanField):
+    if not isinstance(problem, MeanField | SharedControl):
         raise ProblemError(
             f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl or a "
             "SharedControl."
@@ -97,20 +125,19 @@ def solve(
         if settings is not None and not isinstance(settings, Checkpoint):
             settings = Checkpoint(settings)
         path = None if settings is None else file_path(settings.path)
-        steps = int(steps) if is_integer(steps) else [*as_array(steps, "steps")]
+        steps = int(steps) if is_integer(steps) else [*array("steps", steps, ("levels",))]
     given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
     alike(comm, steps=steps, **given, guess="none" if guess is None else "a solution")
     table = _Table(comm, progress, on_step)
     try:
-        if shared:
-            scheme, method = scheme or LagrangeGalerkin(), method or Descent()
-            found = descend(problem, steps, scheme, method, table.call)
-            return SharedSolution.of(problem, found)
+        if isinstance(problem, SharedControl):
+            arguments: Any = steps, scheme or LagrangeGalerkin(), method or Descent(), table.call
+            return SharedSolution.of(problem, descend(problem, *arguments))
         problem.check()
         times = time_levels("steps", steps, problem.horizon)
-        arguments = (problem, times, scheme or Monotone(), method or Newton(), guess)
+        made = scheme or Monotone(), method or Newton()
         with nullcontext() if path is None else holding(comm, path):
-            solution = _solve(*arguments, settings, throw, table)
+            solution = _solve(problem, times, *made, guess, settings, throw, table)
     except (PETSc.Error, ArithmeticError) as error:
         said = petsc.words(error) if isinstance(error, PETSc.Error) else error
         raise ProblemError(
@@ -162,7 +189,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
     system, made, outcome = solve_stages(discrete, times, method, start, record, resume)
     if not history:
         raise ProblemError(f"The residual is not finite at the guess ({outcome.reason}).")
-    failed = () if outcome.converged else (_sentence(outcome, history[-1]),)
+    failed: tuple[str, ...] = () if outcome.converged else (_sentence(outcome, history[-1]),)
     if throw and failed:
         raise NotConverged(
             outcome.reason, history, f"{failed[0]} throw=False returns what is left."
@@ -171,7 +198,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
     if keeper:
         seconds += keeper.seconds
     solution = Solution.of(system, outcome, history, seconds, str(made))
-    loose = ()
+    loose: tuple[str, ...] = ()
     if solution.converged and solution.norm > STALE * solution.tolerance:
         loose = (
             f"The residual is {solution.norm:.1e}, and {solution.tolerance:.1e} was asked for: "

@@ -1,21 +1,24 @@
-"""Arguments that are numbers, counts, indices: of Python or NumPy, and no truth value is one."""
+"""Checks of arguments, one wording each. Numbers are Python's or NumPy's, and no truth values."""
 
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 from numbers import Integral, Real
+from typing import TypeGuard
 
 import numpy as np
 
 from mfg_fem.errors import LevelError, ProblemError
 
+Seed = int | np.random.Generator | None
 
-def is_number(value) -> bool:
+
+def is_number(value) -> TypeGuard[float]:
     """Whether it is a real number of Python or NumPy."""
     return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
 
 
-def is_integer(value) -> bool:
+def is_integer(value) -> TypeGuard[int]:
     """Whether it is an integer of Python or NumPy."""
     return isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
 
@@ -32,6 +35,14 @@ def number(name: str, value, least: float = 0.0, *, above: bool = False) -> floa
     return found
 
 
+def fraction(name: str, value, *, or_one: bool = False) -> float:
+    """Check a number > 0 and < 1, or <= 1."""
+    if not (is_number(value) and (0 < value < 1 or (or_one and value == 1))):
+        wanted = f"> 0 and {'<=' if or_one else '<'} 1"
+        raise ProblemError(f"{name} must be a number {wanted}, not {_shown(value)}.")
+    return float(value)
+
+
 def count(name: str, value, least: int = 1) -> int:
     """Check an integer >= least."""
     if not (is_integer(value) and value >= least):
@@ -39,17 +50,19 @@ def count(name: str, value, least: int = 1) -> int:
     return int(value)
 
 
+def increasing(name: str, value) -> np.ndarray:
+    """Check two times or more that increase from 0."""
+    times = array(name, value, ("levels",))
+    if len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
+        raise ProblemError(f"{name} must be two times or more that increase from 0.")
+    return times
+
+
 def time_levels(name: str, value, horizon: float) -> np.ndarray:
     """Check increasing times from 0 to the horizon, or a number of equal steps to it."""
     if not isinstance(value, Iterable) or isinstance(value, str):
         return np.linspace(0.0, horizon, count(name, value) + 1)
-    times = as_array(value, name)
-    good = times.ndim == 1 and len(times) > 1 and np.isfinite(times).all()
-    if not (good and (np.diff(times) > 0).all() and times[0] == 0):
-        raise ProblemError(
-            f"{name} must be an integer >= 1, or times that increase from 0 to the horizon, not "
-            f"{_shown(value)}."
-        )
+    times = increasing(name, value)
     if abs(times[-1] - horizon) > 1e-12 * horizon:
         raise ProblemError(f"{name} must end at the horizon {horizon:g}, not at {times[-1]:g}.")
     return times
@@ -88,16 +101,41 @@ def index(what: str, value, size: int, of: str) -> int:
 def generator(name: str, value) -> np.random.Generator:
     """The random generator of a seed, which may be one already, or None for any."""
     try:
-        return np.random.default_rng("a bool" if isinstance(value, bool) else value)
+        if isinstance(value, bool):  # NumPy would take it for an integer
+            raise TypeError("it is a truth value")
+        return np.random.default_rng(value)
     except (TypeError, ValueError) as exc:
         raise ProblemError(f"{name} must be a seed, an integer >= 0, not {value!r}.") from exc
 
 
-def as_array(value, name: str) -> np.ndarray:
-    """An array of float64."""
+def moment(name: str, value, horizon: float) -> float:
+    """Check a time between 0 and the horizon, both included, up to round-off."""
+    t, close = number(name, value, -np.inf), 1e-10 * horizon
+    if not -close <= t <= horizon + close:
+        raise ProblemError(f"{name} must be a time from 0 to {horizon:g}, not {t:g}.")
+    return t
+
+
+def choice(name: str, value, choices):
+    """Check a text or an integer that has to be one of the choices."""
+    if not (isinstance(value, str | Integral) and value in choices):
+        wanted = ", ".join(map(repr, choices))
+        raise ProblemError(f"{name} must be one of {wanted}, not {_shown(value)}.")
+    return value
+
+
+def array(name: str, value, shape: tuple[str | int, ...]) -> np.ndarray:
+    """Check an array of finite numbers; a word in the shape stands for any length."""
     try:
         if np.iscomplexobj(value):  # NumPy would drop the imaginary part
             raise TypeError("it is complex")
-        return np.asarray(value, dtype=float)
+        found = np.asarray(value, dtype=float)
     except (TypeError, ValueError, OverflowError) as exc:
         raise ProblemError(f"{name} is no array of numbers: {exc}") from exc
+    fixed = [n if isinstance(n, str) else k for n, k in zip(shape, found.shape, strict=False)]
+    if len(shape) != found.ndim or fixed != list(shape):
+        wanted = str(shape).replace("'", "")
+        raise ProblemError(f"{name} must have the shape {wanted}, not {found.shape}.")
+    if not np.isfinite(found).all():
+        raise ProblemError(f"{name} must be finite, and contains NaN or infinite numbers.")
+    return found

@@ -8,8 +8,7 @@ import pytest
 import mfg_fem
 
 ROOT = Path(mfg_fem.__file__).parent
-BASE = ("_compat", "errors", "optional", "parallel", "validate")
-BASE += ("petsc", "compilation", "hamiltonians")
+BASE = ("_compat", "errors", "parallel", "validate", "petsc", "compilation", "hamiltonians")
 ROOMS = (*BASE, "mesh", "problem", "forms", "discrete", "linear", "io", "nonlinear", "descent")
 ROOMS += ("solution", "solve", "flows", "resnet", "plots", "__init__")
 

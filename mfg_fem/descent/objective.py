@@ -7,9 +7,8 @@ adjoint (Carlini-Silva 2014), and
 
     dJ/dv_i = dt [alpha m_i v_i + sum_c m_{c,i} grad(B l_c)(x_i + dt v_i)] + regularisation.
 
-J is smooth but for kinks where an x_i + dt v_i crosses into another cell. The unknown is w with
-v = (1 - l^2 lap)^{-2} w, so that the regularisation is |w|^2 and a descent works in its inner
-product.
+J is smooth except for kinks where x_i + dt v_i crosses into another cell. The unknown is w with
+v = (1 - l^2 lap)^{-2} w: the regularisation is then |w|^2, and a descent uses its inner product.
 """
 
 from mpi4py import MPI
@@ -41,8 +40,8 @@ class ReducedProblem:
         self.V = fem.functionspace(problem.domain.mesh, ("Lagrange", 1))
         self.replica = Replica(self.V)
         self.box = self.replica.x.min(axis=0), self.replica.x.max(axis=0)
-        volume, filled = np.prod(self.box[1] - self.box[0]), problem.domain.volume()
-        if abs(filled - volume) > 1e-8 * volume:
+        volume = np.prod(self.box[1] - self.box[0])
+        if abs(problem.domain.volume() - volume) > 1e-8 * volume:
             raise ProblemError("A SharedControl needs an interval, a rectangle or a box as domain.")
         self.owned = self.V.dofmap.index_map.size_local
         self.shape = (steps, self.owned, problem.domain.dim)
@@ -52,7 +51,8 @@ class ReducedProblem:
         self._smooth = _Solver(self.weights, stiffness, length**2)
         self.masses = problem.class_masses
         self.initial = np.stack([self._nodal_masses(c) for c in range(len(self.masses))])
-        self.terminal = np.stack([self._terminal(c) for c in range(len(self.masses))])
+        costs = enumerate(problem.terminal_costs)
+        self.terminal = np.stack([self._nodal(y, f"terminal_costs[{c}]") for c, y in costs])
 
     def destroy(self):
         """Free PETSc's objects."""
@@ -86,9 +86,6 @@ class ReducedProblem:
         require(self.comm, total > 0, f"densities[{c}] vanishes on the mesh.")
         return masses * (self.masses[c] / total)
 
-    def _terminal(self, c: int) -> np.ndarray:
-        return self._nodal(self.problem.terminal_costs[c], f"terminal_costs[{c}]")
-
     def _nodal(self, data, name: str) -> np.ndarray:
         """Values at the owned nodes of a callable x -> UFL, an expression, a Function, a number."""
         mesh = self.V.mesh
@@ -96,8 +93,8 @@ class ReducedProblem:
             value = as_data(data, mesh, ufl.SpatialCoordinate(mesh))
             if value.ufl_shape != ():
                 raise ProblemError(f"its shape is {value.ufl_shape}, expected a scalar")
-            nothing = fem.Constant(mesh, 0.0)  # for a formula without x, which has no mesh
-            value = expand_derivatives(value + nothing)
+            zero = fem.Constant(mesh, 0.0)  # gives a formula without x a mesh
+            value = expand_derivatives(value + zero)
         alike_on_ranks(self.comm, name, value)
         function = fem.Function(self.V)
         function.interpolate(pointwise(value, interpolation_points(self.V)))
@@ -114,7 +111,8 @@ class ReducedProblem:
             v = self._smooth(self.weights[:, None] * v)
         return _steps(v, self.shape)
 
-    def _pull_back(self, gradient: np.ndarray) -> np.ndarray:
+    def pull_back(self, gradient: np.ndarray) -> np.ndarray:
+        """The gradient in w from the one in v."""
         g = _columns(gradient)
         for _ in range(SMOOTHNESS):
             g = self.weights[:, None] * self._smooth(g)
@@ -125,7 +123,7 @@ class ReducedProblem:
     def _landing(self, v: np.ndarray):
         """Where the owned nodes go in one step: cell corners, weights, and their derivatives."""
         free = self.replica.x[self.replica.owned] + self.dt * v
-        points = np.clip(free, *self.box)  # a player stops at the wall
+        points = np.clip(free, *self.box)  # players stop at walls
         cell, weights, _ = self.replica.locate(points)
         slopes = self.replica.gradients[cell] * (points == free)[:, None, :]
         return self.replica.cells[cell], clip(weights), slopes
@@ -148,19 +146,20 @@ class ReducedProblem:
 
     def trajectory(self, v: np.ndarray) -> np.ndarray:
         """Masses of all classes at the owned nodes for all times: (steps + 1, classes, owned)."""
-        masses = [self.initial]
-        for v_k in v:
-            masses.append(self._forward(masses[-1], self._landing(v_k)))
-        return np.array(masses)
+        return np.array(self._march(v)[1])
+
+    def _march(self, v: np.ndarray) -> tuple[list, list[np.ndarray]]:
+        """Where the owned nodes go in each step, and the masses at all times."""
+        landings, masses = [self._landing(v_k) for v_k in v], [self.initial]
+        for landing in landings:
+            masses.append(self._forward(masses[-1], landing))
+        return landings, masses
 
     def objective_and_gradient(self, w: np.ndarray) -> tuple[float, np.ndarray]:
         """J(w) and dJ/dw. Collective."""
         problem, dt = self.problem, self.dt
         v = self.velocity(w)
-        landings, masses = [], [self.initial]
-        for v_k in v:
-            landings.append(self._landing(v_k))
-            masses.append(self._forward(masses[-1], landings[-1]))
+        landings, masses = self._march(v)
         value = np.sum(self.terminal * masses[-1])
         value += problem.regularisation * dt / 2 * np.sum(w * w)
         costate, gradient = self.terminal, np.empty(self.shape)
@@ -173,19 +172,18 @@ class ReducedProblem:
             gradient[k] = dt * (problem.effort * masses[k].sum(axis=0)[:, None] * v[k] + pull)
             costate = np.einsum("nic,ni->cn", ahead, weights) + effort
         total = self.comm.allreduce(float(value), MPI.SUM)
-        return total, self._pull_back(gradient) + problem.regularisation * dt * w
+        return total, self.pull_back(gradient) + problem.regularisation * dt * w
 
 
 class _Solver:
-    """(M + s K)^{-1} for several right-hand sides; K loses its positive off-diagonal entries.
-
-    Without them the matrix is an M-matrix on any mesh; on a Delaunay mesh in 2D there are none.
-    """
+    """(M + s K)^{-1} for several right-hand sides, with K from `_stiffness`."""
 
     def __init__(self, weights: np.ndarray, stiffness: PETSc.Mat, scale: float):
         self.matrix = stiffness.copy()
         self.matrix.scale(scale)
-        self.matrix.setDiagonal(self._diagonal(weights))
+        diagonal = self.matrix.getDiagonal()
+        diagonal.array[:] += weights
+        self.matrix.setDiagonal(diagonal)
         self.ksp = PETSc.KSP().create(stiffness.comm)
         self.ksp.setOperators(self.matrix)
         self.ksp.setType("preonly")
@@ -194,11 +192,6 @@ class _Solver:
             self.ksp.getPC().setFactorSolverType("mumps")
         self.ksp.setUp()
         self._shapes: dict[int, tuple[PETSc.Mat, PETSc.Mat]] = {}
-
-    def _diagonal(self, weights):
-        diagonal = self.matrix.getDiagonal()
-        diagonal.array[:] += weights
-        return diagonal
 
     def __call__(self, rhs: np.ndarray) -> np.ndarray:
         """Solve for the columns of rhs, shape (owned, columns). Collective."""
@@ -232,7 +225,10 @@ def lumped_mass(V) -> np.ndarray:
 
 
 def _stiffness(V) -> PETSc.Mat:
-    """The stiffness matrix without positive off-diagonal entries. Collective."""
+    """The stiffness matrix without positive off-diagonal entries. Collective.
+
+    Without them M + s K is an M-matrix on any mesh. On a Delaunay mesh in 2D there are none.
+    """
     u, v = ufl.TrialFunction(V), ufl.TestFunction(V)
     K = fem_petsc.assemble_matrix(compiled(ufl.inner(ufl.grad(u), ufl.grad(v)) * ufl.dx))
     K.assemble()

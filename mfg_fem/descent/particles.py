@@ -3,17 +3,17 @@
     X^{k+1} = X^k + dt v^k(X^k) + sqrt(2 D dt) xi^k,      v^k in P1,
     J = sum_p [ sum_c w_pc Phi_c(X_p^K) + w_p sum_k dt (alpha/2) |v^k(X_p^k)|^2 ]  + regularisation,
 
-w_pc the mass that particle p carries of class c (of one class, or of several: `Samples`), w_p their
-sum, xi drawn once, so that J is a function of the field alone (sample average approximation). The
-adjoint along a trajectory is
+where particle p carries the mass w_pc of class c (of one class, or of several: `Samples`), w_p is
+their sum, and xi is drawn once, so that J is a function of the field alone (sample average
+approximation). The adjoint along a trajectory is
 
     l^k = l^{k+1} + dt (Dv^k)^T (l^{k+1} + alpha w v^k),      l^K = sum_c w_c grad Phi_c,
 
 and dJ/dv^k gathers dt (l^{k+1} + alpha w v^k) at the corners of each particle's cell. Masses are
-positive and exact by construction. Nothing diffuses but the noise asked for: Lagrange-Galerkin
-spreads a density by about h/2 in each step, and a descent then prefers steep fields that pull
-the classes apart before they have mixed on the mesh. Phi is taken exactly where a particle ends if
-it has a method `at` (see `SharedControl`), else from its P1 interpolant.
+positive and exact by construction, and only the noise of the problem spreads them.
+Lagrange-Galerkin spreads a density by about h/2 in each step; a descent then prefers steep fields
+that pull the classes apart before they have mixed on the mesh. Phi is exact at the end of a
+particle if it has a method `at` (see `SharedControl`), else its P1 interpolant is used.
 """
 
 from mpi4py import MPI
@@ -44,7 +44,7 @@ class ParticleProblem(ReducedProblem):
         self.costs = self.replica.gather(np.ascontiguousarray(self.terminal.T))
         self.kicks = np.zeros((steps, 1, 1))
         if problem.diffusion > 0:
-            # Drawn for all particles, so that each has the same noise on any number of ranks.
+            # Every rank draws for all particles: each has the same noise on any number of ranks.
             xi = np.random.default_rng(seed).standard_normal(
                 (steps, len(samples.points), problem.domain.dim)
             )
@@ -61,7 +61,7 @@ class ParticleProblem(ReducedProblem):
             speed = np.einsum("ni,nid->nd", weights, v[nodes])
             value += dt * problem.effort / 2 * np.sum(weight * speed**2)
             free = x + dt * speed + kick
-            x = np.clip(free, *self.box)  # a particle stops at the wall
+            x = np.clip(free, *self.box)  # particles stop at walls
             path.append((nodes, weights, slopes, speed, x == free))
         cost, slope = self._arrival(x)
         value += cost
@@ -77,7 +77,7 @@ class ParticleProblem(ReducedProblem):
             costate = costate + np.einsum("ni,nid->nd", along, slopes)
         self.comm.Allreduce(MPI.IN_PLACE, gradient, MPI.SUM)
         total = self.comm.allreduce(float(value), MPI.SUM)
-        pulled = self._pull_back(gradient[:, self.replica.owned])
+        pulled = self.pull_back(gradient[:, self.replica.owned])
         return total, pulled + problem.regularisation * dt * w
 
     def _arrival(self, x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -106,7 +106,7 @@ class ParticleProblem(ReducedProblem):
 
 
 def _of_user(terminal, x: np.ndarray, c: int) -> tuple[np.ndarray, np.ndarray]:
-    """What `at` of a terminal cost returns, checked."""
+    """The values and gradients that `at` of a terminal cost returns, checked."""
     cost, slope = (np.asarray(part, dtype=float) for part in terminal.at(x))
     if cost.shape != x.shape[:1] or slope.shape != x.shape:
         raise ProblemError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from petsc4py import PETSc
 
@@ -12,7 +13,7 @@ from mfg_fem.descent.objective import ReducedProblem
 from mfg_fem.descent.particles import ParticleProblem
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.shared import SharedControl
-from mfg_fem.validate import count, number
+from mfg_fem.validate import count, fraction
 
 LIMIT = "stopped at the iteration limit"
 REASONS = {
@@ -24,7 +25,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class LagrangeGalerkin:
-    """Densities in P1 on the mesh: any density, any noise; spreads it by h/2 or so in each step."""
+    """Any density, in P1 on the mesh, with any noise; each step spreads it by about h/2."""
 
     def reduced(self, problem: SharedControl, steps: int) -> ReducedProblem:
         """J as a function of the field."""
@@ -33,15 +34,15 @@ class LagrangeGalerkin:
 
 @dataclass(frozen=True)
 class Particles:
-    """The samples are moved themselves: nothing is spread, and few samples stay few.
+    """The samples themselves are moved: they are not spread, and few samples stay few.
 
     Args:
-        seed: of the noise, which is drawn once (diffusion > 0).
+        seed: of the noise, which is drawn once if diffusion > 0.
     """
 
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what is no seed."""
         count("seed", self.seed, 0)
 
@@ -65,11 +66,10 @@ class Descent:
     gtol: float = 1e-4
     petsc_options: Mapping[str, object] = field(default_factory=dict, hash=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse settings that mean nothing."""
         count("max_it", self.max_it)
-        if not number("gtol", self.gtol, above=True) < 1:
-            raise ProblemError(f"gtol must lie between 0 and 1, not {self.gtol!r}.")
+        fraction("gtol", self.gtol)
         petsc.check_names(self.petsc_options)
         object.__setattr__(self, "petsc_options", dict(self.petsc_options))
 
@@ -106,12 +106,13 @@ def descend(
     if steps * nodes * problem.domain.dim > np.iinfo(PETSc.IntType).max:
         raise ProblemError(f"{steps} steps on {nodes} nodes are too many unknowns for PETSc.")
     reduced = scheme.reduced(problem, steps)
-    comm, history, failed = reduced.comm, [], []
+    comm, history = reduced.comm, []
+    failed: list[BaseException] = []
     x = PETSc.Vec().createMPI((int(np.prod(reduced.shape)), PETSc.DETERMINE), comm=comm)
     x.set(0.0)
 
-    def guarded(tao, action):
-        """No exception may pass through TAO, which does not survive them: stop it instead."""
+    def guarded(tao: PETSc.TAO, action: Callable[[], Any]) -> Any:
+        """Stop TAO where a callback raises: it does not survive an exception."""
         try:
             if not failed:
                 return action()
@@ -119,7 +120,7 @@ def descend(
             failed.append(exc)
         tao.setConvergedReason(PETSc.TAO.ConvergedReason.DIVERGED_USER)
 
-    def objective_and_gradient(tao, w, g):
+    def objective_and_gradient(tao: PETSc.TAO, w: PETSc.Vec, g: PETSc.Vec) -> float:
         found = guarded(
             tao, lambda: reduced.objective_and_gradient(w.array_r.reshape(reduced.shape))
         )
@@ -127,14 +128,14 @@ def descend(
         g.array[:] = gradient.ravel()
         return value
 
-    def monitor(tao):
+    def monitor(tao: PETSc.TAO) -> None:
         it, value, norm, *_ = tao.getSolutionStatus()
         history.append({"step": it, "objective": value, "gradient": norm})
         guarded(tao, lambda: on_step(history[-1]))
 
     tao = PETSc.TAO().create(comm)
     try:
-        tao.setType("bqnls")  # its line search stands the kinks of J better than lmvm's
+        tao.setType("bqnls")  # its line search copes better with the kinks of J than lmvm's
         tao.setOptionsPrefix(petsc.PREFIX)
         tao.setObjectiveGradient(objective_and_gradient, x.duplicate())
         tao.setTolerances(gatol=0.0, grtol=0.0, gttol=method.gtol)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from math import factorial, gcd, lcm
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +13,11 @@ from mfg_fem.flows import nodal_values
 from mfg_fem.mesh.locate import Replica, as_points, small_step
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import as_array, count, generator, number
+from mfg_fem.validate import Seed, array, count, generator, increasing, moment, number
 
 FINE = 128  # steps of the reference flow, at least
 CLOSE = 1e-10  # times closer than this part of the horizon are the same
-FAR = 0.1  # of the height of its nearest cell: a point further off is outside of the domain
+FAR = 0.1  # a point is outside if it is further from its cell than this part of its height
 SOME = 0.005  # share of the points outside that is worth a warning
 
 
@@ -54,26 +55,15 @@ class VelocityField:
         discrete: bool = False,
     ):
         self.replica, self.discrete = replica, bool(discrete)
-        self.times = _levels(times)
-        self.nodal = as_array(nodal, "nodal")
-        shape = (len(self.times) - 1, *replica.x.shape)
-        if self.nodal.shape != shape:
-            raise ProblemError(
-                f"nodal velocities have the shape {self.nodal.shape}; {len(self.times)} times on "
-                f"a mesh of {shape[1]} nodes in {shape[2]}D need {shape}."
-            )
-        if not np.isfinite(self.nodal).all():
-            raise ProblemError("nodal velocities are not finite everywhere.")
-        self.start = None if start is None else as_array(start, "the initial density")
-        if self.start is not None and self.start.shape != shape[1:2]:
-            raise ProblemError(
-                f"the initial density has the shape {self.start.shape}, expected {shape[1:2]}."
-            )
-        if self.start is not None and not np.isfinite(self.start).all():
-            raise ProblemError("the initial density is not finite everywhere.")
+        self.times = increasing("times", times)
+        shape = len(self.times) - 1, *replica.x.shape
+        self.nodal = array("nodal velocities (steps, nodes, d)", nodal, shape)
+        self.start = None if start is None else array("the initial density", start, shape[1:2])
 
     @classmethod
-    def of(cls, solution, *, current: bool = False, ignore_exits: bool = False) -> "VelocityField":
+    def of(
+        cls, solution: Any, *, current: bool = False, ignore_exits: bool = False
+    ) -> "VelocityField":
         """The field of a solution of the package. Collective.
 
         For a SharedControl it is the field itself, and its Euler polygon what was optimised.
@@ -158,7 +148,7 @@ class VelocityField:
         _, weights, _ = self.replica.locate(as_points(x, self.dim))
         return weights.min(axis=1, initial=0.0) < -FAR
 
-    def warn_outside(self, x: np.ndarray, what: str):
+    def warn_outside(self, x: np.ndarray, what: str) -> None:
         """Say how many of the points x are outside, if it is more than a few."""
         share = np.mean(self.outside(x)) if len(x) else 0.0
         if share > SOME:
@@ -172,7 +162,12 @@ class VelocityField:
             )
 
     def flow(
-        self, x, steps: int | None = None, substeps: int = 1, noise: float = 0.0, rng=None
+        self,
+        x: np.ndarray,
+        steps: int | None = None,
+        substeps: int = 1,
+        noise: float = 0.0,
+        rng: Seed = None,
     ) -> np.ndarray:
         """Trajectories by explicit Euler steps, x + dt v(x, t) + noise sqrt(dt) xi.
 
@@ -202,7 +197,7 @@ class VelocityField:
         self.warn_outside(x, "The flow")
         return np.array(path)
 
-    def reference(self, x, layers: int) -> np.ndarray:
+    def reference(self, x: np.ndarray, layers: int) -> np.ndarray:
         """Positions at the ends of `layers` equal layers, shape (layers + 1, n, d).
 
         Midpoint steps, many to a layer, for a field in continuous time. For a `discrete` field,
@@ -252,7 +247,7 @@ class VelocityField:
             aligned = 1
         return aligned * -(-wanted // (layers * aligned))
 
-    def sample(self, n: int, rng=None) -> np.ndarray:
+    def sample(self, n: int, rng: Seed = None) -> np.ndarray:
         """Draw n points from the initial density, shape (n, d), on any number of ranks alike."""
         if self.start is None:
             raise ProblemError("this field knows no initial density: give samples of your own.")
@@ -272,10 +267,8 @@ class VelocityField:
         return np.einsum("nc,ncd->nd", weights, corners[cell])
 
     def _step(self, t: float) -> int:
-        close = CLOSE * self.horizon
-        if not -close <= number("t", t, -np.inf) <= self.horizon + close:
-            raise ProblemError(f"t must be a time from 0 to {self.horizon:g}, not {t!r}.")
-        k = np.searchsorted(self.times, t + close, side="right") - 1
+        t = moment("t", t, self.horizon)
+        k = np.searchsorted(self.times, t + CLOSE * self.horizon, side="right") - 1
         return int(np.clip(k, 0, self.steps - 1))
 
     def __repr__(self) -> str:
@@ -298,7 +291,7 @@ class _Formula(VelocityField):
         """Dimension d of space."""
         return self._dim
 
-    def __call__(self, x, t):
+    def __call__(self, x: np.ndarray, t: float) -> np.ndarray:
         """Velocities at points, shape (n, d)."""
         x = as_points(x, self.dim)
         value = np.asarray(self.v(x, t), dtype=float)
@@ -308,23 +301,16 @@ class _Formula(VelocityField):
             )
         return value
 
-    def jacobian(self, x, t):
+    def jacobian(self, x: np.ndarray, t: float) -> np.ndarray:
         """D v at points, shape (n, d, d), by central differences."""
         x = as_points(x, self.dim)
         h = small_step(x, 1e-5, self.horizon * float(np.abs(self(x, t)).max(initial=0.0)))
         columns = [(self(x + h * e, t) - self(x - h * e, t)) / (2 * h) for e in np.eye(self.dim)]
         return np.stack(columns, axis=2)
 
-    def outside(self, x):
+    def outside(self, x: np.ndarray) -> np.ndarray:
         """No point is: a formula has no walls."""
         return np.zeros(len(x), dtype=bool)
-
-
-def _levels(times) -> np.ndarray:
-    times = as_array(times, "times")
-    if times.ndim != 1 or len(times) < 2 or times[0] != 0 or not (np.diff(times) > 0).all():
-        raise ProblemError("times must be increasing levels 0 = t_0 < ... < t_K, at least two.")
-    return times
 
 
 def _sorted(x: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from mfg_fem.mesh.locate import Replica
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 
-EMPTY = 1e-4  # a density below this share of its maximum is nobody
-CURVED = 0.1  # directions with this share of the walls' normals at a node are no normals
+EMPTY = 1e-4  # a density below this share of its maximum counts as zero
+CURVED = 0.1  # a direction with less than this share of the walls' normals is along the walls
 
 
 def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
@@ -60,7 +60,7 @@ def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
 
 
 def _check(problem, current: bool, ignore_exits: bool):
-    """Refuse what a flow of points is not true for."""
+    """Refuse problems whose players no flow of points can follow."""
     if problem.domain.seams:
         raise ProblemError(
             "A flow of points knows no periodic domain: who crosses a seam would go on outside of "
@@ -117,7 +117,7 @@ def of_shared(solution: SharedSolution) -> dict:
 
 
 def along_walls(replica: Replica) -> np.ndarray:
-    """What takes from a velocity at each node its part across the walls there: (nodes, d, d).
+    """At each node the projection of velocities on directions along the walls: (nodes, d, d).
 
     Walls at less than some 35 degrees to each other count as one curved wall, with a mean normal.
     """

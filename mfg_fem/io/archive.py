@@ -1,7 +1,7 @@
 """One file of nodal fields that any number of ranks can read: a zip of .npy members.
 
 numpy.load reads it too. `about` is JSON; `nodes` are the coordinates in an order that knows nothing
-of ranks; the fields follow row by row, `u00000`, `u00001`, ...
+of ranks; the fields follow level by level, `u00000`, `u00001`, ...
 """
 
 import io
@@ -24,7 +24,7 @@ SAME_POINT = 1e-6  # of the mean distance of nodes
 
 @contextmanager
 def write(path: Path, nodes: Nodes, about: dict, **arrays):
-    """A function put(name, rows of owned values) whose file replaces `path` when all went well.
+    """A function put(name, rows of owned values), whose file replaces `path` if all goes well.
 
     Collective. The arrays are known on rank 0.
 
@@ -53,7 +53,7 @@ def write(path: Path, nodes: Nodes, about: dict, **arrays):
 
 
 def about(comm: MPI.Comm, path: Path, what: str) -> dict:
-    """What the file says of itself; `what` it should be is for the message. Collective.
+    """The description of the file; `what` it should be is for the message. Collective.
 
     Raises:
         FileError: no such file, or another kind of file.
@@ -70,12 +70,12 @@ def about(comm: MPI.Comm, path: Path, what: str) -> dict:
 
 
 def fit(path: Path, value, like, name: str = "about"):
-    """Refuse a part of `about` that is not like this.
+    """Refuse a value of `about` whose type is not the one given.
 
-    It is a type; or a list of one, for lists of such, not empty; or a dict of them by names.
+    `like` is a type; or a list of one type, for non-empty lists; or a dict of types by name.
 
     Raises:
-        FileError: it is not.
+        FileError: the type is another one.
     """
     if isinstance(like, dict):
         good = isinstance(value, dict) and like.keys() <= value.keys()
@@ -107,7 +107,7 @@ def read(path: Path, nodes: Nodes):
         return nodes.scatter(values)
 
     try:
-        distance = on_root(comm, context, lambda: _mismatch(_get(archive, "nodes"), nodes.x))
+        distance = on_root(comm, context, lambda: mismatch(_get(archive, "nodes"), nodes.x))
         distance = comm.bcast(distance)
         require(
             comm,
@@ -155,7 +155,7 @@ def _nodal(archive: zipfile.ZipFile, name: str, nodes: int) -> np.ndarray:
     return values.astype(np.float64)
 
 
-def _mismatch(saved: np.ndarray, here: np.ndarray) -> float:
+def mismatch(saved: np.ndarray, here: np.ndarray) -> float:
     """Largest distance of a node from its saved place, in mean node distances along an axis."""
     if saved.shape != here.shape:
         return np.inf

@@ -56,13 +56,13 @@ def on_root(comm: MPI.Comm, context: str, action: Callable):
 def replacing(comm: MPI.Comm, path: Path, folder: bool = False):
     """A temporary name that becomes `path` if all went well. Collective.
 
-    If not, what was there is left as it was. What else is written into the folder of the temporary
-    name comes along. A symbolic link at `path` is replaced, not followed.
+    If not, an older file is left as it was. Other files that are written into the folder of the
+    temporary name are moved with it. A symbolic link at `path` is replaced, not followed.
 
     Args:
         comm: the ranks that write.
         path: the file.
-        folder: whether it is a folder, of the kind that ADIOS2 writes.
+        folder: whether `path` is a folder of the kind that ADIOS2 writes.
     """
     context = f"{path} cannot be written"
     place = comm.bcast(on_root(comm, context, lambda: _new_folder(path, folder)))
@@ -75,7 +75,7 @@ def replacing(comm: MPI.Comm, path: Path, folder: bool = False):
 
 
 def clear(path: Path, everything: bool = False):
-    """Remove what killed processes left of this file; everything, if nobody else may write it."""
+    """Remove what killed processes left of this file; everything, if no other process writes it."""
     for name in os.listdir(path.parent):
         file, *owner = name.rsplit("~", 3)
         if file == f".{path.name}" and len(owner) == 3 and owner[1].isdigit():
@@ -99,10 +99,10 @@ def _is_abandoned(leftover: Path, host: str, process: str) -> bool:
     try:
         if host != socket.gethostname():
             return time.time() - leftover.stat().st_mtime > ABANDONED
-        os.kill(int(process), 0)  # asks whether it is there
+        os.kill(int(process), 0)  # signal 0 asks whether the process exists
     except ProcessLookupError:
         return True
-    except (OSError, OverflowError):  # it has gone, or is somebody else's, or no process
+    except (OSError, OverflowError):  # the folder has gone, or the process is another user's
         pass
     return False
 
@@ -117,15 +117,15 @@ def _move(place: Path, path: Path):
     for new in others:
         if path.with_name(new.name).is_dir():
             raise IsADirectoryError(f"{new.name} is a folder")
-    if others:  # that it refers to: no old file with new companions at any moment
+    if others:  # `path` refers to them: it must never be the old file beside new companions
         path.unlink(missing_ok=True)
     for new in (*others, place / path.name):
         _replace(new, path.with_name(new.name))
 
 
 def _replace(new: Path, path: Path):
-    """Rename; no folder can replace another, so an old one goes aside."""
-    for attempt in range(10):  # another process may do the same
+    """Rename. A folder cannot replace a folder, so an old one is renamed first."""
+    for attempt in range(10):  # as another process may do the same
         try:
             return os.replace(new, path)
         except OSError:
@@ -139,10 +139,9 @@ def _replace(new: Path, path: Path):
 def holding(comm: MPI.Comm, path: Path):
     """Keep other processes, on this host or another, from holding the same file. Collective.
 
-    The companion that is locked says who holds it. The lock is flock's, which ends with the process
-    however that ends, and which network file systems pass on to their server. Where a file system
-    has no locks, there is a warning: the file is whole even so, but two solves would take turns in
-    replacing it.
+    The locked companion file says which process holds it. flock's lock ends with the process in any
+    case, and network file systems pass it on to their server. Where a file system has no locks,
+    there is a warning: the file is whole even so, but two solves would take turns in replacing it.
 
     Raises:
         FileError: another process holds it; on every rank.
@@ -188,7 +187,7 @@ def _flock(handle: int, path: Path):
 
 @contextmanager
 def reserving(comm: MPI.Comm, context: str, place: Path, size: int):
-    """Occupy so many bytes of a disk, and give a function that frees some of them. Collective.
+    """Occupy `size` bytes of a disk, and give a function that frees some of them. Collective.
 
     For libraries that end the process, or hang, where a disk is full.
 

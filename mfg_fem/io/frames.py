@@ -1,4 +1,4 @@
-"""The fields of a solution one level at a time, and their way to rank 0 and back."""
+"""The fields of a solution as nodal Functions, one level at a time."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from mfg_fem.forms.functional import drift
 class Frames:
     """Value function, density and velocity as nodal Functions of a given degree. Collective.
 
-    The family is that of the Functions: "DG" gives each cell nodes of its own, for a torus in a
-    file whose reader would draw a cell on a seam across the whole domain.
+    The family is that of the Functions: "DG" gives each cell its own nodes, as ParaView would draw
+    the cells at the seam of a torus across the whole domain.
 
     The velocity of a step is constant (P1) or linear (P2) on each cell; here it is averaged to the
     vertices, weighted by volume (the L2 projection with lumped mass). Level n shows the velocity

@@ -28,9 +28,9 @@ def write(solution, path: str | Path, every: int = 1):
             DOLFINx a .bp becomes an .xdmf. The velocity is averaged to the nodes: see Frames.
         every: write every so many levels; the last one is always written.
 
-    The files are written beside their place and moved there when they are complete. Before, as much
-    space is occupied as they may take, and given back level by level. What remains is a disk that
-    fails: then HDF5 may end the process, and ADIOS2 wait for ever on several ranks.
+    The files are written beside their place and moved there when they are complete. The space they
+    may take is reserved first and released level by level, so that a full disk is an error here. If
+    a disk fails, HDF5 may still end the process, and ADIOS2 wait for ever on several ranks.
 
     Raises:
         FileError: another suffix, a folder that cannot be written or has no room; what was there is
@@ -56,7 +56,7 @@ def write(solution, path: str | Path, every: int = 1):
             element = solution.problem.domain.mesh.ufl_domain().ufl_coordinate_element()
             frames = Frames(solution, element.embedded_superdegree)
         first, each = _sizes(frames, mesh_once=not adios2)
-        # Where a disk is full, both libraries end the process, or hang on several ranks.
+        # On a full disk both libraries would end the process, or hang on several ranks.
         room, size = temporary.with_name("room"), first + each * len(levels)
         with reserving(comm, context, room, size) as free:
             free(first)
@@ -67,7 +67,7 @@ def write(solution, path: str | Path, every: int = 1):
 
 
 def _write_levels(frames: Frames, levels: list[int], path: Path, ahead: Callable[[], None]):
-    """Write the levels into a new file, with a call ahead of each."""
+    """Write the levels into a new file, and call `ahead` before each."""
     functions, stream = [frames.density, frames.value, frames.velocity], None
     mesh = frames.value.function_space.mesh
     try:
@@ -87,7 +87,7 @@ def _write_levels(frames: Frames, levels: list[int], path: Path, ahead: Callable
                     stream.write_function(function, t)
         stream.close()
     except RuntimeError:
-        # Its destructor would fail too, and end the process: let it never be called.
+        # The destructor of the stream would fail too, and end the process: it must never run.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
         raise
 
@@ -98,7 +98,7 @@ def chosen_levels(steps: int, every: int) -> list[int]:
 
 
 def _sizes(frames: Frames, mesh_once: bool) -> tuple[int, int]:
-    """Bytes that the start of a file takes at most, and that each level does. Collective."""
+    """Upper bounds of the bytes of a file before the first level, and of each level. Collective."""
     V = frames.value.function_space
     topology, comm = V.mesh.topology, V.mesh.comm
     maps = (V.dofmap.index_map, topology.index_map(topology.dim))

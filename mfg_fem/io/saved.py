@@ -1,4 +1,4 @@
-"""Files of a solution: time series for ParaView, saved ones that any number of ranks can read."""
+"""Saved solutions, which any number of ranks can read."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -17,8 +17,8 @@ from mfg_fem.mesh.nodes import Nodes
 
 log = logging.getLogger(__name__)
 
-EQUAL = "equal steps"  # what a file says of such times
-# What a file says of itself, by types.
+EQUAL = "equal steps"  # stands in a file for such times
+# The types of what `about` says in a file.
 NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
 ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
 ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
@@ -33,7 +33,7 @@ def save(solution, path: str | Path, **more):
     `u00000`, `m00000`, ... (nodal values, level by level) and `about` (JSON). It is written under
     another name and renamed: a save that fails leaves an older file as it was.
 
-    What stands in `more` is added to `about`.
+    The entries of `more` are added to `about`.
 
     Raises:
         FileError: the file cannot be written; on every rank.
@@ -59,7 +59,7 @@ def members(field: str, k: int) -> list[str]:
 
 
 def description(problem, scheme: Monotone | Galerkin, times: np.ndarray) -> dict:
-    """What a file says of the problem it belongs to."""
+    """The entries of `about` that name the problem, the scheme and the times."""
     steps = len(times) - 1
     equal = np.allclose(np.diff(times), times[-1] / steps, rtol=1e-9, atol=0.0)
     return {
@@ -75,7 +75,7 @@ def description(problem, scheme: Monotone | Galerkin, times: np.ndarray) -> dict
 
 @dataclass(frozen=True)
 class Saved:
-    """What a file says of a solution; its levels are read when a discretisation asks for them."""
+    """A saved solution; its levels are read when a discretisation asks for them."""
 
     path: Path
     scheme: Monotone | Galerkin
@@ -101,7 +101,7 @@ class Saved:
 
 
 def load(path: str | Path, problem) -> Saved:
-    """Read what `save` wrote about a solution of this problem. Collective.
+    """Read all but the levels of what `save` wrote of a solution of this problem. Collective.
 
     Raises:
         FileError: no such file, not a saved solution, or one with another horizon.

@@ -4,9 +4,8 @@ import numpy as np
 
 import dolfinx.plot
 
-from mfg_fem.errors import together
+from mfg_fem.errors import needs, together
 from mfg_fem.io.frames import Frames
-from mfg_fem.optional import needs
 
 
 def grid(solution, n: int):

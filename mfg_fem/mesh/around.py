@@ -8,15 +8,16 @@ from mfg_fem.mesh.gmsh import from_gmsh, gmsh_model
 from mfg_fem.mesh.simplices import build, check
 
 FINE_RADIUS = 1.2  # the flow moves the data a little outwards
-COARSENING = 4.0  # cells at the walls are so much larger
-OPTIONS = {"Mesh.MeshSizeExtendFromBoundary": 0, "Mesh.MeshSizeFromPoints": 0}  # the ball decides
+COARSENING = 4.0  # cells at the walls are this many times larger
+# Only the ball decides about sizes.
+OPTIONS = {"Mesh.MeshSizeExtendFromBoundary": 0.0, "Mesh.MeshSizeFromPoints": 0.0}
 
 
 def mesh_around(dim: int, half_width: float, cells: int, comm: MPI.Comm) -> Domain:
     """The box [0, 2 half_width]^dim around the unit ball in its middle. Collective.
 
-    Cells in the ball have the size 2 half_width / cells and grow towards the walls, where
-    nobody is.
+    Cells in the ball have the size 2 half_width / cells and grow towards the walls, where there
+    are no data.
 
     Raises:
         MeshError: gmsh is missing.
@@ -33,7 +34,7 @@ def mesh_around(dim: int, half_width: float, cells: int, comm: MPI.Comm) -> Doma
 
 
 def _mesh(gmsh, dim: int, side: float, fine: float):
-    """Draw and mesh it in gmsh's current model."""
+    """Draw the box in gmsh's current model and mesh it."""
     corner = (0.0, 0.0, 0.0)
     if dim == 2:
         gmsh.model.occ.addRectangle(*corner, side, side)

@@ -3,8 +3,8 @@
 import math
 import os
 import sys
-from collections.abc import Sequence
-from numbers import Integral, Number, Real
+from collections.abc import Callable, Sequence
+from numbers import Number
 
 from mpi4py import MPI
 
@@ -13,9 +13,10 @@ import numpy as np
 import dolfinx
 
 from mfg_fem.errors import MeshError, alike, together
+from mfg_fem.validate import is_integer, is_number
 
 SIDES = ("left", "right", "bottom", "top", "back", "front")
-BYTES = 200  # a simplex takes more, while a mesh is made
+BYTES = 200  # while a mesh is made, each simplex takes more than this
 
 
 def make(lengths, cells, comm: MPI.Comm):
@@ -32,15 +33,15 @@ def make(lengths, cells, comm: MPI.Comm):
     else:
         create = dolfinx.mesh.create_rectangle if d == 2 else dolfinx.mesh.create_box
         mesh = create(comm, [np.zeros(d), lengths], counts)
-    facets, tags = [], []
+    walls = []
     for k in range(2 * d):
         axis, wall, half = k // 2, k % 2 * lengths[k // 2], lengths[k // 2] / counts[k // 2] / 2
         found = dolfinx.mesh.locate_entities_boundary(
             mesh, d - 1, lambda x, axis=axis, wall=wall, half=half: abs(x[axis] - wall) < half
         )
-        facets.append(found)
-        tags.append(np.full(len(found), k + 1, dtype=np.int32))
-    facets, tags = np.concatenate(facets), np.concatenate(tags)
+        walls.append(found)
+    facets = np.concatenate(walls)
+    tags = np.repeat(np.arange(1, 2 * d + 1, dtype=np.int32), [len(found) for found in walls])
     order = np.argsort(facets)
     facet_tags = dolfinx.mesh.meshtags(mesh, d - 1, facets[order], tags[order])
     mesh.geometry.x[:, :d] = np.ldexp(mesh.geometry.x[:, :d], exponents)
@@ -49,7 +50,7 @@ def make(lengths, cells, comm: MPI.Comm):
 
 def _checked(lengths, cells, ranks: int) -> tuple[list, list]:
     """Side lengths and numbers of cells, one for each dimension."""
-    sides, counts = _numbers(lengths, Real), _numbers(cells, Integral)
+    sides, counts = _numbers(lengths, is_number), _numbers(cells, is_integer)
     if not sides or len(sides) > 3 or not all(0 < side <= sys.float_info.max for side in sides):
         raise MeshError(f"box: lengths must be one to three positive numbers, not {lengths!r}.")
     d = len(sides)
@@ -60,17 +61,14 @@ def _checked(lengths, cells, ranks: int) -> tuple[list, list]:
     most = min(2**31, memory // BYTES) * ranks
     if math.prod(counts) * math.factorial(d) > most:
         raise MeshError(
-            f"box: so many cells are more than {most:.3g} simplices, which do not fit into the "
-            f"memory of this machine on {ranks} ranks. Take fewer cells, or more machines."
+            f"box: more than {most:.3g} simplices do not fit into the memory of this machine on "
+            f"{ranks} ranks. Take fewer cells, or more machines."
         )
     return [float(side) for side in sides], [int(n) for n in counts]
 
 
-def _numbers(values, kind: type) -> list | None:
-    """One number or a sequence of them as a list; None if there is anything else, or a bool."""
+def _numbers(values, good: Callable) -> list | None:
+    """One value or a sequence of them as a list; None unless all are good."""
     values = values.tolist() if isinstance(values, np.ndarray | np.generic) else values
     values = [values] if isinstance(values, Number) else values
-    good = isinstance(values, Sequence) and all(
-        isinstance(value, kind) and not isinstance(value, bool | np.bool_) for value in values
-    )
-    return list(values) if good else None
+    return list(values) if isinstance(values, Sequence) and all(map(good, values)) else None

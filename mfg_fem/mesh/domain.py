@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
 
 from mpi4py import MPI
@@ -19,10 +18,11 @@ from dolfinx import fem
 
 from mfg_fem._compat import geometry_dofmap
 from mfg_fem.compilation import compiled
-from mfg_fem.errors import MeshError, alike, require, together
+from mfg_fem.errors import MeshError, alike, together
 from mfg_fem.mesh import gmsh, simplices
 from mfg_fem.mesh.box import make as make_box
 from mfg_fem.mesh.periodic import glue as glue_sides
+from mfg_fem.validate import is_integer
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Domain:
     names: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     seams: dict[int, tuple[float, float]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what the schemes cannot be built on."""
         _check_mesh(self.mesh)
         with together(self.comm):
@@ -55,16 +55,18 @@ class Domain:
                 _check_tags(self.mesh, self.facet_tags)
             names = _tags_of_names(self)
         alike(self.comm, names=names)
-        _check_known(self.comm, names, self.facet_tags)
+        _check_known(names, _known_tags(self.comm, self.facet_tags))
         object.__setattr__(self, "names", names)
 
-    def check(self):
+    def check(self) -> None:
         """Refuse a mesh that has become flat or folded, or is folded from the start. Collective."""
         _check_mesh(self.mesh)
-        # What is glued has been checked before. In 1D DOLFINx takes ends of ranks for boundaries.
+        # A periodic mesh was checked before it was glued. In 1D, DOLFINx takes the ends of a rank's
+        # part for boundaries.
         if self.seams or self.dim == 1:
             return
-        # By the divergence theorem, as facets count once where both cells are on one side of them.
+        # By the divergence theorem: what two cells contribute at the facet between them cancels,
+        # unless both lie on the same side of it.
         x, n = ufl.SpatialCoordinate(self.mesh), ufl.FacetNormal(self.mesh)
         low = self.mesh.geometry.x.min(axis=0, initial=np.inf)
         self.comm.Allreduce(MPI.IN_PLACE, low, MPI.MIN)
@@ -78,7 +80,7 @@ class Domain:
             )
 
     @classmethod
-    def of(cls, domain) -> "Domain":
+    def of(cls, domain: "Domain | dolfinx.mesh.Mesh") -> "Domain":
         """Accept a plain DOLFINx mesh wherever a Domain is."""
         if isinstance(domain, cls):
             return domain
@@ -101,7 +103,7 @@ class Domain:
 
     @cached_property
     def inside(self) -> tuple[str, ...]:
-        """Names of facets of which some lie between two cells: no boundary. Collective."""
+        """Names of boundaries of which some facets lie between two cells. Collective."""
         owned = self._owned_facets()
         outer = np.zeros(owned, dtype=bool)
         outer[dolfinx.mesh.exterior_facet_indices(self.mesh.topology)] = True
@@ -128,7 +130,7 @@ class Domain:
         """Length (2D) or area (3D) of the named boundary, number of points (1D). Collective."""
         facets, d, topology = self.facets(name), self.dim, self.mesh.topology
         facets = facets[facets < self._owned_facets()]
-        # A facet and one of its cells are enough, so that a line in the domain has its length too.
+        # Each facet is integrated from one of its cells, so that those inside the domain count.
         cells = topology.connectivity(d - 1, d)
         cells = cells.array[cells.offsets[facets]]
         topology.create_connectivity(d, d - 1)
@@ -146,15 +148,15 @@ class Domain:
         return self.comm.allreduce(fem.assemble_scalar(compiled(form)), MPI.SUM)
 
     def _owned_facets(self) -> int:
-        """Their number on this rank; they come before those of other ranks. Collective at first."""
+        """The number of facets this rank owns, which come before ghosts. Collective at first."""
         d, topology = self.dim, self.mesh.topology
         topology.create_entities(d - 1)
         topology.create_connectivity(d - 1, d)
         return topology.index_map(d - 1).size_local
 
 
-def _check_mesh(mesh):
-    """Straight or curved simplices of the dimension of space, none of them flat. Collective."""
+def _check_mesh(mesh: dolfinx.mesh.Mesh) -> None:
+    """Refuse all but simplices of the dimension of space with some volume. Collective."""
     if not isinstance(mesh, dolfinx.mesh.Mesh):
         raise MeshError(f"mesh is a {type(mesh).__name__}; pass a DOLFINx mesh.")
     cell, gdim = mesh.topology.cell_name(), mesh.geometry.dim
@@ -176,7 +178,8 @@ def _check_mesh(mesh):
         raise MeshError(f"The mesh cannot be used: {simplices.about_degenerate(count, corners)}")
 
 
-def _check_tags(mesh, facet_tags):
+def _check_tags(mesh: dolfinx.mesh.Mesh, facet_tags: dolfinx.mesh.MeshTags) -> None:
+    """Refuse tags of something else than the facets of this mesh."""
     if not isinstance(facet_tags, dolfinx.mesh.MeshTags):
         raise MeshError(f"facet_tags is a {type(facet_tags).__name__}; pass DOLFINx MeshTags.")
     if facet_tags.topology is not mesh.topology._cpp_object:
@@ -196,8 +199,7 @@ def _tags_of_names(domain: Domain) -> dict[str, tuple[int, ...]]:
     result = {}
     for name, tags in names.items():
         several = tags if isinstance(tags, tuple | list) else (tags,)
-        whole = all(isinstance(t, Integral) and not isinstance(t, bool) for t in several)
-        if not (whole and isinstance(name, str)):
+        if not (isinstance(name, str) and all(map(is_integer, several))):
             raise MeshError(f"names must map names to facet tags, not {name!r} to {tags!r}.")
         result[name] = tuple(int(tag) for tag in several)
     wanted = set().union(*result.values())
@@ -206,9 +208,8 @@ def _tags_of_names(domain: Domain) -> dict[str, tuple[int, ...]]:
     return result
 
 
-def _check_known(comm: MPI.Comm, names: dict[str, tuple[int, ...]], facet_tags):
-    """Refuse tags that no facet has. Collective."""
-    known = _known_tags(comm, facet_tags)
+def _check_known(names: dict[str, tuple[int, ...]], known: set[int]) -> None:
+    """Refuse tags that no facet has."""
     for name, tags in names.items():
         if missing := set(tags) - known:
             raise MeshError(
@@ -217,7 +218,7 @@ def _check_known(comm: MPI.Comm, names: dict[str, tuple[int, ...]], facet_tags):
             )
 
 
-def _known_tags(comm: MPI.Comm, facet_tags) -> set[int]:
+def _known_tags(comm: MPI.Comm, facet_tags: dolfinx.mesh.MeshTags | None) -> set[int]:
     """The values that facets of any rank have. Collective."""
     values = np.empty(0, dtype=int) if facet_tags is None else np.unique(facet_tags.values)
     return set().union(*comm.allgather(values.tolist()))
@@ -229,9 +230,9 @@ def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD) -> Domain:
     Of a gmsh file, the physical groups of dimension d are the domain (only they are read), and
     those of dimension d-1 are its boundaries, `Domain.names`: a group without a name goes by its
     number, and a facet may be in several. Of XDMF, facet tags are the names. A mesh that is tilted
-    in space is laid flat, with its lengths as they are. These are whatever the file uses: metres
-    in the demos. A .geo is a program, which may run any command (gmsh's SystemCall): take it only
-    from people you trust.
+    in space is laid flat, with its lengths as they are, in the unit of the file: metres in the
+    demos. A .geo is a program, which may run any command (gmsh's SystemCall): take it only from
+    people you trust.
 
     Raises:
         MeshError: the file does not exist or is not a mesh; or the mesh is not one of simplices,
@@ -272,8 +273,8 @@ def box(
         lengths: side lengths, one number per dimension.
         cells: cells per side, one number for all or one per dimension.
         comm: the communicator that shares the mesh.
-        periodic: whether who leaves on one side enters on the other, for all axes or for each;
-            three cells or more along these: see `glue`.
+        periodic: whether players who leave on one side enter on the opposite one, for all axes
+            or for each; it takes three cells or more along these: see `glue`.
 
     Returns:
         A Domain with the boundaries "left", "right" (first axis), "bottom", "top" (second),
@@ -320,28 +321,17 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
         raise MeshError("The domain is periodic already: glue all its axes at once.")
     mesh, facet_tags, seams = glue_sides(domain.mesh, domain.facet_tags, axes)
     known = _known_tags(domain.comm, facet_tags)
-    left = {name: [t for t in tags if t in known] for name, tags in domain.names.items()}
+    left = {name: [t for t in tags if t in known] for name, tags in _tags_of_names(domain).items()}
     names = {name: tags for name, tags in left.items() if tags}
     return Domain(mesh, facet_tags, names, seams)
 
 
-def _check_comm(comm):
+def _check_comm(comm: MPI.Comm) -> None:
     if not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL:
         kind = "a null one" if isinstance(comm, MPI.Comm) else type(comm).__name__
         raise MeshError(f"comm must be an MPI communicator such as MPI.COMM_WORLD, not {kind}.")
 
 
 def boundary_dofs(domain: Domain, V: fem.FunctionSpace, name: str) -> np.ndarray:
-    """Degrees of freedom of V on the named boundary, owned and ghosted. Collective.
-
-    Raises:
-        MeshError: unknown name, or a boundary without any facet.
-    """
-    facets = domain.facets(name)
-    require(
-        domain.comm,
-        domain.comm.allreduce(len(facets), MPI.SUM) > 0,
-        f"The boundary {name!r} has no facets in this mesh.",
-        MeshError,
-    )
-    return fem.locate_dofs_topological(V, domain.dim - 1, facets)
+    """Degrees of freedom of V on the named boundary, owned and ghosted. Collective."""
+    return fem.locate_dofs_topological(V, domain.dim - 1, domain.facets(name))

@@ -48,8 +48,8 @@ def read(path: Path) -> Simplices:
         head = file.read(1024)
     if kind == ".xdmf":
         return _read_xdmf(path)
-    # In formats before 4 each element has the number of its group, which gmsh gives to all elements
-    # of the same curve or surface unless it takes the one for the other.
+    # In formats before 4 each element has the number of its physical group. gmsh would give one
+    # group to all elements of a curve or surface; with this option it takes the one for the other.
     legacy = kind == ".msh" and not re.search(rb"\$MeshFormat\s+[4-9]", head)
     with gmsh_model({"Mesh.SwitchElementTags": int(legacy)}) as gmsh:
         if kind == ".geo":
@@ -67,7 +67,8 @@ def read(path: Path) -> Simplices:
 def _draw(gmsh, path: Path):
     """Mesh what a .geo draws."""
     with tempfile.TemporaryDirectory() as folder:
-        # Of a last line without an end, gmsh reads the first statement only, unless it includes it.
+        # If the last line of a file has no line end, gmsh reads only the first statement in it,
+        # unless the file is included by another one.
         whole = Path(folder, "whole.geo")
         whole.write_text(f'Include "{path.absolute()}";\n')
         gmsh.merge(str(whole))
@@ -111,18 +112,18 @@ def _entities_of_groups(model) -> dict[tuple[int, int], list[int]]:
 
 
 def _entities_by_number(model) -> dict[tuple[int, int], list[int]]:
-    """The same where entities have the numbers of the groups; 0 is no group."""
+    """Curves, surfaces, ... of each group where their numbers are those of groups; 0 is none."""
     groups = defaultdict(list)
     for dim, number in model.getEntities():
         parent_dim, parent = model.getParent(dim, number)  # -1 unless the mesh is partitioned
         group = parent if parent_dim == dim else number
-        if group and parent_dim in (-1, dim):  # else it is where two parts meet
+        if group and parent_dim in (-1, dim):  # others lie where two parts of a mesh meet
             groups[dim, group].append(number)
     return groups
 
 
 def _names(path: Path) -> dict[tuple[int, int], str]:
-    """Names of the physical groups in a .msh; gmsh's own list leaves out one that comes twice."""
+    """Names of the physical groups in a .msh; gmsh's own list drops one that comes twice."""
     names = {}
     with path.open("rb") as file:
         for line in file:
@@ -205,10 +206,11 @@ def _elements(model, dim: int, entities) -> dict[int, np.ndarray]:
 
 
 def _read_xdmf(path: Path) -> Simplices:
-    """The mesh, and the facets that it has tags for, called by these: "1", "2", ..."""
-    grids = ElementTree.parse(path).findall("Domain/Grid")
-    grids = {grid.get("Name"): grid for grid in grids if grid.find("Topology") is not None}
-    meshes = [name for name, grid in grids.items() if grid.find("Geometry") is not None]
+    """The mesh, and its tagged facets, which are named by their tags: "1", "2", ..."""
+    grids = {grid.get("Name"): grid for grid in ElementTree.parse(path).findall("Domain/Grid")}
+    topologies = {name: grid.find("Topology") for name, grid in grids.items()}
+    types = {k: t.get("TopologyType", "").lower() for k, t in topologies.items() if t is not None}
+    meshes = [name for name in types if grids[name].find("Geometry") is not None]
     if len(meshes) != 1:
         raise MeshError(f"it holds {len(meshes)} meshes; it needs one Grid with a Geometry.")
     with io.XDMFFile(MPI.COMM_SELF, path, "r") as file:
@@ -221,10 +223,10 @@ def _read_xdmf(path: Path) -> Simplices:
         kinds = (("polyvertex",), ("polyline", "edge_3"), ("triangle", "triangle_6"))[dim - 1]
         tagged = [
             file.read_meshtags(mesh, name=name)
-            for name, grid in grids.items()
-            if name not in meshes and grid.find("Topology").get("TopologyType").lower() in kinds
+            for name, kind in types.items()
+            if name not in meshes and kind in kinds
         ]
-    groups = []
+    groups: list[tuple[str, int, np.ndarray]] = []
     for tags in tagged:
         for value in np.unique(tags.values).tolist():
             name, number = str(value), value

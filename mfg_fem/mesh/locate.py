@@ -11,11 +11,11 @@ import numpy as np
 
 from dolfinx import fem
 
-from mfg_fem.errors import MFGError, ProblemError
-from mfg_fem.validate import as_array
+from mfg_fem.errors import needs
+from mfg_fem.validate import array
 
 COINCIDE = 1e-9  # coordinates closer than this part of their range are the same
-MAX_WALK = 200  # cells a walk may cross; who has not arrived is searched for
+MAX_WALK = 200  # cells that a walk to a point may cross before the point is searched for
 INSIDE = -1e-9  # barycentric coordinates of a point in a cell are not below this
 
 
@@ -32,10 +32,6 @@ class Replica:
     """
 
     def __init__(self, V: fem.FunctionSpace):
-        try:
-            from scipy.spatial import cKDTree
-        except ImportError as exc:
-            raise MFGError("Finding points in a mesh needs scipy: install it.") from exc
         comm, index_map, d = V.mesh.comm, V.dofmap.index_map, V.mesh.geometry.dim
         tdim = V.mesh.topology.dim
         local_cells = V.dofmap.list[: V.mesh.topology.index_map(tdim).size_local]
@@ -52,7 +48,7 @@ class Replica:
         self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         self._first_corner = corners[:, 0]
         self.neighbours = _neighbours(self.cells)
-        self._tree = cKDTree(corners.mean(axis=1))
+        self._tree = needs("scipy.spatial", "scipy").cKDTree(corners.mean(axis=1))
         smallest = np.abs(edges).max(axis=2).min(axis=0)  # along each axis
         self._nudge = 1e-10 * smallest * np.array([1.0, 0.7, 0.3])[:d]
 
@@ -66,7 +62,7 @@ class Replica:
         A point outside takes a cell at the boundary near it; some of its coordinates there are
         negative, and `clip` makes it a point of that cell.
         """
-        # A point that several cells share goes to the one in a fixed direction, on any ranks.
+        # A point that several cells share goes to the one in a fixed direction, whatever the ranks.
         points = np.asarray(points, dtype=float)
         nudged = points + self._nudge
         cell = self._tree.query(nudged)[1]
@@ -76,13 +72,13 @@ class Replica:
             if not len(walking):
                 break
             step = self.neighbours[cell[walking], weights[walking].argmin(axis=1)]
-            walking, step = walking[step >= 0], step[step >= 0]  # the others are at the boundary
+            walking, step = walking[step >= 0], step[step >= 0]  # other walks end at the boundary
             cell[walking] = step
             weights[walking] = self._barycentric(step, nudged[walking])
             walking = walking[weights[walking].min(axis=1) < 0]
         weights = self._barycentric(cell, points)
         inside = weights.min(axis=1) >= INSIDE
-        # Who is not outside of the box around the mesh may be behind an obstacle or a corner.
+        # A point inside the box around the mesh may be in a cell behind an obstacle or a corner.
         lost = np.flatnonzero(~inside & np.all((points >= self._low) & (points <= self._high), 1))
         if len(lost):
             cell[lost] = self._search(points[lost], cell[lost])
@@ -93,8 +89,8 @@ class Replica:
     def _search(self, points: np.ndarray, near: np.ndarray) -> np.ndarray:
         """The cell that each point is in or, if there is none, the nearest that was tried.
 
-        Tried are one cell near each point, and all whose centre is no further from it than their
-        furthest corner is from their centre: no other can have the point.
+        The cells tried for a point are the one near it, and all whose centre is no further from the
+        point than from their own furthest corner: no other can contain the point.
         """
         who, cells = [np.arange(len(points))], [near]
         for tree, members, reach in self._by_size:
@@ -109,7 +105,7 @@ class Replica:
 
     @cached_property
     def _by_size(self) -> list:
-        """Cells of like size: a tree of their centres, their numbers, how far the corners are."""
+        """Cells of similar size: a tree of their centres, their numbers, the largest reach."""
         corners = self.x[self.cells]
         centres = corners.mean(axis=1)
         reach = np.linalg.norm(corners - centres[:, None], axis=2).max(axis=1)
@@ -130,16 +126,11 @@ class Replica:
 
 def as_points(x, dim: int) -> np.ndarray:
     """Check points: float64 of shape (n, dim), finite."""
-    x = as_array(x, "points")
-    if x.ndim != 2 or x.shape[1] != dim:
-        raise ProblemError(f"points must have the shape (n, {dim}), not {x.shape}.")
-    if not np.isfinite(x).all():
-        raise ProblemError("points must be finite: there is a NaN or an infinity among them.")
-    return x
+    return array("points", x, ("n", dim))
 
 
 def small_step(x: np.ndarray, part: float, size: float = 0.0) -> float:
-    """This part of how far points lie apart, or of a size: a step to take a difference over."""
+    """A step for differences: this part of the extent of the points, or of a larger size."""
     if len(x):
         size = max(size, float(np.ptp(x, axis=0).max()))
     return max(part * size, 1e-8 * float(np.abs(x).max(initial=0.0))) or part
@@ -165,7 +156,7 @@ def _neighbours(cells: np.ndarray) -> np.ndarray:
 
 
 def anything_twice(x: np.ndarray, near: np.ndarray) -> bool:
-    """Whether points next to each other in this order are as near as that along every axis."""
+    """Whether two neighbours in this order are as near to each other as that along every axis."""
     return bool((abs(np.diff(x, axis=0)) <= near).all(axis=1).any())
 
 

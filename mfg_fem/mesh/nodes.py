@@ -1,5 +1,7 @@
 """The nodes of a space on rank 0, in an order that knows nothing of ranks; gather and scatter."""
 
+from typing import Any
+
 from mpi4py import MPI
 
 import numpy as np
@@ -25,7 +27,9 @@ class Nodes:
         self.comm = domain.comm
         self.owned = V.dofmap.index_map.size_local
         points = wrap(V.tabulate_dof_coordinates()[: self.owned, : domain.dim], domain.seams)
-        self.x = self.number = twice = None
+        self.x: Any = None
+        self.number: Any = None
+        twice = None
         parts = self.comm.gather(points)
         if self.comm.rank == 0:
             points = np.concatenate(parts)
@@ -50,7 +54,7 @@ class Nodes:
     def scatter(self, values: np.ndarray | None) -> np.ndarray:
         """Owned values on each rank from all values on rank 0. Collective."""
         owned = np.empty(self.owned)
-        if self.comm.rank == 0:
+        if values is not None:
             pieces = [np.ascontiguousarray(values[self.number]), self._counts, None, MPI.DOUBLE]
             self.comm.Scatterv(pieces, owned)
         else:

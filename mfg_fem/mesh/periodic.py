@@ -1,8 +1,8 @@
 """Tori: opposite sides of a mesh glued together.
 
-The topology is that of the torus: what lies opposite is one vertex, so that spaces, forms, ghosts
-and solvers need to know nothing. The geometry is that of the mesh before: each cell keeps its own
-corners, and a node on the seam has a place on either side.
+The topology is that of the torus: two opposite nodes are one vertex, so spaces, forms, ghosts and
+solvers need no change. The geometry is that of the mesh before: each cell keeps its own corners,
+and a node on the seam has a place on either side.
 """
 
 import numpy as np
@@ -67,7 +67,7 @@ def glue(mesh, facet_tags, axes: list[int]):
 
 
 def _check_cells(comm, corners, seams):
-    """Cells shorter than half a period: their corners are known by being the nearest copies."""
+    """Refuse cells as long as half a period, whose corners `unfold` would misplace. Collective."""
     for axis, (low, high) in seams.items():
         extent = np.ptp(corners[..., axis], axis=1).max(initial=0.0)
         require(

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 SIMPLICES = ("interval", "triangle", "tetrahedron")
 IN_PLANE = 1e-6  # of the size of the mesh: points closer to a plane lie in it
-FLAT = 1e-12  # of the box around a cell: with less volume it has none
+FLAT = 1e-12  # part of the box around a cell: cells that fill less of it count as flat
 LATTICE = (basix.LatticeType.equispaced, True)
 
 
@@ -46,7 +46,7 @@ class Simplices:
 
 @dataclass(frozen=True)
 class Parts:
-    """What `build` makes a mesh of: all points are in cells, all facets are sides, each is once."""
+    """What `build` makes a mesh of: no unused points, and each facet once, as a side of a cell."""
 
     x: np.ndarray
     cells: np.ndarray
@@ -65,7 +65,7 @@ def coordinate_element(dim: int, degree: int):
 
 
 def check(mesh: Simplices) -> Parts:
-    """The mesh without what is unused or there twice; of its own dimension if it lies in a plane.
+    """The mesh without unused points and duplicates, laid flat if it lies in a plane or on a line.
 
     Raises:
         MeshError: coordinates that are no numbers, a surface that is not plane, cells without
@@ -121,12 +121,11 @@ def build(comm: MPI.Comm, parts: Parts | None):
         comm: the communicator that shares the mesh.
         parts: all of it on rank 0, None elsewhere.
     """
-    root = comm.rank == 0
-    about = (parts.x.shape[1], parts.degree, parts.cells.shape[1], parts.names) if root else None
+    about = parts and (parts.x.shape[1], parts.degree, parts.cells.shape[1], parts.names)
     dim, degree, nodes, names = comm.bcast(about)
     cells, facets = np.empty((0, nodes), dtype=np.int64), np.empty((0, dim), dtype=np.int64)
     x, tags = np.empty((0, dim)), np.empty(0, dtype=np.int32)
-    if root:
+    if parts:
         x, cells, facets, tags = parts.x, parts.cells, parts.facets, parts.tags
     mesh = dolfinx.mesh.create_mesh(comm, cells=cells, x=x, e=coordinate_element(dim, degree))
     return mesh, facet_tags(mesh, facets, tags), names
@@ -160,7 +159,7 @@ def degenerate(nodes: np.ndarray, element) -> np.ndarray:
 
 
 def about_degenerate(count: int, corners: np.ndarray) -> str:
-    """What to say of cells without volume, one of which has these corners."""
+    """The message about cells without volume, one of which has these corners."""
     return (
         f"{count} of the cells have no volume or fold over, one of them at {_place(corners)}. Mesh "
         "the geometry again, with smaller cells if it has thin parts."
@@ -183,7 +182,7 @@ def _keys(rows: np.ndarray) -> np.ndarray:
 def _tags(groups, member: np.ndarray) -> tuple[np.ndarray, dict[str, tuple[int, ...]]]:
     """A tag for each facet, by the groups it is a member of, and the tags that make up each name.
 
-    A facet in one group has the number of that group; each other combination has a new one.
+    A facet in one group has the number of that group; each combination of groups has a new tag.
     """
     if not len(member):
         return np.empty(0, dtype=np.int32), {name: () for name, _, _ in groups}

@@ -1,4 +1,4 @@
-"""Values of UFL expressions at the vertices of every cell: what they range over, their integral."""
+"""Values of UFL expressions at the vertices of every cell: their extremes and their integral."""
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
@@ -15,14 +15,14 @@ from dolfinx import fem
 from mfg_fem._compat import evaluate
 from mfg_fem.compilation import compiled, pointwise
 
-CELLS = 8192  # at a time, so that few values are held
+CELLS = 8192  # evaluated at a time, to save memory
 
 
 class VertexValues:
-    """Values of terms that are numbers, vectors or tensors.
+    """Values of scalars, vectors or tensors, the terms, at the vertices of each cell.
 
     A vertex has one value in each of its cells, as data may jump. Other points of the reference
-    cell may stand in for the vertices.
+    cell may be given instead of the vertices.
     """
 
     def __init__(self, mesh, *terms, points: np.ndarray | None = None):
@@ -32,7 +32,7 @@ class VertexValues:
             points = basix.geometry(getattr(basix.CellType, mesh.topology.cell_name()))
         components = [_components(e) for e in terms]
         self.ends = np.cumsum([len(c) for c in components])
-        # The coordinate is there for terms that are plain numbers: FFCx needs a mesh.
+        # The coordinate gives FFCx a mesh where all terms are plain numbers.
         flat = [*chain(*components), ufl.SpatialCoordinate(mesh)[0]]
         self.expression = pointwise(ufl.as_vector(flat), points)
 
@@ -53,7 +53,7 @@ class VertexValues:
         return ends * [1, -1]
 
     def integral(self, of: Callable = lambda first, *_: first) -> float:
-        """Of the one number that `of` makes of the values, by the trapezoidal rule. Collective.
+        """The integral of what `of` makes of the values, by the trapezoidal rule. Collective.
 
         Its shape is (cells, vertices) or (cells, vertices, 1); by default it is the first term.
         """
@@ -63,7 +63,7 @@ class VertexValues:
         return self.mesh.comm.allreduce(float(local), MPI.SUM)
 
     def mean(self, of: Callable) -> float:
-        """The `integral` over the volume. Collective."""
+        """The `integral` divided by the volume. Collective."""
         return self.integral(of) / self.mesh.comm.allreduce(float(self._volumes.sum()), MPI.SUM)
 
     @cached_property

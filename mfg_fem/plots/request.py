@@ -9,7 +9,7 @@ from mfg_fem.errors import FileError, ProblemError, alike, together
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.plots.style import Units, styled
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import as_array, flag, number, text
+from mfg_fem.validate import array, flag, moment, number, text
 
 
 def checked(solutions: list, length, time, **settings) -> Units:
@@ -39,8 +39,8 @@ def levels_near(solution, t) -> list[int]:
             end = np.interp(0.99 * left[-1], left, solution.times)
         t = np.linspace(0.0, end, 6)
     with together(solution.problem.domain.comm):
-        times = np.atleast_1d(as_array(t, "t"))
-        if times.ndim != 1 or not times.size:
+        times = array("t", [t] if np.ndim(t) == 0 else t, ("times",))
+        if not times.size:
             raise ProblemError(f"t must be a time or a list of times, not {t!r}.")
         levels = list(dict.fromkeys(nearest(solution, moment) for moment in times))
     alike(solution.problem.domain.comm, levels=levels)
@@ -49,9 +49,7 @@ def levels_near(solution, t) -> list[int]:
 
 def nearest(solution, t: float) -> int:
     """The level nearest to the time t."""
-    if not 0 <= t <= solution.times[-1] * (1 + 1e-12):
-        raise ProblemError(f"t = {t:g} is not between 0 and {solution.times[-1]:g}.")
-    return int(np.abs(solution.times - t).argmin())
+    return int(np.abs(solution.times - moment("t", t, solution.times[-1])).argmin())
 
 
 def target(comm, path: str | Path | None) -> Path | None:

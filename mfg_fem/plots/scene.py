@@ -5,6 +5,7 @@ quadrilateral, so that a P1 field on it is exact.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -89,7 +90,7 @@ class Scene:
         self.nodes = Nodes(domain, self.frames.value.function_space)
         self.vector_nodes = Nodes(domain, self.frames.velocity.function_space)
         cells, walls, exits = self._gather_mesh()
-        self.plan = None
+        self.plan: Any = None
         if self.nodes.comm.rank == 0:
             x, self._node, (cells, walls, *pieces) = unfold(
                 self.nodes.x, domain.seams, cells, walls, *exits.values()
@@ -104,11 +105,12 @@ class Scene:
         """The fields of level n on rank 0, None elsewhere. Collective."""
         self.frames.show(n)
         d = self.solution.problem.domain.dim
-        velocity = self.vector_nodes.gather(self.frames.velocity.x.array.reshape(-1, d))
-        u, m = (self.nodes.gather(f.x.array) for f in (self.frames.value, self.frames.density))
+        gathered = [self.vector_nodes.gather(self.frames.velocity.x.array.reshape(-1, d))]
+        for function in (self.frames.value, self.frames.density):
+            gathered.append(self.nodes.gather(function.x.array))
         if self.plan is None:
             return None
-        u, m, velocity = (self.plan.values(nodal[self._node]) for nodal in (u, m, velocity))
+        velocity, u, m = (self.plan.values(v[self._node]) for v in gathered if v is not None)
         return Snapshot(float(self.solution.times[n]), m, u, velocity[:, : self.plan.x.shape[1]])
 
     def _gather_mesh(self):

@@ -1,4 +1,4 @@
-"""Whether the data of a problem make sense: asked when it is stated, the same on every rank."""
+"""Checks of the data of a problem when it is stated, with the same verdict on every rank."""
 
 from collections.abc import Mapping
 
@@ -34,16 +34,16 @@ REMEDY = (
     "Write it of m + s with a small density s, of a thousandth of the mean density for instance: "
     "ufl.ln(m + s)."
 )
-MOMENTS = np.linspace(0.0, 1.0, 9)  # of the horizon, when costs are looked at
+MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which costs are checked, as parts of the horizon
 
 
 def exit_name(name: str) -> str:
-    """What the cost of this exit is called."""
+    """The name of the cost of this exit in messages."""
     return f"boundary[{name!r}].cost"
 
 
 def check_arguments(problem) -> dict[str, float]:
-    """Types and numbers, without evaluating a callable. Collective. Returns the numbers."""
+    """Check types and numbers, without evaluating a callable; returns the numbers. Collective."""
     domain = problem.domain
     with together(domain.comm):
         numbers = {
@@ -76,7 +76,7 @@ def check_arguments(problem) -> dict[str, float]:
 
 
 def _check_exits(domain, exits: list[str]):
-    """Each has facets, on the outer boundary. Collective."""
+    """Refuse exits without facets or inside the domain. Collective."""
     found = np.array([len(domain.facets(name)) for name in exits], dtype=np.int64)
     domain.comm.Allreduce(MPI.IN_PLACE, found, MPI.SUM)
     for name, facets in zip(exits, found, strict=True):
@@ -99,18 +99,19 @@ def _check_number_or_callable(name: str, value):
 
 
 def check_values(problem) -> tuple[Units, tuple[str, ...]]:
-    """Evaluate all data on the mesh: finite, of the right sign and shape, convex.
+    """Evaluate all data on the mesh: they must be finite, of the right sign and shape, convex.
 
-    Returns the units of the problem, and what is infinite at m = 0, or has such a derivative.
+    Returns the units of the problem, and the names of data that are infinite, or have an infinite
+    derivative, at m = 0.
     """
     domain = problem.domain
     gdim, mesh = domain.dim, domain.mesh
-    t, share, even = (fem.Constant(mesh, value) for value in (0.0, 1.0, 0.0))
+    t, share, uniform = (fem.Constant(mesh, value) for value in (0.0, 1.0, 0.0))
     p = ufl.variable(fem.Constant(mesh, np.zeros(gdim)))
     x = problem.x
 
     m0, D = problem.m0(x), problem.D(x)
-    m = ufl.variable(share * m0 + even)
+    m = ufl.variable(share * m0 + uniform)
     costs = {
         "running_cost(x, t, m)": problem.f(x, t, m),
         "terminal_cost(x, m)": problem.g(x, m),
@@ -127,16 +128,16 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     length, time = domain.volume() ** (1 / gdim), float(problem.horizon)
     hamiltonian = _Hamiltonian(mesh, H, p, m)
     rest = hamiltonian.check(np.zeros(gdim))
-    uniform = problem.population / length**gdim
-    share.value, even.value = 0.0, uniform
+    density = problem.population / length**gdim
+    share.value, uniform.value = 0.0, density
     gradient = hamiltonian.gradient_for(length / time)
-    share.value, even.value = problem.population / mass, 0.0
+    share.value, uniform.value = problem.population / mass, 0.0
     random = np.random.default_rng(0)
     for size in (0.1, 1.0, 10.0):
         hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
     share.value = 0.0
     infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, m, p)
-    return Units.of(length, time, uniform, gradient, spread + time * float(np.ptp(rest))), infinite
+    return Units.of(length, time, density, gradient, spread + time * float(np.ptp(rest))), infinite
 
 
 def _check_density(mesh, m0, population: float) -> float:
@@ -179,9 +180,10 @@ def _check_diffusion(mesh, D):
 
 
 def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
-    """Finite at all moments, with their derivatives in m. Returns by how much they differ.
+    """Check that costs and their derivatives in m are finite; returns the spread of the costs.
 
-    In time only costs in different places at one moment do, unless players may leave.
+    That is the largest difference between places at one time. Where players may leave, a running
+    cost itself makes a difference.
     """
     derivatives = {f"d/dm of {name}": ufl.diff(e, m) for name, e in costs.items() if "m)" in name}
     values = VertexValues(problem.domain.mesh, *costs.values(), *derivatives.values())
@@ -203,7 +205,7 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
 
 
 def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:
-    """Names of the data that are infinite at this m = 0, or that have such a derivative."""
+    """Names of the data that are infinite, or have an infinite derivative in m, where m is 0."""
     names = [name for name in data if name.endswith("m)")]
     p.ufl_operands[0].value[...] = 1.0
     terms = [y for name in names for y in (data[name], ufl.diff(data[name], m))]
@@ -211,7 +213,7 @@ def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:
     finite = np.isfinite(ends).all(axis=1).reshape(len(names), 2)
     for name, (value, _) in zip(names, finite, strict=True):
         if not value and problem.boundary:
-            raise ProblemError(f"{name} is infinite at m = 0, which m is at exits. {REMEDY}")
+            raise ProblemError(f"{name} is infinite at m = 0, the density at exits. {REMEDY}")
     return tuple(name for name, good in zip(names, finite, strict=True) if not good.all())
 
 
@@ -226,7 +228,7 @@ class _Hamiltonian:
         self.values = VertexValues(mesh, *terms)
 
     def check(self, p: np.ndarray) -> np.ndarray:
-        """All finite and H_pp >= 0 at this p; returns the least and the largest value of H."""
+        """Check that all are finite and H_pp >= 0 at this p; returns the extremes of H."""
         self.p.value[...] = p
         at = f" at p = {np.array2string(p, precision=3)}"
         *found, eigenvalues = self.values.extremes(
@@ -243,7 +245,7 @@ class _Hamiltonian:
         return found[0]
 
     def gradient_for(self, wanted: float) -> float | None:
-        """The size of p for which players have this speed: see `units.gradient_for`."""
+        """The size of p at which players have this speed: see `units.gradient_for`."""
         direction = np.array([1.0, 0.7, 0.4])[: self.dim]
 
         def speed(size: float) -> float:
@@ -257,7 +259,7 @@ class _Hamiltonian:
 
 
 def refuse_not_finite(problem, points: np.ndarray, t: float):
-    """Name what is not finite at these points of cells at the time t, in an even crowd. Collective.
+    """Name what is not finite at these points of cells at time t in a uniform crowd. Collective.
 
     Raises:
         ProblemError: always.
@@ -274,7 +276,7 @@ def refuse_not_finite(problem, points: np.ndarray, t: float):
     for name, found in zip(terms, values.extremes(), strict=True):
         _finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
     raise ProblemError(
-        "The equations are not finite where Newton starts, in an even crowd. Look for costs or a "
+        "The equations are not finite where Newton starts, in a uniform crowd. Look for costs or a "
         "Hamiltonian that are infinite at some density, place or time."
     )
 
@@ -295,7 +297,7 @@ def _eigenvalues(values: np.ndarray) -> np.ndarray:
 
 
 def _finite(ends, name: str, where: str = "", advice: str = ""):
-    """Raise unless the least and the largest value are finite, as they are if all values are."""
+    """Raise unless the extremes, and so all values, are finite."""
     if not np.isfinite(ends).all():
         raise ProblemError(
             f"{name} is not finite (NaN or infinite) somewhere on the mesh{where}. "
@@ -304,7 +306,7 @@ def _finite(ends, name: str, where: str = "", advice: str = ""):
 
 
 def check_periodic(problem):
-    """Raise unless data that are interpolated at nodes are the same on both sides. Collective.
+    """Raise unless data that are interpolated at nodes agree on opposite sides. Collective.
 
     A node on a seam has one value. Data that are integrated cell by cell (running cost,
     Hamiltonian, diffusion, source) may jump there, as anywhere.
@@ -319,12 +321,9 @@ def check_periodic(problem):
         coordinates[axis] = ufl.conditional(there, x[axis] - (high - low), x[axis])
     opposite = ufl.as_vector(coordinates)
     one = fem.Constant(domain.mesh, 1.0)
-    data = {
-        "initial_density(x)": problem.m0,
-        "terminal_cost(x, m)": lambda y: problem.g(y, one),
-    }
+    data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, one)}
     for name in problem.boundary:
-        data[f"boundary[{name!r}].cost"] = lambda y, name=name: problem.exit_cost(name, y)
+        data[exit_name(name)] = lambda y, name=name: problem.exit_cost(name, y)
     for name, make in data.items():
         values = VertexValues(domain.mesh, make(x), make(opposite))
         ends = values.extremes(lambda here, there: (here - there, here))

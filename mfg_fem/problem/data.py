@@ -1,8 +1,8 @@
 """The user's data as UFL: each callable is called once, with symbols for its arguments.
 
-What it makes is an expression, in which any arguments can be put in the place of the symbols. So a
-callable that makes something else when it is called again changes nothing, and what cannot be
-written as an expression, such as float(t), has no value that it could take by mistake.
+It returns an expression, in which the symbols are replaced by any arguments. So a callable that
+would return something else at a second call does no harm, and what cannot be an expression, such as
+float(t), is an error: a symbol has no value that could be taken by mistake.
 """
 
 import numpy as np
@@ -29,10 +29,10 @@ OF_FACETS = (ufl.classes.GeometricFacetQuantity, ufl.classes.Restricted)
 
 
 class _Symbol:
-    """It has no value. UFL would look for one for ever."""
+    """An argument without a value. UFL's own way to a number would not end."""
 
     def __float__(self):
-        """Refuse: functions of UFL take it as it is."""
+        """Refuse; functions of UFL take the symbol itself."""
         raise TypeError("this must be a real number, not an argument of the callable")
 
     __int__ = __complex__ = __float__
@@ -47,33 +47,24 @@ class _Field(_Symbol, ufl.Coefficient):
 
 
 class Data:
-    """Expressions by name. Collective.
-
-    Args:
-        domain: where they are.
-    """
+    """The data on a domain as expressions by name. Collective."""
 
     def __init__(self, domain):
         self.comm, self.mesh = domain.comm, domain.mesh
-        cell, shape = self.mesh.topology.cell_name(), (domain.dim,)
-        self.x, self.t = ufl.SpatialCoordinate(self.mesh), _Moment(self.mesh.ufl_domain())
-        self.m, self.p = (
-            _Field(ufl.FunctionSpace(self.mesh.ufl_domain(), element))
-            for element in (
-                basix.ufl.element("Lagrange", cell, 1),
-                basix.ufl.element("Lagrange", cell, 1, shape=shape),
-            )
-        )
+        cell, shape, mesh = self.mesh.topology.cell_name(), (domain.dim,), self.mesh.ufl_domain()
+        self.x, self.t = ufl.SpatialCoordinate(mesh), _Moment(mesh)
+        elements = (basix.ufl.element("Lagrange", cell, 1, shape=s) for s in (None, shape))
+        self.m, self.p = (_Field(ufl.FunctionSpace(mesh, element)) for element in elements)
         self._stated: dict[str, tuple[ufl.core.expr.Expr, str]] = {}
 
     def state(self, name: str, value, arguments: str, shapes: tuple = ((),)):
-        """Make the expression of this name, of one of these shapes. Collective.
+        """Make the expression of this name. Collective.
 
         Args:
-            name: for messages too.
+            name: of the data, in messages too.
             value: a callable of the arguments, an expression or a number.
-            arguments: names of those, such as "xtm".
-            shapes: that it may have.
+            arguments: names of the arguments, such as "xtm".
+            shapes: the shapes that the expression may have.
 
         Raises:
             ProblemError: it cannot be built, or makes no sense; on every rank.
@@ -95,7 +86,7 @@ class Data:
         self._stated[name] = expression, arguments
 
     def __call__(self, name: str, *arguments) -> ufl.core.expr.Expr:
-        """The expression of these arguments."""
+        """The expression of this name with these arguments."""
         expression, names = self._stated[name]
         symbols = [getattr(self, symbol) for symbol in names]
         mapping = {y: z for y, z in zip(symbols, arguments, strict=True) if y is not z}
@@ -103,11 +94,11 @@ class Data:
 
 
 def as_data(value, mesh, *arguments) -> ufl.core.expr.Expr:
-    """What a callable makes, an expression or a number, if it is one that forms can have.
+    """The expression that a callable returns, or that is given, if forms can contain it.
 
-    A number becomes a Constant: a new value must not compile a new kernel.
+    A number becomes a Constant, so that a new value needs no new compilation.
     """
-    # UFL's own expressions and DOLFINx's Functions are callable too, and no callables of ours.
+    # UFL's expressions and DOLFINx's Functions are callable too, but not of our arguments.
     if callable(value) and not isinstance(value, ufl.core.expr.Expr):
         try:
             value = value(*arguments)
@@ -127,9 +118,9 @@ def as_data(value, mesh, *arguments) -> ufl.core.expr.Expr:
     if any(extract_type(expression, kind) for kind in COMPLEX):
         raise ProblemError("it contains complex numbers; all data are real")
     if any(extract_type(expression, kind) for kind in OF_FACETS):
-        raise ProblemError("it contains what facets have only, such as their normal")
+        raise ProblemError("it contains what only facets have, such as their normal")
     for literal in extract_type(expression, ufl.constantvalue.RealValue):
-        float(literal)  # too large an integer is none
+        float(literal)  # raises OverflowError for too large an integer
     if any(domain != mesh.ufl_domain() for domain in extract_domains(expression)):
         raise ProblemError("it contains a Function or a coordinate of another mesh")
     return expression
@@ -142,6 +133,7 @@ def alike_on_ranks(comm, name: str, expression):
 
 
 def _text(expression) -> str:
+    """A text that is the same for the same expression and values of its Constants."""
     plain = strip_variables(expand_derivatives(expression))
     values = [c.value.tolist() for c in extract_constants(plain) if isinstance(c, fem.Constant)]
     if isinstance(plain, ufl.constantvalue.ConstantValue):

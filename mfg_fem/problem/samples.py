@@ -1,4 +1,4 @@
-"""Samples as densities of classes, each sample in one class or shared among several."""
+"""Samples as densities of classes; a sample belongs to one class or is shared among several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.validate import as_array
+from mfg_fem.validate import array
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,27 +29,21 @@ class Samples:
     points: np.ndarray
     shares: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what makes no sense."""
-        points, shares = as_array(self.points, "points"), as_array(self.shares, "shares")
+        points = array("Samples: points", self.points, ("n", "d"))
+        shares = array("Samples: shares", self.shares, (len(points), "classes"))
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "shares", shares)
-        if points.ndim != 2 or shares.ndim != 2 or len(points) != len(shares):
-            raise ProblemError(
-                f"Samples: points {points.shape} and shares {shares.shape} must have the shapes "
-                "(n, d) and (n, classes)."
-            )
-        if not (np.isfinite(points).all() and np.isfinite(shares).all()):
-            raise ProblemError("Samples: points or shares contain NaN or infinite numbers.")
         if (shares < 0).any() or not (shares.sum(axis=0) > 0).all():
             raise ProblemError("Samples: shares must be >= 0, and every class needs some.")
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of classes."""
         return self.shares.shape[1]
 
     def __getitem__(self, c: int) -> "Samples":
-        """Those of class c alone."""
+        """The samples of class c alone."""
         here = self.shares[:, c] > 0
         return Samples(self.points[here], self.shares[here, c : c + 1])
 

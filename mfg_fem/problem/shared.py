@@ -6,9 +6,10 @@ c, of mass pi_c, and rho their sum,
     (rho_c)_t + div(rho_c v) = D lap rho_c,      no flux,
     J(v) = int int (alpha/2) |v|^2 rho + (beta/2) |(1 - l^2 lap)^2 v|^2  + sum_c int Phi_c rho_c(T).
 
-Not convex: what is found is a local optimum, or where the iteration limit stopped the descent from
-v = 0 (PETSc TAO) on the reduced problem, discretised with densities on the mesh (`reduced.py`) or
-with the samples as particles (`particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li 2018.
+J is not convex: a descent from v = 0 (PETSc TAO) on the reduced problem ends at a local optimum, or
+at the iteration limit. The reduced problem has densities on the mesh (`descent/objective.py`) or
+the samples as particles (`descent/particles.py`). Bonnet-Cipriani-Fornasier-Huang 2022; E-Han-Li
+2018.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ import numpy as np
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.samples import Samples
-from mfg_fem.validate import as_array, number
+from mfg_fem.validate import array, number
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,7 +58,7 @@ class SharedControl:
     regularisation: float = 1e-5
     smoothing_length: float = 0.2
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse what makes no sense. Collective."""
         object.__setattr__(self, "domain", Domain.of(self.domain))
         with together(self.domain.comm):
@@ -66,7 +67,7 @@ class SharedControl:
         given = {name: getattr(self, name) for name in numbers}
         alike(self.domain.comm, **given, samples=self._digest())
 
-    def _check(self):
+    def _check(self) -> None:
         if self.domain.seams:
             raise ProblemError(
                 "A SharedControl moves points along straight lines and cannot live on a periodic "
@@ -94,32 +95,22 @@ class SharedControl:
             if not callable(cost):  # as UFL expressions are
                 number(f"terminal_costs[{c}], unless callable,", cost, -np.inf)
         if self.masses is not None:
-            masses = as_array(self.masses, "masses")
-            good = masses.shape == (len(self.densities),) and np.isfinite(masses).all()
-            if not good or not (masses > 0).all():
-                raise ProblemError(
-                    f"masses must be one positive finite number per class, not {self.masses}."
-                )
+            if not (array("masses", self.masses, (len(self.densities),)) > 0).all():
+                raise ProblemError(f"masses must be positive, one per class, not {self.masses}.")
 
-    def _check_samples(self, samples, name: str):
-        samples = as_array(samples, name)
-        if samples.ndim != 2 or samples.shape[1] != self.domain.dim or not len(samples):
-            raise ProblemError(
-                f"{name} has the shape {samples.shape}; samples are an array "
-                f"(n, {self.domain.dim}), n > 0. A callable x -> UFL will do too."
-            )
-        if not np.isfinite(samples).all():
-            raise ProblemError(f"{name} contains NaN or infinite samples.")
+    def _check_samples(self, samples: object, name: str) -> None:
+        if not len(array(name, samples, ("n", self.domain.dim))):
+            raise ProblemError(f"{name} is empty: a class needs samples or a callable x -> UFL.")
 
     def _digest(self) -> str:
-        """Of all samples."""
-        arrays = self.densities
-        if isinstance(arrays, Samples):
-            arrays = arrays.points, arrays.shares
-        arrays = [None if callable(array) else np.asarray(array, dtype=float) for array in arrays]
-        digest = hashlib.sha256()
-        for array in arrays:
-            digest.update(b"" if array is None else repr(array.shape).encode() + array.tobytes())
+        """Of the samples, the same on ranks that were given the same ones."""
+        given, digest = self.densities, hashlib.sha256()
+        if isinstance(given, Samples):
+            given = given.points, given.shares
+        for samples in given:
+            if not callable(samples):
+                samples = np.asarray(samples, dtype=float)
+                digest.update(repr(samples.shape).encode() + samples.tobytes())
         return f"those with the digest {digest.hexdigest()[:8]}"
 
     @property

@@ -4,11 +4,11 @@ With lengths in L, times in T, costs in U and densities in M, a problem in metre
 and persons is the same as one in millimetres, hours, cents and thousands: tolerances, norms and
 thresholds that are taken in these units make the same decisions in both.
 
-L is the size of the domain, T the horizon, M the uniform density. U follows from how players move:
-with p the size of the gradient of the value function for which their speed |H_p(p) - H_p(0)| is
-L / T, it is L p; for a quadratic H that is L^2 / (T H_pp). It is the difference of costs for which
-players cross the domain within the horizon. Where all costs differ by less, nobody goes far, and U
-is the difference of the costs, so that a small value function is as accurate for its size.
+L is the size of the domain, T the horizon, M the uniform density. U is the difference of costs for
+which players cross the domain within the horizon: L p, where p is the size of the gradient of the
+value function at which their speed |H_p(p) - H_p(0)| is L / T. For a quadratic H that is
+L^2 / (T H_pp). Where all costs differ by less, nobody goes far, and U is the difference of the
+costs, so that a small value function is as accurate for its size.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SMALLEST = 1e-6  # of the first U: smaller differences of the costs do not count
-EXACT = 1e-4  # of the speed: nothing depends on more
+SMALLEST = 1e-6  # of L p: U is no smaller, however little the costs differ
+EXACT = 1e-4  # relative accuracy of the speed, which is enough for a unit
 MOST_EVALUATIONS = 60
-FACTOR = 100.0  # from size to size, while there is no bound on one side
+FACTOR = 100.0  # from one size to the next while one bound is missing
 SATURATED = 1e-3  # a relative growth of the speed from one such size to the next
 
 
@@ -36,18 +36,18 @@ class Units:
     def of(
         cls, length: float, time: float, density: float, gradient: float | None, spread: float
     ) -> "Units":
-        """From what is known of a problem.
+        """The units of a problem.
 
         Args:
             length: size of the domain.
             time: the horizon.
             density: the uniform density.
-            gradient: that of `gradient_for`, or None.
+            gradient: the size from `gradient_for`, or None.
             spread: by how much costs differ.
         """
         crossing = None if gradient is None else gradient * length
         if crossing is None:
-            cost = spread or 1.0  # nobody moves by himself
+            cost = spread or 1.0  # no gradient makes players move
         else:
             cost = min(max(spread, SMALLEST * crossing), crossing) if spread else crossing
         return cls(length, time, cost, density)
@@ -56,14 +56,14 @@ class Units:
 def gradient_for(wanted: float, speed: Callable[[float], float], guess: float) -> float | None:
     """The size of a gradient for which players have the wanted speed; None if nothing moves them.
 
-    Where their largest speed is less than wanted, the size for half of it.
+    Where their largest speed is less than wanted, it is the size for half that largest speed.
 
     Args:
-        wanted: positive.
-        speed: of a positive size of the gradient; not decreasing.
+        wanted: a positive speed.
+        speed: the speed for a positive size of the gradient, not decreasing.
         guess: of the size.
     """
-    low = high = None  # logarithms of a size, and of its speed in what is wanted
+    low = high = None  # bounds: logarithms of a size, and of its speed over the wanted one
     size = guess
     for _ in range(MOST_EVALUATIONS):
         found = speed(size)
@@ -82,7 +82,7 @@ def gradient_for(wanted: float, speed: Callable[[float], float], guess: float) -
     return size if low and high else None
 
 
-def _between(low: tuple | None, high: tuple | None) -> float:
+def _between(low, high) -> float:
     """The next logarithm of a size to try: by a power law through both, not too near to either."""
     if not (low and high):
         return low[0] + np.log(FACTOR) if low else high[0] - np.log(FACTOR)

@@ -1,8 +1,8 @@
 """Residual networks from mean-field velocities: layers that follow the flow of a solution."""
 
+from mfg_fem.errors import MissingPackage, needs
 from mfg_fem.flows.field import LeavesDomain, VelocityField
-from mfg_fem.optional import MissingPackage, needs
-from mfg_fem.resnet.adapter import fit
+from mfg_fem.resnet.fit import fit
 from mfg_fem.resnet.network import ResNet
 from mfg_fem.resnet.recommend import Recommendation, recommend
 from mfg_fem.resnet.report import FitReport, FoldingLayers, margins, report

@@ -35,17 +35,18 @@ from mfg_fem.descent.solve import LIMIT, Descent, LagrangeGalerkin, Particles
 from mfg_fem.mesh.around import mesh_around
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
-from mfg_fem.resnet.adapter import fit
+from mfg_fem.resnet.fit import fit
 from mfg_fem.resnet.head import LogisticLoss, fixed_head, logistic_regression
 from mfg_fem.resnet.report import FoldingLayers
 from mfg_fem.solve import solve
-from mfg_fem.validate import count, number
+from mfg_fem.validate import choice, count, number
 
 try:  # scikit-learn 1.6 and later
-    from sklearn.utils.validation import validate_data as _validate_data
+    from sklearn.utils.validation import validate_data
 except ImportError:
 
-    def _validate_data(estimator, *arrays, **options):
+    def validate_data(estimator, *arrays, **options):
+        """The method that earlier versions have in its place."""
         return estimator._validate_data(*arrays, **options)
 
 
@@ -57,21 +58,21 @@ BLURRED = {2: 2000, 3: 8000}  # points at least, by dimension, that blurred samp
 class MeanFieldClassifier(
     ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, BaseEstimator
 ):
-    """Residual network whose layers are a field that a mean-field control problem is solved by.
+    """Residual network whose layers follow the field that solves a mean-field control problem.
 
     The flow lives on a mesh, so it has two or three dimensions: data with more features go
     through `projection` first, and what that loses is lost. The field is a local optimum, or what
     the descent had when it came to `max_it` (a ConvergenceWarning says so). Layers may fold, and
     the network is no flow then (a FoldingLayers warning): for labels that does no harm.
 
-    Far from the training data the network is certain of its answer as every network of tanh is,
-    though nobody was there: two to ten radii away the most probable class had .93 to .99.
+    Far from the training data the network is certain of its answer, as every tanh network is,
+    without any data there: two to ten radii away the most probable class had .93 to .99.
 
     Args:
         layers: steps of the control problem and layers of the network.
         width: neurons in each layer.
         noise: amplitude of the noise in the layers that the field is solved for, in units of the
-            standardised data's radius; the network then loses information but stands noise.
+            standardised data's radius; the network then loses information but withstands noise.
         blur: standard deviation of the Gaussian put around each sample, for data of radius 1: the
             classes are then kernel density estimates, which helps where the samples are few.
         dimension: 2 or 3, of the flow; 3 lets it lift classes that enclose each other.
@@ -83,7 +84,7 @@ class MeanFieldClassifier(
         cells: cells along a side of the mesh.
         max_it: iterations of the descent.
         polish: end-to-end steps after the fit of the layers (see `mfg_fem.resnet.fit`).
-        random_state: seed of the adapter's random features.
+        random_state: seed of the blur and of the fit's random features.
 
     Attributes:
         classes_: the labels.
@@ -129,7 +130,7 @@ class MeanFieldClassifier(
     def fit(self, X, y):
         """Train on X, shape (n, features), and labels y, shape (n,)."""
         self._check_parameters()
-        X, y = _validate_data(self, X, y, dtype=float, ensure_min_samples=2)
+        X, y = validate_data(self, X, y, dtype=float, ensure_min_samples=2)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -149,19 +150,12 @@ class MeanFieldClassifier(
             raise ValueError("All samples are the same point; there is nothing to tell apart.")
         self.radius_ = radius
         rng = check_random_state(self.random_state)
-        samples = self._blurred(self._place(z), labels, rng)
+        samples = blurred(self._place(z), labels, self.blur, rng)
         seed = rng.randint(2**31 - 1)
         solution = self._control(samples)
         self.n_iter_ = len(solution.history) - 1
-        net = fit(
-            solution,
-            samples.points,
-            layers=self.layers,
-            width=self.width,
-            polish=self.polish,
-            noise=self.noise,
-            seed=seed,
-        )
+        options = {name: getattr(self, name) for name in ("layers", "width", "noise", "polish")}
+        net = fit(solution, samples.points, seed=seed, **options)
         self.resnet_, facts = net, net.report()
         self.report_ = f"{solution.report}\n{facts}"
         self._warn(solution, facts)
@@ -200,13 +194,14 @@ class MeanFieldClassifier(
         return self._transform(X)
 
     def _transform(self, X) -> np.ndarray:
-        z = self.network_input(X)
+        """The same as an array, where set_output makes scikit-learn wrap `transform`."""
+        z = self.network_input(X)  # first, as it refuses where there is no network yet
         return self.resnet_(z)
 
     def network_input(self, X):
         """X in the coordinates that the network starts from: shape (n, dimension)."""
         check_is_fitted(self)
-        X = _validate_data(self, X, dtype=float, reset=False)
+        X = validate_data(self, X, dtype=float, reset=False)
         return self._place(self._pad(self.projection_.transform(X)))
 
     def predict_proba(self, X):
@@ -232,8 +227,7 @@ class MeanFieldClassifier(
             number(name, getattr(self, name), above=True)
         for name in ("noise", "blur"):
             number(name, getattr(self, name))
-        if self.dimension not in (2, 3):
-            raise ValueError(f"dimension must be 2 or 3, not {self.dimension!r}.")
+        choice("dimension", self.dimension, (2, 3))
 
     def _make_projection(self, features: int):
         if features <= self.dimension or self.projection is None:
@@ -263,30 +257,6 @@ class MeanFieldClassifier(
         """Into the box: the training data fill a ball of radius 1 in its middle."""
         return (z - self.center_) / self.radius_ + HALF_WIDTH
 
-    def _blurred(self, z, labels, rng) -> Samples:
-        """The samples or, with blur, points drawn from the density that they are blurred to.
-
-        A point drawn around a sample has of each class what Bayes' rule gives it there, not all of
-        the sample's own: where classes overlap, a fine field would follow the noise of drawn
-        labels.
-        """
-        classes = np.eye(len(self.classes_))
-        if not self.blur:
-            return Samples(z, classes[labels])
-        copies = -(-BLURRED[self.dimension] // len(z))
-        offset = self.blur * rng.standard_normal((copies * len(z), self.dimension))
-        points = np.repeat(z, copies, axis=0) + offset * (np.ptp(z, axis=0) > 0)
-        points = np.clip(points, 0.0, 2 * HALF_WIDTH)  # a coordinate that is empty stays so
-        logs = np.empty((len(points), len(classes)))
-        for c in range(len(classes)):
-            own = z[labels == c]
-            density = KernelDensity(bandwidth=self.blur, rtol=1e-4).fit(own)
-            logs[:, c] = np.log(len(own)) + density.score_samples(points)
-        posterior = softmax(logs, axis=1)
-        others = np.repeat(classes[labels], copies, axis=0) == 0
-        posterior[others & (posterior < NEGLIGIBLE)] = 0.0
-        return Samples(points, posterior / posterior.sum(axis=1, keepdims=True))
-
     def _control(self, samples: Samples):
         domain = mesh_around(self.dimension, HALF_WIDTH, self.cells, MPI.COMM_SELF)
         middle = np.full(self.dimension, HALF_WIDTH)
@@ -308,10 +278,35 @@ class MeanFieldClassifier(
         return solve(problem, self.layers, scheme, Descent(max_it=self.max_it))
 
 
+def blurred(z: np.ndarray, labels: np.ndarray, blur: float, rng) -> Samples:
+    """The samples z in the box or, with blur, points drawn from the density they are blurred to.
+
+    A drawn point has of each class what Bayes' rule gives it at its place, not all of the class of
+    the sample it was drawn around: where classes overlap, a fine field would follow the noise of
+    drawn labels.
+    """
+    classes = np.eye(labels.max() + 1)
+    if not blur:
+        return Samples(z, classes[labels])
+    copies = -(-BLURRED[z.shape[1]] // len(z))
+    offset = blur * rng.standard_normal((copies * len(z), z.shape[1]))
+    points = np.repeat(z, copies, axis=0) + offset * (np.ptp(z, axis=0) > 0)
+    points = np.clip(points, 0.0, 2 * HALF_WIDTH)  # a coordinate that is empty stays so
+    logs = np.empty((len(points), len(classes)))
+    for c in range(len(classes)):
+        own = z[labels == c]
+        density = KernelDensity(bandwidth=blur, rtol=1e-4).fit(own)
+        logs[:, c] = np.log(len(own)) + density.score_samples(points)
+    posterior = softmax(logs, axis=1)
+    others = np.repeat(classes[labels], copies, axis=0) == 0
+    posterior[others & (posterior < NEGLIGIBLE)] = 0.0
+    return Samples(points, posterior / posterior.sum(axis=1, keepdims=True))
+
+
 class _PaddedPCA(PCA):
     """PCA to at most so many coordinates: fewer where the data have fewer samples."""
 
     def fit_transform(self, X, y=None):
         """Fit and transform."""
-        self.n_components = min(self.n_components, *X.shape)
+        self.set_params(n_components=min(self.n_components, *X.shape))
         return super().fit_transform(X, y)

@@ -1,22 +1,29 @@
 """ResNet: the frozen network, plain numpy arrays in float64."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem.errors import FileError, ProblemError
+from mfg_fem.errors import FileError, ProblemError, needs
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.mesh.locate import as_points
-from mfg_fem.optional import needs
-from mfg_fem.validate import as_array, generator, number
+from mfg_fem.validate import Seed, array, choice, generator, number
+
+if TYPE_CHECKING:
+    from mfg_fem.resnet.export import TorchResNet
+    from mfg_fem.resnet.fit import Origin
+    from mfg_fem.resnet.report import FitReport
 
 FORMS = ("block", "leapfrog", "affine")
 ARRAYS = {"block": "VWbc", "leapfrog": "VWbc", "affine": "Ac"}
 FORMAT = "mfg_fem.resnet 1"
+ABSENT: Any = None  # an array that the form does not have
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,36 +45,30 @@ class ResNet:
 
     horizon: float
     c: np.ndarray = field(repr=False)
-    V: np.ndarray | None = field(default=None, repr=False)
-    W: np.ndarray | None = field(default=None, repr=False)
-    b: np.ndarray | None = field(default=None, repr=False)
-    A: np.ndarray | None = field(default=None, repr=False)
+    V: np.ndarray = field(default=ABSENT, repr=False)
+    W: np.ndarray = field(default=ABSENT, repr=False)
+    b: np.ndarray = field(default=ABSENT, repr=False)
+    A: np.ndarray = field(default=ABSENT, repr=False)
     form: str = "block"
-    origin: object = field(default=None, repr=False)
+    origin: "Origin | None" = field(default=None, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check shapes and numbers."""
-        if self.form not in FORMS:
-            raise ProblemError(f"form {self.form!r} is not one of {', '.join(FORMS)}.")
+        choice("form", self.form, FORMS)
         object.__setattr__(self, "horizon", number("horizon", self.horizon, above=True))
         for name in "VWbAc":
-            value = getattr(self, name)
-            if (value is not None) != (name in ARRAYS[self.form]):
+            if (getattr(self, name) is not None) != (name in ARRAYS[self.form]):
                 wanted = ", ".join(ARRAYS[self.form])
                 raise ProblemError(f"the form {self.form!r} has the arrays {wanted}.")
-            if value is not None:
-                value = as_array(value, name).copy()
-                value.flags.writeable = False
-                object.__setattr__(self, name, value)
-        if self.c.ndim != 2 or not self.c.size:
-            raise ProblemError(f"c has the shape {self.c.shape}, expected (layers, d).")
-        (K, d), m = self.c.shape, self.b.shape[-1] if self.form != "affine" else 0
+        K, d = array("c", self.c, ("layers", "d")).shape
+        if not K * d:
+            raise ProblemError("c is empty: a network needs a layer and a dimension.")
+        m = 0 if self.b is None else array("b", self.b, (K, "m")).shape[1]
         shapes = {"V": (K, d, m), "W": (K, m, d), "b": (K, m), "A": (K, d, d), "c": (K, d)}
         for name, value in self.arrays.items():
-            if value.shape != shapes[name]:
-                raise ProblemError(f"{name} has the shape {value.shape}, expected {shapes[name]}.")
-            if not np.isfinite(value).all():
-                raise ProblemError(f"{name} is not finite.")
+            value = array(name, value, shapes[name]).copy()
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -94,11 +95,11 @@ class ResNet:
         """Time that a layer spans."""
         return self.horizon / self.layers
 
-    def __call__(self, x, noise: float = 0.0, rng=None) -> np.ndarray:
+    def __call__(self, x: np.ndarray, noise: float = 0.0, rng: Seed = None) -> np.ndarray:
         """Output of the last layer, shape (n, d); arguments as `trajectory`."""
         return self.trajectory(x, noise, rng)[-1]
 
-    def trajectory(self, x, noise: float = 0.0, rng=None) -> np.ndarray:
+    def trajectory(self, x: np.ndarray, noise: float = 0.0, rng: Seed = None) -> np.ndarray:
         """Positions before and after every layer, shape (K + 1, n, d).
 
         Args:
@@ -118,8 +119,8 @@ class ResNet:
             path.append(x)
         return np.array(path)
 
-    def step(self, k: int, path) -> np.ndarray:
-        """Layer k after the positions path[0..k]: an x_k - b x_{k-1} + h F_k(x_k)."""
+    def step(self, k: int, path: Sequence[np.ndarray]) -> np.ndarray:
+        """Layer k after the positions path[0..k]: a x_k - b x_{k-1} + h F_k(x_k)."""
         one, two, h = self.recurrence(k)
         x = one * path[k] + h * self.field(k, path[k])
         return x - two * path[k - 1] if two else x
@@ -144,7 +145,7 @@ class ResNet:
         products = self.V[k].T[:, :, None] * self.W[k][:, None, :]  # (m, d, d)
         return np.tensordot(slope, products, axes=1)
 
-    def jacobian(self, x) -> np.ndarray:
+    def jacobian(self, x: np.ndarray) -> np.ndarray:
         """Jacobian of the whole network at points, shape (n, d, d)."""
         path, before, now = self.trajectory(x), None, np.eye(self.dim)
         for k in range(self.layers):
@@ -153,7 +154,7 @@ class ResNet:
             before, now = now, new - two * before if two else new
         return np.broadcast_to(now, (path.shape[1], self.dim, self.dim))
 
-    def resample(self, layers: int, **options) -> "ResNet":
+    def resample(self, layers: int, **options: Any) -> "ResNet":
         """The same field in another number of layers: fitted again, nothing is solved again.
 
         Args:
@@ -165,7 +166,7 @@ class ResNet:
                 "this network does not know its field (it was loaded, unpickled or made by hand): "
                 "call resnet.fit(field, samples, layers=...)."
             )
-        return self.origin.fit(layers=layers, **options)
+        return self.origin.resample(layers, **options)
 
     def split(self) -> "ResNet":
         """Every layer of width m as m layers of width 1, by Lie splitting.
@@ -182,13 +183,13 @@ class ResNet:
         W, b = self.W.reshape(K * m, 1, d), self.b.reshape(K * m, 1)
         return ResNet(self.horizon, np.repeat(self.c, m, axis=0), V, W, b)
 
-    def report(self, samples=None, **options):
+    def report(self, samples: np.ndarray | None = None, **options: Any) -> "FitReport":
         """How well the network follows its field: see `report.report`."""
         from mfg_fem.resnet.report import report
 
         return report(self, samples=samples, **options)
 
-    def save(self, path: str | Path):
+    def save(self, path: str | Path) -> None:
         """Write the arrays and the form as safetensors. The field does not go with them."""
         numpy_format = needs("safetensors.numpy", "safetensors")
         facts = {"form": self.form, "horizon": self.horizon, "layers": self.layers}
@@ -219,34 +220,34 @@ class ResNet:
         except (KeyError, TypeError, ValueError) as error:
             raise FileError(f"{path} is damaged: {error}") from error
 
-    def to_torch(self, dtype: str = "float64"):
+    def to_torch(self, dtype: str = "float64") -> "TorchResNet":
         """The same network as a torch.nn.Module with trainable parameters.
 
         Args:
             dtype: "float64", or "float32" to go on training at half the size.
         """
         needs("torch", "torch")
-        from mfg_fem.resnet.torch_module import TorchResNet
+        from mfg_fem.resnet.export import TorchResNet
 
         return TorchResNet(self, dtype)
 
-    def to_onnx(self, path: str | Path, dtype: str = "float64"):
+    def to_onnx(self, path: str | Path, dtype: str = "float64") -> None:
         """Write the network for ONNX runtimes: input "x" and output "y", both of shape (n, d)."""
         needs("onnx", "onnx")
-        from mfg_fem.resnet.onnx_graph import model
+        from mfg_fem.resnet.export import onnx_model
 
-        write_whole(path, model(self, dtype).SerializeToString())
+        write_whole(path, onnx_model(self, dtype).SerializeToString())
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """All but the origin: the mesh of a field has a communicator."""
         return self.__dict__ | {"origin": None}
 
-    def with_arrays(self, **arrays) -> "ResNet":
+    def with_arrays(self, **arrays: Any) -> "ResNet":
         """The same network with other parameters."""
         return replace(self, **arrays)
 
 
-def write_whole(path: str | Path, data: bytes):
+def write_whole(path: str | Path, data: bytes) -> None:
     """Write a file that is there whole or not at all."""
     path, alone = file_path(path), MPI.COMM_SELF
     with replacing(alone, path) as temporary:

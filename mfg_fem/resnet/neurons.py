@@ -21,7 +21,7 @@ HEAVIEST = 24.0
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """What is to be fitted: data of unit variance, and how far neurons may go."""
 
     z: np.ndarray  # points and a column of ones, (n, d + 1)
@@ -32,17 +32,20 @@ class _Task:
 
 @dataclass(frozen=True)
 class Neurons:
-    """V tanh(W x + b) + c, with V (d, m), W (m, d), b (m), c (d), and its rms residual."""
+    """V tanh(W x + b) + c, with V (d, m), W (m, d), b (m), c (d)."""
 
     V: np.ndarray
     W: np.ndarray
     b: np.ndarray
     c: np.ndarray
-    residual: float
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Values at points, shape (n, d)."""
+        return np.tanh(x @ self.W.T + self.b) @ self.V.T + self.c
 
 
 @dataclass(frozen=True)
-class _Point:
+class Point:
     """An iterate of the outer problem: features, linear coefficients and what they leave."""
 
     theta: np.ndarray  # (m, d + 1), rows (w, b)
@@ -88,33 +91,33 @@ def fit_neurons(
     x_size, y_size = _rms(x - centre) or 1.0, _rms(y - middle)
     if y_size <= 1e-14 * _rms(y):  # constant: no neuron is needed
         theta = _random_features(x, y, width, rng)
-        return Neurons(np.zeros((d, width)), theta[:, :d], theta[:, d], middle, 0.0)
+        return Neurons(np.zeros((d, width)), theta[:, :d], theta[:, d], middle)
     z = np.column_stack([(x - centre) / x_size, np.ones(n)])
     target = (y - middle) / y_size
-    task = _Task(z, target, ridge, steepest)
+    task = Task(z, target, ridge, steepest)
 
     wide = width > 4
     draws = [_random_features(z[:, :d], target, width, rng) for _ in range(8 if wide else 24)]
-    starts = sorted((_project(task, theta) for theta in draws), key=lambda p: p.cost)
+    starts = sorted((project(task, theta) for theta in draws), key=lambda p: p.cost)
     starts = starts[: 1 if wide else 6]
     if guess is not None:
         theta = np.column_stack([guess.W * x_size, guess.b + guess.W @ centre])
-        starts.append(_project(task, theta))
+        starts.append(project(task, theta))
     short, tolerance = max(iterations // 3, 1), 1e-3 if wide else 1e-5
     tried = [_levenberg_marquardt(task, p, short, tolerance) for p in starts]
     best = min(tried, key=lambda p: p.cost)
     best = _levenberg_marquardt(task, best, iterations - short, tolerance)
     while ridge and np.abs(best.coefficients[:-1]).sum(axis=0).max() > heaviest:
         task = replace(task, ridge=4 * task.ridge)
-        best = _levenberg_marquardt(task, _project(task, best.theta), iterations, tolerance)
+        best = _levenberg_marquardt(task, project(task, best.theta), iterations, tolerance)
 
     W = best.theta[:, :d] / x_size
     b = best.theta[:, d] - W @ centre
     V, c = best.coefficients[:-1].T * y_size, best.coefficients[-1] * y_size + middle
-    return Neurons(V, W, b, c, _rms(best.r) * y_size)
+    return Neurons(V, W, b, c)
 
 
-def _project(task: _Task, theta) -> _Point:
+def project(task: Task, theta) -> Point:
     """Solve the linear problem for V and c: QR of the features above the ridge rows."""
     z, y, ridge = task.z, task.y, task.ridge
     (n, _), m = z.shape, len(theta)
@@ -133,10 +136,10 @@ def _project(task: _Task, theta) -> _Point:
         coefficients = solve_triangular(R, right)
     r = A[:n] @ coefficients - y
     cost = (np.sum(r**2) / n + ridge * np.sum(coefficients[:-1] ** 2)) / 2
-    return _Point(theta, phi, Q[:n], coefficients, r, float(cost))
+    return Point(theta, phi, Q[:n], coefficients, r, float(cost))
 
 
-def _normal_equations(z: np.ndarray, p: _Point) -> tuple[np.ndarray, np.ndarray]:
+def normal_equations(z: np.ndarray, p: Point) -> tuple[np.ndarray, np.ndarray]:
     """J^T J and the gradient of the cost in theta, J the Kaufman Jacobian: P times d(phi) V."""
     n = len(p.phi)
     slope = 1 - p.phi**2
@@ -149,16 +152,16 @@ def _normal_equations(z: np.ndarray, p: _Point) -> tuple[np.ndarray, np.ndarray]
     return gram * (V @ V.T) / n, gradient / n
 
 
-def _levenberg_marquardt(task: _Task, p: _Point, iterations, tolerance) -> _Point:
+def _levenberg_marquardt(task: Task, p: Point, iterations, tolerance) -> Point:
     """Go down until the cost falls by less than the tolerance, relatively, in a step."""
     damping, shape = 1e-3, p.theta.shape
     for _ in range(iterations):
-        H, g = _normal_equations(task.z, p)
+        H, g = normal_equations(task.z, p)
         scale = np.maximum(np.diagonal(H), 1e-12 * max(H.max(), 1e-300))
         before = p
         for _ in range(8):
             step = np.linalg.solve(H + np.diag(damping * scale), -g)
-            trial = _project(task, p.theta + step.reshape(shape))
+            trial = project(task, p.theta + step.reshape(shape))
             if trial.cost < p.cost:
                 damping = max(damping / 5, 1e-12)
                 p = trial

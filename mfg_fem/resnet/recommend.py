@@ -2,16 +2,17 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mfg_fem.errors import ProblemError
 from mfg_fem.flows.field import VelocityField
 from mfg_fem.mesh.locate import as_points
-from mfg_fem.resnet.adapter import fit
+from mfg_fem.resnet.fit import fit
 from mfg_fem.resnet.network import ResNet
 from mfg_fem.resnet.report import folds
-from mfg_fem.validate import count, number
+from mfg_fem.validate import count, fraction, number
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -56,7 +57,7 @@ class Recommendation:
 
 
 def recommend(
-    field,
+    field: Any,
     samples: np.ndarray | None = None,
     *,
     margin: float | None = None,
@@ -66,7 +67,7 @@ def recommend(
     widths: tuple[int, ...] = WIDTHS,
     max_layers: int = 64,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Recommendation:
     """The smallest number of layers, then of neurons, that follows the field closely enough.
 
@@ -89,13 +90,12 @@ def recommend(
         seed: for `fit`.
         options: for `fit`.
     """
-    theta, quantile = number("theta", theta), number("quantile", quantile)
-    if not (0 < theta < 1 and 0 < quantile <= 1):
-        raise ProblemError("theta must be in (0, 1) and quantile in (0, 1].")
-    widths = sorted(count("widths", width) for width in np.atleast_1d(widths))
-    if not widths:
-        raise ProblemError("recommend needs widths to try.")
-    count("max_layers", max_layers)
+    fraction("theta", theta)
+    fraction("quantile", quantile, or_one=True)
+    tries = sorted(count("widths", width) for width in np.atleast_1d(widths))
+    if not tries:
+        raise ProblemError("widths is empty: recommend needs some to try.")
+    max_layers = count("max_layers", max_layers)
     field = VelocityField.of(field)
     samples = field.sample(1000, seed) if samples is None else as_points(samples, field.dim)
     if len(samples) < 2 * (field.dim + 2):
@@ -108,51 +108,49 @@ def recommend(
     allowed, T = margin / 3, field.horizon
     lip, gronwall = _constants(field, exact)
     by_lip = max(int(np.ceil(T * lip / theta)), 1)
-    euler = None if field.discrete else _euler(field, samples, exact, allowed, quantile, max_layers)
+
+    def distance(x: np.ndarray, goal: np.ndarray) -> float:
+        return float(np.quantile(np.linalg.norm(x - goal, axis=1), quantile))
+
+    # Rule (ii): the fewest explicit Euler steps, of 1, 2, 4, ..., that end close enough.
+    steps = [2**k for k in range(0 if field.discrete else max_layers.bit_length())]
+    flows = ((n, field.flow(samples, n)[-1]) for n in steps)
+    euler = next((n for n, end in flows if distance(end, exact[-1]) <= allowed), None)
 
     fewest = by_lip if invertible else 1
     if options.get("match") == "field" and not field.discrete:
         fewest = max(fewest, max_layers + 1 if euler is None else euler)
     possible, layers = fewest <= max_layers, min(fewest, max_layers)
     known, fresh = samples[::2], samples[1::2]
-    tried, best = [], None
+    tried, nets = [], []
     while True:
         goal = field.reference(fresh, layers)[-1]
-        for width in widths:
+        for width in tries:
             net = fit(field, known, layers=layers, width=width, seed=seed, **options)
-            error = float(np.quantile(np.linalg.norm(net(fresh) - goal, axis=1), quantile))
+            error = distance(net(fresh), goal)
             tried.append((layers, width, error))
+            nets.append(net)
             good = error <= allowed and not (invertible and folds(net, fresh).any())
-            if best is None or error < best[0]:
-                best = (error, net)
             if good:
                 break
         if good or layers == max_layers:
             break
         layers = min(2 * layers, max_layers)
     if not good:
-        net = best[1]
+        net = nets[np.argmin([error for *_, error in tried])]
     met = possible and good
     if not met:
         warnings.warn(
-            f"No network keeps to the rules within max_layers={max_layers} and widths={widths}: "
+            f"No network keeps to the rules within max_layers={max_layers} and widths={tries}: "
             "this is the one with the smallest error. Print the recommendation to see which rule "
             "asks for more.",
             stacklevel=2,
         )
-    return Recommendation(
-        layers=net.layers,
-        width=net.width,
-        net=net,
-        met=met,
-        invertible_layers=by_lip,
-        euler_layers=euler,
-        gronwall_layers=gronwall * T / allowed,
-        tried=tried,
-    )
+    by_gronwall = gronwall * T / allowed
+    return Recommendation(net.layers, net.width, net, met, by_lip, euler, by_gronwall, tried)
 
 
-def _constants(field, exact) -> tuple[float, float]:
+def _constants(field: VelocityField, exact: np.ndarray) -> tuple[float, float]:
     """Lip(v) on the trajectories, and A (e^{LT} - 1) / (2 L): Euler's error is at most dt times it.
 
     L is the largest one-sided Lipschitz constant and A the largest acceleration.
@@ -168,14 +166,3 @@ def _constants(field, exact) -> tuple[float, float]:
     acceleration = np.linalg.norm(second, axis=2).max() / (T / levels) ** 2
     growth = np.expm1(min(one_sided * T, 700.0)) / one_sided if one_sided else T
     return float(lip), float(acceleration * growth / 2)
-
-
-def _euler(field, samples, exact, allowed, quantile, max_layers) -> int | None:
-    """Smallest power of two of explicit Euler steps that end close enough to the flow."""
-    layers = 1
-    while layers <= max_layers:
-        away = np.linalg.norm(field.flow(samples, layers)[-1] - exact[-1], axis=1)
-        if np.quantile(away, quantile) <= allowed:
-            return layers
-        layers *= 2
-    return None

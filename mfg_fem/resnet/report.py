@@ -1,7 +1,9 @@
 """How well a network follows its field, measured on samples."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -76,12 +78,13 @@ class FitReport:
             f"  field error, worst layer      rms {self.field_rms.max():.2e}, "
             f"max {self.field_max.max():.2e}",
         ]
-        if self.dt_lip is not None:
+        lip, smallest, bound = self.dt_lip, self.smallest_singular, self.bound
+        if lip is not None and smallest is not None and bound is not None:
             lines += [
-                f"  dt Lip, worst layer           {self.dt_lip.max():.3g}"
-                + ("" if self.dt_lip.max() < 1 else "  (from 1 on, layers may fold)"),
-                f"  smallest singular value       {self.smallest_singular.min():.3g}",
-                f"  first-order bound, median     {np.median(self.bound):.2e}",
+                f"  dt Lip, worst layer           {lip.max():.3g}"
+                + ("" if lip.max() < 1 else "  (from 1 on, layers may fold)"),
+                f"  smallest singular value       {smallest.min():.3g}",
+                f"  first-order bound, median     {np.median(bound):.2e}",
             ]
         lines.append(f"  layers fold at                {100 * self.folded:.3g} % of the samples")
         if self.folded or self.field_folded:
@@ -92,7 +95,7 @@ class FitReport:
             lines.append(
                 f"  outside of the domain         {100 * self.outside:.3g} % of the samples"
             )
-        if self.margin is not None:
+        if self.margin is not None and self.agreeing is not None:
             lines.append(f"  margin of the flow, 5 %       {np.quantile(self.margin, 0.05):.3g}")
             lines.append(f"  error below the margin        {100 * self.agreeing:.2f} %")
         if self.certified is not None:
@@ -100,7 +103,9 @@ class FitReport:
         return "\n".join(lines)
 
 
-def report(net: ResNet, field=None, samples=None, *, head=None, labels=None) -> FitReport:
+def report(
+    net: ResNet, field: Any = None, samples: Any = None, *, head: Any = None, labels: Any = None
+) -> FitReport:
     """Measure a network against its field.
 
     Args:
@@ -111,11 +116,12 @@ def report(net: ResNet, field=None, samples=None, *, head=None, labels=None) -> 
         head: what classifies the output, for the margin: see `margins`.
         labels: class of each sample, 0..C-1; by default what the flow and the head say.
     """
-    origin = net.origin
-    if origin is None and (field is None or samples is None):
+    if net.origin is not None:
+        field = net.origin.field if field is None else field
+        samples = net.origin.samples if samples is None else samples
+    if field is None or samples is None:
         raise ProblemError("this network does not know its field: give field and samples.")
-    field = origin.field if field is None else VelocityField.of(field)
-    samples = as_points(origin.samples if samples is None else samples, net.dim)
+    field, samples = VelocityField.of(field), as_points(samples, net.dim)
     if field.dim != net.dim or not len(samples):
         raise ProblemError(
             f"a network in {net.dim}D against a field in {field.dim}D on {len(samples)} samples."
@@ -192,7 +198,7 @@ def _field_folded(field: VelocityField, x: np.ndarray) -> float:
     return float(np.mean(folded))
 
 
-def margins(x: np.ndarray, head, labels=None) -> np.ndarray:
+def margins(x: np.ndarray, head: Any, labels: Any = None) -> np.ndarray:
     """Distance of points to the decision boundary, negative on the wrong side, shape (n,).
 
     Args:
@@ -230,7 +236,7 @@ def margins(x: np.ndarray, head, labels=None) -> np.ndarray:
     return distance.min(axis=1)
 
 
-def _linearised(scores, x):
+def _linearised(scores: Callable, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Scores (n, C) and their gradients (n, C, d) by central differences."""
     value = np.asarray(scores(x), dtype=float)
     if value.ndim != 2 or len(value) != len(x):

@@ -10,10 +10,9 @@ from dolfinx import fem
 
 from mfg_fem.descent.objective import lumped_mass
 from mfg_fem.descent.solve import Optimum
-from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.locate import Replica, as_points
 from mfg_fem.problem.shared import SharedControl
-from mfg_fem.validate import index, number
+from mfg_fem.validate import index, moment
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +88,9 @@ class SharedSolution:
     def drift(self, x: np.ndarray, t: float) -> np.ndarray:
         """The field at points x, shape (n, d), at time t."""
         x = as_points(x, self.problem.domain.dim)
-        T = self.times[-1]
-        if not 0 <= number("t", t, -np.inf) <= T:
-            raise ProblemError(f"t must be a time from 0 to {T:g}, not {t!r}.")
-        n = min(np.searchsorted(self.times, t + 1e-10 * T, "right"), len(self.nodal)) - 1
+        T = float(self.times[-1])
+        t = moment("t", t, T) + 1e-10 * T
+        n = min(int(np.searchsorted(self.times, t, "right")), len(self.nodal)) - 1
         return self.replica.interpolate(x, self.nodal[n])
 
     @property

@@ -251,11 +251,11 @@ class Solution:
         """Its first line."""
         return f"<Solution of {self.report.splitlines()[0]}>"
 
-    def write(self, path: str | Path, every: int = 1):
+    def write(self, path: str | Path, every: int = 1) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""
         paraview.write(self, path, every)
 
-    def save(self, path: str | Path):
+    def save(self, path: str | Path) -> None:
         """Save to one file that `load` reads on any number of ranks. Collective."""
         saved.save(self, path)
 
@@ -286,10 +286,10 @@ class Solution:
         reason = f"it does not solve this problem: its residual is {solution.norm:.1e}"
         return replace(solution, converged=False, reason=reason)
 
-    def _index(self, *arguments) -> int:
+    def _index(self, what: str, value: int, size: int, of: str) -> int:
         """As `index`, where all ranks ask. Collective."""
         with together(self.discrete.comm):
-            return index(*arguments)
+            return index(what, value, size, of)
 
     def _function(self, values: np.ndarray, name: str) -> fem.Function:
         function = fem.Function(self.discrete.V, name=name)
@@ -304,6 +304,6 @@ def _read_only(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _accumulate(comm, flow: np.ndarray) -> np.ndarray:
+def _accumulate(comm: MPI.Comm, flow: np.ndarray) -> np.ndarray:
     """Totals since the start, from this rank's part of what left in each step. Collective."""
     return np.concatenate([[0.0], np.cumsum(comm.allreduce(flow, MPI.SUM))])

@@ -1,6 +1,7 @@
 """What makes a solution suspect although Newton has converged."""
 
 import re
+from collections.abc import Iterable
 
 from mpi4py import MPI
 
@@ -63,11 +64,11 @@ def _anywhere(discrete: Discretisation, dofs: np.ndarray) -> bool:
     return discrete.comm.allreduce(len(dofs), MPI.SUM) > 0
 
 
-def _names(names) -> str:
+def _names(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _is_like(name: str, others) -> bool:
+def _is_like(name: str, others: Iterable[str]) -> bool:
     """Whether it has a word in common with one of the others."""
     words = [set(re.findall(r"[^\W\d_]+", text.lower())) for text in (name, *others)]
     return bool(words[0] & set().union(*words[1:]))

@@ -195,8 +195,8 @@ def test_gradient_with_shared_samples_is_that_of_finite_differences():
 @pytest.mark.parametrize(
     ("points", "shares", "word"),
     [
-        (np.ones((3, 2)), np.ones((2, 2)), "shapes"),
-        (np.ones(3), np.ones((3, 2)), "shapes"),
+        (np.ones((3, 2)), np.ones((2, 2)), "shape"),
+        (np.ones(3), np.ones((3, 2)), "shape"),
         (np.full((3, 2), np.nan), np.ones((3, 2)), "NaN"),
         (np.ones((3, 2)), [[1, 0], [-1, 1], [1, 1]], ">= 0"),
         (np.ones((3, 2)), [[1, 0], [1, 0], [1, 0]], "every class"),

@@ -102,10 +102,10 @@ def test_levels_are_saved_and_resumed(tmp_path):
         ([0.0, 0.5, 0.4, 1.0], "increase"),
         ([0.1, 1.0], "increase from 0"),
         ([0.0, 0.9], "end at the horizon 1"),
-        ([0.0, np.nan, 1.0], "increase"),
+        ([0.0, np.nan, 1.0], "finite"),
         ([0.0], "increase"),
         (["a", "b"], "no array of numbers"),
-        (np.zeros((2, 2)), "increase"),
+        (np.zeros((2, 2)), "shape"),
         ("10", "integer >= 1"),
     ],
 )

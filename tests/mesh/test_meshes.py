@@ -21,7 +21,7 @@ from dolfinx import mesh as dmesh
 from dolfinx.io import XDMFFile
 
 import mfg_fem as mfg
-from mfg_fem.io.archive import _mismatch
+from mfg_fem.io.archive import mismatch
 from mfg_fem.mesh.locate import canonical_order
 from mfg_fem.mesh.nodes import Nodes
 from mfg_fem.plots.scene import Scene
@@ -566,7 +566,7 @@ def test_a_file_of_a_thinner_box_is_of_another_mesh():
         for thickness in (1e-9, 0.5e-9)
     )
     here, there = (Nodes(mfg.Domain(space.mesh), space).x for space in (V, thinner))
-    assert COMM.rank or _mismatch(there, here) > 0.1
+    assert COMM.rank or mismatch(there, here) > 0.1
 
 
 def main():

@@ -177,7 +177,7 @@ WRONG = {
     "picture on one rank": (
         lambda: plots.plot_density(good_solution(), folder() / "a.png", t=wrong_rank(0.0, 9.0)),
         ProblemError,
-        "t = 9",
+        "t must be a time from 0 to 1, not 9",
     ),
 }
 DIFFERENT = {  # on several ranks only

@@ -21,6 +21,7 @@ from dolfinx import fem
 import mfg_fem as mfg
 from mfg_fem._compat import interpolation_points
 from mfg_fem.resnet import FoldingLayers, MeanFieldClassifier
+from mfg_fem.resnet.classifier import blurred
 from mfg_fem.resnet.head import LogisticLoss
 
 # Fits are short here, and hardly one comes to an end.
@@ -59,9 +60,7 @@ def test_the_network_behind_the_labels_is_the_one_that_can_be_exported(moons):
 def test_blurred_points_have_of_each_class_what_bayes_rule_gives_them():
     rng, blur = np.random.default_rng(0), 0.1
     z, labels = 1.8 + 0.2 * rng.standard_normal((40, 2)), np.arange(40) % 3
-    net = MeanFieldClassifier(blur=blur)
-    net.classes_ = np.arange(3)
-    samples = net._blurred(z, labels, np.random.RandomState(1))
+    samples = blurred(z, labels, blur, np.random.RandomState(1))
     squares = np.sum((samples.points[:, None] - z) ** 2, axis=2)
     likely = np.exp(-squares / (2 * blur**2)) @ np.eye(3)[labels]
     np.testing.assert_allclose(
