@@ -23,7 +23,8 @@ class Packed:
     """
 
     def __init__(self, forms: Iterable[fem.Form], fields: fem.Function):
-        self.fields, self.groups = fields, []
+        self.fields = fields
+        self.groups: list[_Group] = []
         # The longest lists first: a form whose own list begins another's reads that one's array.
         for form in sorted(forms, key=lambda form: -len(form._cpp_object.coefficients)):
             self._group(form)

@@ -106,7 +106,7 @@ class SpaceTime:
         u = np.concatenate([X[0], u_T[:, None]], axis=1)
         return Levels(u, np.concatenate([ends.start[:, None], X[1]], axis=1))
 
-    def _see(self, fields: tuple, n: int):
+    def _see(self, fields: tuple[np.ndarray, np.ndarray], n: int):
         self.discrete.set_state(*fields, (self.times[n] + self.times[n + 1]) / 2)
 
     def _each(self, levels: Levels, assemble: Callable):

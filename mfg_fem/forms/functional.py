@@ -260,7 +260,7 @@ def merged(forms: Iterable[ufl.Form]) -> list[ufl.Form]:
 
     A kernel that mixes rules may be compiled wrong (DOLFINx 0.9).
     """
-    by_rule = {}
+    by_rule: dict[str, ufl.Form] = {}
     for form in forms:
         rule = str(form.integrals()[0].metadata())
         by_rule[rule] = by_rule[rule] + form if rule in by_rule else form

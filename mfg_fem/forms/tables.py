@@ -22,11 +22,12 @@ class Tables:
     """
 
     def __init__(self, space: Callable[[int], fem.FunctionSpace]):
-        self.space, self.known = space, {}
+        self.space = space
+        self.known: dict[ufl.core.expr.Expr, ufl.core.expr.Expr] = {}
 
     def __call__(self, expression):
         """The expression with such values for its largest parts that are known beforehand."""
-        parts = {}  # an ordered set
+        parts: dict[ufl.core.expr.Expr, None] = {}  # an ordered set
 
         def note(part):
             parts[part] = None

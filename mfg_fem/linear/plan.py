@@ -30,7 +30,7 @@ LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
 # Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in all); a
 # backtracking line search, because full steps fail on cold starts; GMRES vectors are few with EW, a
 # restart would cost more than it saves.
-DEFAULTS = {
+DEFAULTS: dict[str, object] = {
     "snes_type": "newtonls",
     "snes_linesearch_type": "bt",
     "snes_ksp_ew": None,
@@ -74,7 +74,7 @@ def direct(nodes: int, ranks: int) -> dict[str, object]:
     every rank, which costs no more time than in serial, while MUMPS spends it on messages.
     """
     if ranks == 1:
-        pc = {"pc_type": "lu"}
+        pc: dict[str, object] = {"pc_type": "lu"}
     elif nodes <= REDUNDANT:
         pc = {"pc_type": "redundant", "redundant_pc_type": "lu"}
     else:  # with half as much room again as MUMPS itself estimates

@@ -160,7 +160,7 @@ class Path:
         d, X = self.system.discrete, self.system.even_crowd()
         norms, units = self.newton.norms(X), d.problem.units
         d.set_state(X[0, :, 0], X[1, :, 0], 0.0)
-        slope = d.integral(d.coupling()[0]) / d.volume
+        slope = d.integral(d.coupling()[: d.k**2]).sum() / (d.k * d.volume)
         felt = slope * units.density * units.time / units.cost  # as a norm of HJB rows
         if norms[0] <= min(EVEN * norms[1], felt):
             return X, norms
@@ -218,7 +218,7 @@ class Path:
 
     def walk(self, state: State, rows: list[dict]) -> Outcome:
         """Newton from stage to stage, up to the last; rows: what is known of the first one."""
-        following = state
+        following: State | None = state
         while following:
             self.state, stage = following, following.stage
             self.set(stage.gap, stage.stretch)
@@ -286,15 +286,14 @@ class Path:
         elif not stage.gap and stage.last > stage.ratio * stage.before:
             stage = stage.towards(ratio, last=stage.last / 4)  # none was too little
         elif ratio**0.5 > MOST_RATIO:
-            return self._alone(state, stage, STRETCHES.index(stage.stretch) + 1)
+            which = STRETCHES.index(stage.stretch) + 1
+            return self._alone(state, stage, which) if which < len(STRETCHES) else None
         else:
             stage = stage.towards(ratio**0.5)
         return replace(state, stage=stage, start=X, X=X)
 
-    def _alone(self, state: State, stage: Stage, which: int) -> State | None:
+    def _alone(self, state: State, stage: Stage, which: int) -> State:
         """From where each player is alone: the best response to an even crowd, and its density."""
-        if which == len(STRETCHES):
-            return None
         stretch = STRETCHES[which]
         self.set(1.0, stretch)
         X = self.respond(self.system.even_crowd())[0]

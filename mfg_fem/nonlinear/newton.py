@@ -8,7 +8,7 @@ equation in M / T, whatever the mesh and whatever a user measures lengths, times
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -35,9 +35,13 @@ class System(Protocol):
     """
 
     comm: MPI.Comm
-    shape: tuple[int, ...]
-    unit: np.ndarray
     unknowns: int
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def unit(self) -> np.ndarray: ...  # noqa: D102
 
     def row_scale(self) -> np.ndarray:
         """What rows are multiplied with, as it is broadcast to them."""
@@ -124,8 +128,11 @@ class NewtonSolver:
         self.snes.setJacobian(self._linearise, self.jacobian, self.jacobian)
         self.snes.setMonitor(self._monitor)
         self.snes.setLineSearchPreCheck(self._choose)
-        self.measured = None, None  # a start that `norms` has seen, and its scaled residual
-        self.ahead = None  # a point, a step from there, and the scaled residual after it
+        self.measured: tuple[Any, Any] = (
+            None,
+            None,
+        )  # a start that `norms` has seen, and its scaled residual
+        self.ahead: Any = None  # a point, a step from there, and the scaled residual after it
 
     def destroy(self):
         """Free PETSc's objects, those of the form too."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,9 @@ class Keeper:
             "rtol": method.rtol,
             "continuation": method.continuation,
         }
-        self.history, self.state, self.finished, self.seconds = [], None, False, 0.0
+        self.history: list[dict] = []
+        self.state: Any = None
+        self.finished, self.seconds = False, 0.0
         self.longest, self.writing = 0.0, 0.0
         self.k = discrete.k
         self._prepare(len(times) - 1)
@@ -218,7 +221,7 @@ class Keeper:
         more = self.about | {"longest": self.longest}
         self._write(lambda: saved.save(solution, self.path, **more), necessary=False)
 
-    def solution(self, load: Callable[[Path], object]):
+    def solution(self, load: Callable[[Path], Any]):
         """The solution that `load` finds in the file, refused where it is that of another solve."""
         with _advising():
             solution = load(self.path)

@@ -62,10 +62,10 @@ def signed(label: str) -> Quantity:
 
 def difference(one: Snapshot | None, other: Snapshot | None) -> Snapshot | None:
     """The density of one minus that of the other."""
-    return None if one is None else replace(one, density=one.density - other.density)
+    return one and other and replace(one, density=one.density - other.density)
 
 
-def panels(plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, axes=None):
+def panels(plan: Plan, shots: list, quantity: Quantity, units: Units, axes=None):
     """One panel for each time and one scale of colours; 1D: lines in one panel.
 
     Args:
@@ -175,7 +175,7 @@ def _panel(ax, plan: Plan, mesh, shot: Snapshot, quantity: Quantity, ends):
     ax.tricontourf(
         mesh,
         field,
-        np.linspace(*ends, SHADES + 1),
+        np.linspace(ends[0], ends[1], SHADES + 1),
         cmap=_colour_map(quantity.colours),
         norm=scale,
         extend="both",
@@ -278,9 +278,9 @@ def _isolines(ax, mesh, field: np.ndarray, spacing: float):
         levels = np.arange(np.ceil(field.min() / spacing), field.max() / spacing + 1) * spacing
     else:
         levels = MaxNLocator(10).tick_values(field.min(), field.max())
-    levels = [level for level in levels if field.min() < level < field.max()]
-    if levels:
-        lines = ax.tricontour(mesh, field, levels, colors="white", linewidths=0.7, zorder=2)
+    inner = [level for level in levels if field.min() < level < field.max()]
+    if inner:
+        lines = ax.tricontour(mesh, field, inner, colors="white", linewidths=0.7, zorder=2)
         ax.clabel(lines, fmt="%g", fontsize=TEXT - 1, inline_spacing=2)
 
 

@@ -103,9 +103,10 @@ class _Screen:
 
     def __init__(self, plan, quantity, units, top: float, axes: list | None, dpi: float):
         self.plan, self.quantity, self.units = plan, quantity, units
-        self.own, self.shown = axes is None, []
+        self.own = axes is None
+        self.shown: list = []
         self.ends = drawing.limits([], quantity, top)
-        self.axes = [*(drawing.lay_out(plan, 1) if self.own else drawing.take(axes, plan)).flat]
+        self.axes = [*(drawing.take(axes, plan) if axes else drawing.lay_out(plan, 1)).flat]
         self.figure = self.axes[0].figure.figure
         if self.own:
             self.figure.set_dpi(dpi)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeAlias
 
 import ufl
 
@@ -12,7 +13,9 @@ from mfg_fem.problem.checks import check_arguments, check_values, exit_name
 from mfg_fem.problem.data import Data
 from mfg_fem.problem.units import Units
 
-Given = Callable | ufl.core.expr.Expr  # what a callable would return will do, a Function too
+Given: TypeAlias = (
+    Callable | ufl.core.expr.Expr
+)  # what a callable would return will do, a Function too
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

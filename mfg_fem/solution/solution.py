@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -200,7 +201,7 @@ class Solution:
         x = self.discrete.V.tabulate_dof_coordinates()[:owned, : domain.dim]
         return wrap(x, domain.seams)
 
-    def grid(self, n: int):
+    def grid(self, n: int) -> Any:
         """Level n (0..steps) as a `pyvista.UnstructuredGrid`: see `io.view.grid`. Collective."""
         n = self._index("grid", n, len(self.times), "levels")
         return view.grid(self, n)

@@ -46,7 +46,8 @@ class Elimination:
         self.comm, self.middle = comm, (steps - 1) // 2
         ends = range(self.middle), range(steps - 1, self.middle, -1)
         self.paths = [[*end, self.middle] for end in ends[comm.rank :: comm.size]]
-        self.size, self.inverses = size, {}
+        self.size = size
+        self.inverses: dict[int, np.ndarray] = {}
         entries = np.broadcast_to(blocks, (4, len(samples), len(places)))
         rows, columns = np.divmod(places, size)
         where = rows, columns, np.searchsorted(rows, np.arange(size))

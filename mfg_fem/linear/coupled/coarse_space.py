@@ -16,6 +16,7 @@ is for waves that are long in time too.
 """
 
 from functools import reduce
+from typing import Any
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -58,10 +59,10 @@ class CoarseSpace:
         size = ((J.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.projection = Projection(cell, columns, values, self.size)
-        self.products = {}  # of a refresh; all levels have the same patterns
-        self.operator: block_tridiagonal.Elimination | None = None
+        self.products: dict[str, PETSc.Mat] = {}  # of a refresh; all levels have the same patterns
+        self.operator: Any = None  # an Elimination
         self.unit = 1.0
-        self.places: np.ndarray | None = None
+        self.places: Any = None  # an array
 
     def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
         """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""

@@ -22,6 +22,7 @@ size. `AutoForm` takes the H-form where the coupling is strong. Each form is the
 Krylov solver of SNES. Fields have a population for their first axis.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpi4py import MPI
@@ -132,6 +133,8 @@ class _OneField(_Form):
     """
 
     rows = 1
+    _solve_A: Callable
+    _fields: Callable
 
     def solve(self, ksp, b, x):
         """Solve the Newton equation to the tolerance SNES asks for, called by PETSc."""

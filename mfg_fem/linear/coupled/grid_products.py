@@ -52,7 +52,8 @@ class Projection:
     """
 
     def __init__(self, cell: np.ndarray, columns: np.ndarray, values: np.ndarray, size: int):
-        self.size, self.places = size, {}
+        self.size = size
+        self.places: dict[int, _Places] = {}  # by numbers of entries
         _, cell, counts = np.unique(cell, return_inverse=True, return_counts=True)
         # Those with the fewest dofs first: arrays of a group are as long as its longest.
         order = np.argsort(counts, kind="stable")

@@ -7,6 +7,8 @@ the drift changes fast from level to level, most of them.
 
 from petsc4py import PETSc
 
+import numpy as np
+
 from mfg_fem.discrete.pattern import Pattern
 from mfg_fem.linear.level.schwarz import share
 
@@ -32,9 +34,11 @@ class Factors:
         self.pattern, self.blocks, self.plan = pattern, blocks, plan
         self.own = [self._create(block) for block in blocks]
         self.share = 0.0 if plan.exact else SHARED
-        self.source, self.states = list(range(len(blocks))), [None] * len(blocks)
+        self.source = list(range(len(blocks)))
+        self.states: list[int | None] = [None] * len(blocks)
         self.in_turn = len(blocks) > 1 and blocks[0] is blocks[1]
-        self.latest = None  # which level was factored last, and its entries
+        # Which level was factored last, and its entries.
+        self.latest: tuple[int, list[np.ndarray]] | None = None
 
     def _create(self, block: PETSc.Mat) -> PETSc.PC:
         pc = PETSc.PC().create(block.getComm())

@@ -15,6 +15,8 @@ A Krylov solver then takes about as many iterations on ranks as in serial, where
 two to three times as many.
 """
 
+from typing import Any
+
 from petsc4py import PETSc
 
 import numpy as np
@@ -96,7 +98,7 @@ class OptimisedSchwarz:
         relaxation: of the factors.
     """
 
-    part: Part | None = None
+    part: Any = None  # a Part
     relaxation = Relaxation()
 
     def setFromOptions(self, pc: PETSc.PC):  # noqa: D102

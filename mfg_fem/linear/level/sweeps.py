@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from petsc4py import PETSc
 
@@ -47,13 +48,14 @@ class Sweeps:
         if plan.iterates:
             self.ksp.addConvergenceTest(self._will_do, prepend=True)
         self.rhs, self.x = J.discrete.mass.createVecs()
+        self.factors: dict[str, list[Any]] = factors or {}
         self.borrowed = factors is not None
         if self.borrowed:
-            self.factors = factors
             return
         B = self._factors(self.blocks["B"])
-        A = [TransposedFactors(own) for own in B] if plan.transposed else None
-        self.factors = {"A": A or self._factors(self.blocks["A"]), "B": B}
+        self.factors = {"A": list(map(TransposedFactors, B)), "B": B}
+        if not plan.transposed:
+            self.factors["A"] = self._factors(self.blocks["A"])
         # The best response alone solves A where there is no B yet.
         alone = blocks is None and plan.transposed
         self.response = self._factors(J.A) if alone else self.factors["A"]
