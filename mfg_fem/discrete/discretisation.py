@@ -242,14 +242,19 @@ class Discretisation:
         means = self.assemble_rows("coupling") / self._vertex_weights
         if self.scheme.degree == 1:
             return means
-        size = len(means)
-        at_vertices = self._at_vertices
-        space = fem.functionspace(self.V.mesh, ("Lagrange", self.scheme.degree, (size,)))
-        at_dofs = fem.Function(space)
+        at_vertices, at_dofs = self._at_vertices, self._at_dofs
         at_vertices.x.array[: means.size] = means.T.ravel()
         at_vertices.x.scatter_forward()
         at_dofs.interpolate(at_vertices)
-        return at_dofs.x.array.reshape(-1, size)[: self.owned].T
+        return at_dofs.x.array.reshape(-1, len(means))[: self.owned].T
+
+    @cached_property
+    def _at_dofs(self) -> fem.Function:
+        """The coefficients of the coupling, of the degree of the scheme."""
+        size = self.k * (self.k + 1)
+        return fem.Function(
+            fem.functionspace(self.V.mesh, ("Lagrange", self.scheme.degree, (size,)))
+        )
 
 
 def _summed(total: la.Vector, space) -> np.ndarray:
