@@ -1,10 +1,10 @@
-"""Compiled forms and expressions, kept for later runs whole or not at all.
+"""Compiled forms and expressions, cached on disk: each complete, or not at all.
 
-FFCx compiles in a folder that processes share, and who finds a form half compiled there waits for
-the end: in vain, each time, if that compiler was killed. So here each form is compiled in a new
-folder, which is renamed when it is whole; of two processes that do so, on any hosts, the slower one
-takes what the faster one made. No folder that others may have loaded from is changed: one that was
-damaged is passed over.
+FFCx compiles in a folder that processes share, and a process that finds a half-compiled form there
+waits for its end: in vain, in every run, if that compiler was killed. Here each form is compiled in
+a new folder, which is renamed when it is complete. If two processes on any hosts compile the same
+form, the slower one takes the folder of the faster one. A folder that others may have loaded from
+is never changed; a damaged one is skipped.
 """
 
 import atexit
@@ -36,29 +36,25 @@ from mfg_fem.errors import CompileError, together
 
 log = logging.getLogger(__name__)
 
-# What DOLFINx compiles with, and what takes half of the time from kernels with many roots and small
-# loops: sums may be reordered, roots set no errno, and loops over points and functions are written
-# out (clang has no such limit and ignores it). NaN stays NaN, and no CPU's own instructions are
-# used, as a folder of compiled forms may be shared.
+# PLAIN is what DOLFINx compiles with. FAST is for kernels with many roots and small loops: sums may
+# be reordered, roots set no errno, and loops over points and functions are unrolled (clang ignores
+# the limit). NaN stays NaN, and no CPU's own instructions are used, as hosts may share the cache.
 PLAIN = ["-O2", "-g0"]
 FAST = [
     "-O3", "-g0", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros",
     "-fassociative-math", "-freciprocal-math", "--param=max-completely-peel-times=16",
 ]  # fmt: skip
-WRITTEN_OUT = {1: 2000, 2: 600}  # instructions a loop, by degree: with more, P2 gets slower
+WRITTEN_OUT = {1: 2000, 2: 600}  # most instructions of an unrolled loop, by degree; more slows P2
 SCALAR = {"scalar_type": dolfinx.default_scalar_type}
-WHOLE = "whole"  # the file that says so
-ABANDONED = 24 * 3600.0  # seconds after which an unfinished folder is a leftover
-PATIENCE = 60.0  # seconds to wait at most for another process that compiles the same
+WHOLE = "whole"  # the file that marks a complete folder
+ABANDONED = 24 * 3600.0  # seconds; an older unfinished folder is a leftover of a killed process
+PATIENCE = 60.0  # most seconds to wait for another process that compiles the same form
 
 
 def compiled(form, degree: int | None = None):
-    """UFL forms, one or a list, compiled: for speed if a degree is given. Collective.
+    """Compile a UFL form or a list of them, optimised if a degree is given. Collective.
 
-    Flags that the user has set are kept.
-
-    Raises:
-        CompileError: there is no compiler, no room, or FFCx does not know a term; on every rank.
+    Compiler flags that the user has set are kept. Raises CompileError on every rank.
     """
     if isinstance(form, list | tuple):
         return [compiled(part, degree) for part in form]
@@ -71,13 +67,10 @@ def compiled(form, degree: int | None = None):
 
 
 def pointwise(expression, points: np.ndarray) -> fem.Expression:
-    """A UFL expression compiled for these points of the reference cell. Collective.
+    """Compile a UFL expression for these points of the reference cell. Collective.
 
-    Labels of `ufl.variable` are numbered through, and with them no compiled expression would be
-    found again.
-
-    Raises:
-        CompileError: there is no compiler, no room, or FFCx does not know a term; on every rank.
+    The labels of `ufl.variable` are stripped: they are numbered through a run, so that no cached
+    expression would be found again. Raises CompileError on every rank.
     """
     expression = strip_variables(expand_derivatives(expression))
     comm = ufl.domain.extract_domains(expression)[0].ufl_cargo().comm
@@ -86,7 +79,7 @@ def pointwise(expression, points: np.ndarray) -> fem.Expression:
 
 
 def _kept(comm: MPI.Comm, ufl_object, options: dict) -> dict:
-    """The options, with a folder in which DOLFINx finds the object compiled. Collective."""
+    """Return the options with a cache folder that has the object compiled. Collective."""
     folder, shared = None, options.pop("cache_dir") / "mfg_fem"
     context = f"A form cannot be compiled (is there a C compiler, and room in {shared}?)"
     with together(comm, CompileError, context):
@@ -95,13 +88,13 @@ def _kept(comm: MPI.Comm, ufl_object, options: dict) -> dict:
     if comm.size > 1:
         folder = comm.bcast(folder)
         with together(comm, CompileError, context):
-            if not _is_whole(folder):  # it is on the disk of another host
+            if not _is_whole(folder):  # the folder is on the disk of another host
                 folder = _folder(shared, ufl_object, options)
     return options | {"cache_dir": folder}
 
 
 def _folder(shared: Path, ufl_object, options: dict) -> Path:
-    """The folder of the compiled object, in the shared one if that can be."""
+    """The folder of the compiled object: in the shared cache, else in a temporary one."""
     build = (sysconfig.get_config_var(name) for name in ("SOABI", "CFLAGS"))
     tag = str((sorted(options.items()), sorted(ffcx.get_options(SCALAR).items()), *build))
     name = compute_signature([ufl_object], tag)
@@ -109,7 +102,7 @@ def _folder(shared: Path, ufl_object, options: dict) -> Path:
         return _place(shared, name, ufl_object, options)
     except Exception as exc:  # foreign code may raise anything
         place = _place(_temporary(), name, ufl_object, options)
-        if len(os.listdir(_temporary())) == 1:  # said once
+        if len(os.listdir(_temporary())) == 1:  # the first time
             log.warning("compiled forms cannot be kept for other runs in %s: %s", shared, exc)
         return place
 
@@ -132,28 +125,28 @@ def _place(parent: Path, name: str, ufl_object, options: dict) -> Path:
         try:
             jit.ffcx_jit(MPI.COMM_SELF, ufl_object, dict(SCALAR), options | {"cache_dir": new})
         finally:
-            logging.root.handlers = handlers  # FFCx forgets them where it fails
+            logging.root.handlers = handlers  # FFCx drops them if it fails
         (new / WHOLE).write_text(_digest(new))
         try:
             os.rename(new, place)
         except OSError:
-            if not _is_whole(place):  # by a faster process
+            if not _is_whole(place):  # renamed by a faster process
                 raise
     return place
 
 
 def _next_place(parent: Path, name: str) -> Path:
-    """The first folder that is whole, or the first name that is not taken."""
+    """The first complete folder of this name, or the first name that is free."""
     places = (parent / f"{name}-{number}" for number in count())
     return next(place for place in places if _is_whole(place) or not place.exists())
 
 
 @contextmanager
 def _patience(lock: Path):
-    """Wait some time for a process that compiles the same form. It saves work and no more."""
+    """Wait for a process that compiles the same form: this saves work and is needed for no more."""
     with lock.open("w") as file:
         end = time.monotonic() + PATIENCE
-        with suppress(OSError):  # no locks here
+        with suppress(OSError):  # this file system has no locks
             while time.monotonic() < end:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -174,7 +167,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _digest(folder: Path) -> str:
-    """Of the names of the files, and of what is loaded from them."""
+    """Digest of the names of the files, and of the content of the shared libraries."""
     names = sorted(file.name for file in folder.iterdir() if file.name != WHOLE)
     digest = hashlib.sha256(repr(names).encode())
     for file in folder.glob("*.so"):
@@ -184,7 +177,7 @@ def _digest(folder: Path) -> str:
 
 @cache
 def _temporary() -> Path:
-    """A folder of this run."""
+    """A folder that is removed when this process ends."""
     folder = tempfile.mkdtemp(prefix="mfg_fem-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)

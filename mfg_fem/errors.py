@@ -1,4 +1,4 @@
-"""The errors of the package, and how a verdict becomes the same on every rank."""
+"""The errors of the package, and how a failure on one rank becomes the same error on all ranks."""
 
 import importlib
 from contextlib import contextmanager
@@ -24,19 +24,19 @@ class FileError(MFGError, OSError):
 
 
 class LevelError(MFGError, IndexError):
-    """A solution has no such level, step or class."""
+    """A solution has no such time level, step or class."""
 
 
 class SolutionWarning(UserWarning):
-    """A solution is suspect, though Newton has converged: see `Solution.warnings`."""
+    """A solution is suspect although Newton has converged: see `Solution.warnings`."""
 
 
 class CompileError(MFGError, RuntimeError):
-    """A form could not be compiled: no C compiler, no room, or a term that FFCx does not know."""
+    """A form cannot be compiled: no C compiler, a full disk, or a term that FFCx does not know."""
 
 
 class NotConverged(MFGError, RuntimeError):
-    """Newton stopped before reaching its tolerance; str() says where, and what to try.
+    """Newton stopped before it reached its tolerance; str() says where, and what to try.
 
     Attributes:
         reason: PETSc's reason in words.
@@ -48,19 +48,19 @@ class NotConverged(MFGError, RuntimeError):
         super().__init__(message or reason)
 
     def __reduce__(self):
-        """To be pickled with all of it."""
+        """Pickle all three arguments; exceptions by themselves keep the message only."""
         return type(self), (self.reason, self.history, str(self))
 
 
 class OutOfMemory(MFGError, MemoryError):
-    """The solve would not fit into the memory that is free; nothing was started."""
+    """The solve would not fit into the free memory; nothing was started."""
 
 
 class OutOfTime(MFGError, RuntimeError):
     """The next Newton step would not fit into the budget; a checkpoint was written first.
 
     Attributes:
-        path: the checkpoint, from which the same call of `solve` goes on.
+        path: the checkpoint file, from which the same call of `solve` continues.
     """
 
     def __init__(self, message: str, path: Path):
@@ -93,11 +93,7 @@ def require(comm: MPI.Comm, holds: object, message: str, error: type[MFGError] =
 
 
 def alike(comm: MPI.Comm, **values):
-    """Refuse arguments that are not the same on every rank, by what is printed of them. Collective.
-
-    Raises:
-        ProblemError: one differs; on every rank.
-    """
+    """Raise ProblemError on every rank if a printed value differs between ranks. Collective."""
     found = comm.allgather([(name, str(value)) for name, value in values.items()])
     for rank, other in enumerate(found):
         for (name, here), (_, there) in zip(found[0], other, strict=True):
@@ -110,11 +106,11 @@ def alike(comm: MPI.Comm, **values):
 
 @contextmanager
 def together(comm: MPI.Comm, error: type[MFGError] = ProblemError, context: str = ""):
-    """Turn an exception of any rank into `error` on all of them. Collective.
+    """Turn an exception of any rank into `error` on all ranks. Collective.
 
-    The body runs foreign code (a user's callable, a file library) and must not communicate:
-    a rank that failed would leave the others waiting. Without a context, errors of this package
-    stay what they are. So do SystemExit and KeyboardInterrupt that every rank has raised.
+    The body runs foreign code (a user's callable, a file library) and must not communicate: a rank
+    that failed would leave the others waiting. Without a context, errors of this package are raised
+    unchanged. So are SystemExit and KeyboardInterrupt if every rank has raised one.
     """
     failure: BaseException | None = None
     try:
@@ -138,7 +134,7 @@ def together(comm: MPI.Comm, error: type[MFGError] = ProblemError, context: str 
 
 
 def _words(exc: BaseException) -> str:
-    """What it says, with its kind where that alone would say little."""
+    """The text of an exception, with its type where the text alone would say little."""
     text = str(exc)
     if text and isinstance(exc, Exception) and not isinstance(exc, KeyError):
         return text

@@ -1,4 +1,4 @@
-"""What makes a job on ranks end when one of them fails, and run alike each time."""
+"""A failed rank aborts the whole MPI job; meshes are partitioned alike in every run."""
 
 import os
 import sys
@@ -6,15 +6,15 @@ import traceback
 
 from mpi4py import MPI
 
-# With threads, SCOTCH shares out a mesh among ranks in another way at each start: counts of
-# iterations and last digits would change from run to run, and in a job that goes on from a file.
+# With threads, SCOTCH partitions a mesh differently at each start: iteration counts and last digits
+# would change from run to run, and where a solve resumes from a file.
 os.environ.setdefault("SCOTCH_PTHREAD_NUMBER", "1")
 
 
 def abort_on_exceptions():
-    """Print what nobody catches and abort, if there are several ranks and no other hook is set.
+    """Print an uncaught exception and abort all ranks, which would otherwise wait for ever.
 
-    The other ranks would wait for ever.
+    Nothing changes on a single rank, or if the program has an exception hook of its own.
     """
     if MPI.COMM_WORLD.size > 1 and sys.excepthook is sys.__excepthook__:
         sys.excepthook = _abort

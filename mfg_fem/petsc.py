@@ -1,4 +1,4 @@
-"""PETSc: options with a private prefix, reasons in words."""
+"""PETSc options with the private prefix `mfg_`; errors and converged reasons in words."""
 
 import ctypes
 import difflib
@@ -22,18 +22,19 @@ COMMON = """
 """.split()
 NAME = re.compile(r"-?[A-Za-z]\w*", re.ASCII)
 VIEWERS = ["", *"ascii binary draw socket matlab hdf5 vtk python cgns true false 1 0".split()]
-LOST = -1  # the code of an exception in a callback, which else is the cause of the error
-LATE = re.compile("view|monitor|converged_reason|test|log")  # asked for while solving, or after
+LOST = -1  # PETSc's error code if the exception of a Python callback is lost
+LATE = re.compile("view|monitor|converged_reason|test|log")  # read during a solve or after
 
 
 @contextmanager
 def options(ours: Mapping[str, object]):
-    """Put options with the prefix `mfg_` into PETSc's database around a call, then take them out.
+    """Put options with the prefix `mfg_` into PETSc's database during a with block.
 
-    What is there already, from the command line or PETSC_OPTIONS, wins. Names are without the
-    prefix, {"snes_monitor": None, "sweep_pc_type": "ilu"}; of two that differ by it the later wins.
+    Options that are there already, from the command line or PETSC_OPTIONS, win. Names have no
+    prefix: {"snes_monitor": None, "sweep_pc_type": "ilu"}. If a name is given with and without the
+    prefix, the later one wins.
     """
-    check_names(ours)  # a user's dict may have been changed
+    check_names(ours)  # the user may have changed the dict
     database = PETSc.Options()
     ours = {
         PREFIX + key.removeprefix("-").removeprefix(PREFIX): value for key, value in ours.items()
@@ -49,11 +50,7 @@ def options(ours: Mapping[str, object]):
 
 
 def check_names(user):
-    """Refuse what is no dict of options.
-
-    Raises:
-        ProblemError: it is none, or a name or an integer is none of PETSc's.
-    """
+    """Raise ProblemError unless `user` is a dict of names and integers that PETSc can take."""
     if not (isinstance(user, Mapping) and all(isinstance(name, str) for name in user)):
         raise ProblemError(
             f'petsc_options must be a dict of PETSc options such as {{"snes_monitor": None}}, not '
@@ -68,17 +65,14 @@ def check_names(user):
 
 
 def words(error: PETSc.Error) -> str:
-    """What went wrong, the same on every rank."""
+    """The message of a PETSc error, without the rank: the same on every rank."""
     if error.ierr == LOST:
         return "an exception in Python, of which PETSc has lost what it was, such as an interrupt"
     return re.sub(r"^\[\d+\] ", "", str(error).splitlines()[-1]).rstrip(".")
 
 
 def from_outside() -> list[str]:
-    """Our options on the command line or in PETSC_OPTIONS, without the prefix.
-
-    To be asked where no `options` are present.
-    """
+    """Our options on the command line or in PETSC_OPTIONS, without prefix; not inside `options`."""
     names = PETSc.Options().getAll()
     return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
 
@@ -86,12 +80,8 @@ def from_outside() -> list[str]:
 def check_read(names: Iterable[str], read: Callable[[], None]):
     """Refuse options of these names that `read` does not ask PETSc for. Collective.
 
-    Args:
-        names: with or without prefix, of options that are present.
-        read: sets up all that has options, from them.
-
-    Raises:
-        ProblemError: there is such an option, or PETSc refuses a value; on every rank.
+    The names are in PETSc's database, here with or without prefix; `read` sets up every object that
+    has options. Raises ProblemError on every rank, also if PETSc refuses a value.
     """
     names = [name.removeprefix("-").removeprefix(PREFIX) for name in names]
     for name in names:
@@ -107,7 +97,7 @@ def check_read(names: Iterable[str], read: Callable[[], None]):
     library, flag = ctypes.CDLL(PETSc.__file__), ctypes.c_uint64()
     for name in names:
         library.PetscOptionsUsed(None, f"{PREFIX}{name}".encode(), ctypes.byref(flag))
-        if flag.value & 0xFF or LATE.search(name):  # a bool of one byte, or of four
+        if flag.value & 0xFF or LATE.search(name):  # PetscBool has one byte or four
             continue
         known = {*from_outside(), *(prefix + end for prefix in PREFIXES for end in COMMON)}
         known -= {*names}
@@ -119,7 +109,7 @@ def check_read(names: Iterable[str], read: Callable[[], None]):
 
 
 def _check_viewer(name: str):
-    """Refuse to print where nobody can: rank 0 alone would know when it opens the file."""
+    """Refuse a viewer that cannot open its file: during the solve only rank 0 would fail."""
     kind, _, rest = PETSc.Options().getString(f"{PREFIX}{name}", "").partition(":")
     path = Path(rest.split(":")[0] or "stdout")
     if kind not in VIEWERS or not path.parent.is_dir() or path.is_dir():

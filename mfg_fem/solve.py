@@ -1,4 +1,4 @@
-"""solve: the one verb."""
+"""The verb `solve`."""
 
 import logging
 import sys
@@ -82,36 +82,47 @@ def solve(
 ) -> Solution | SharedSolution:
     """Solve a mean-field game or control problem. Collective.
 
-    A MeanFieldGame or MeanFieldControl is solved all at once in space-time by Newton and gives a
-    Solution. A SharedControl is solved by descent on its reduced problem (it takes no guess and no
-    checkpoint, and ends at a local optimum whose `converged` and `reason` say how) and gives a
-    SharedSolution.
+    A MeanFieldGame or MeanFieldControl is discretised by the scheme and solved for all time levels
+    at once by Newton. With the drift -H_p, the game is
+
+        -u_t - div(D grad u) + H(x, grad u, m) = f(x, t, m),    u(T) = g(x, m(T)),
+         m_t - div(D grad m) - div(m H_p(x, grad u, m)) = s,    m(0) = m0;
+
+    for a control the derivatives of m H, m f and m g in m replace H, f and g. Lasry, Lions 2007;
+    Achdou, Capuzzo-Dolcetta 2010. A SharedControl is solved by descent on its reduced problem,
+    without guess and checkpoint. Lengths, times, costs and people may be in any units; the
+    decisions of the solver do not change.
 
     Args:
         problem: a MeanFieldGame, MeanFieldControl or SharedControl.
-        steps: number of equal time steps on [0, horizon]; or, but for a SharedControl, increasing
-            times from 0 to the horizon, the levels themselves.
+        steps: number N of equal time steps on [0, horizon]; or, except for a SharedControl, the
+            increasing time levels from 0 to the horizon themselves.
         scheme: the discretisation, Monotone() by default; LagrangeGalerkin() for a SharedControl.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
-        guess: a solution on the same mesh and degree (another number of steps will do) to start
-            from instead of a cold start: for parameter studies.
-        checkpoint: a file to go on from if it is there, and to keep the state in, at most once a
-            minute; in the end it holds the solution, and the same call returns that at once. A
-            Checkpoint says how often, and sets a budget of wall time.
-        throw: raise NotConverged when Newton fails; with False return the last iterate, whose
+        guess: a solution on the same mesh and degree, with any number of steps, as initial guess in
+            the place of a cold start: for parameter studies.
+        checkpoint: a file to resume from if it exists, and to save the state in at most once a
+            minute; at the end it holds the solution, which the same call then returns at once. A
+            Checkpoint sets the interval and a budget of wall time.
+        throw: raise NotConverged if Newton fails; with False return the last iterate, whose
             `converged` is False.
-        progress: whether to print a table of the Newton steps; by default on a terminal only. There
-            is a line for each in the log in any case (`logging`, level INFO).
+        progress: print a table of the Newton steps; by default on a terminal only. Each step is a
+            line of the log in any case (`logging`, level INFO).
         on_step: called on every rank with the row of the history after each Newton step. What it
-            raises on any rank ends the solve on all of them.
+            raises on any rank ends the solve on all ranks.
+
+    Returns:
+        A Solution, with u and m at the time levels 0..N; or a SharedSolution, a local optimum,
+        whose `converged` and `reason` say how the descent ended.
 
     Raises:
-        ProblemError: arguments that make no sense, before anything is started.
-        NotConverged: Newton failed, with its history.
+        ProblemError: an argument makes no sense and nothing was started, or PETSc meets extreme
+            numbers.
+        NotConverged: Newton failed; the error has its history.
         FileError: the checkpoint cannot be written, is damaged, in use by another process or
             belongs to another solve.
-        OutOfMemory: the solve would not fit, and was not started.
-        OutOfTime: the budget of the checkpoint is used up, and the state is written.
+        OutOfMemory: the solve would not fit and was not started.
+        OutOfTime: the budget of the checkpoint is used up; the state is saved.
     """
     if not isinstance(problem, MeanField | SharedControl):
         raise ProblemError(
@@ -150,7 +161,7 @@ def solve(
 
 
 def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Solution:
-    """Solve all at once in space-time, with a checkpoint if there are settings for one."""
+    """Solve for all time levels at once, with a checkpoint if there are settings for one."""
     began = time.perf_counter()
     comm = problem.domain.comm
     discrete = Discretisation(problem, scheme)
@@ -243,14 +254,14 @@ def _sentence(outcome: Outcome, last: dict) -> str:
 
 
 def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:
-    """Whether the nodes of this rank are the same points in both, to a part of the mesh size."""
+    """Whether this rank's nodes are the same points in both, up to a fraction of the mesh size."""
     one, other = (discrete.V.tabulate_dof_coordinates() for discrete in (guess, here))
     near = SAME_POINT * here.mesh_size
     return one.shape == other.shape and bool((abs(one - other) <= near).all())
 
 
 class _Table:
-    """What is told of each Newton step: a table, lines in the log, the user's own callback."""
+    """Reports on each Newton step: a table, lines of the log, the user's callback."""
 
     HEAD = " it  Krylov   |du|     |dm|     HJB      FP       mass         min m     step"
     ROW = (
@@ -265,7 +276,7 @@ class _Table:
         self.shown = shown and comm.rank == 0
 
     def add(self, row: dict):
-        """One Newton step. Collective."""
+        """Report one Newton step. Collective."""
         if self.comm.rank == 0:
             log.info(
                 "%s: step %d, HJB %.1e, FP %.1e, mass %.6g, min m %.1e, Krylov %d, length %.2g",
@@ -281,7 +292,7 @@ class _Table:
         self.call(row)
 
     def call(self, row: dict):
-        """What the user wants to be called with the row. Collective."""
+        """Call the user's `on_step` with the row. Collective."""
         if not self.called:
             return
         with together(self.comm, ProblemError, "on_step(row) failed"):

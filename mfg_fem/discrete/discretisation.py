@@ -1,4 +1,4 @@
-"""The problem on a mesh: the forms of a step, compiled and assembled; mass matrix, exits."""
+"""The problem on a mesh: forms of a step, compiled and assembled; mass matrix, Dirichlet dofs."""
 
 from functools import cached_property
 
@@ -21,7 +21,7 @@ from mfg_fem.forms.functional import StepForms, StepState
 
 
 class _Compiled(dict):
-    """The forms of a step by name and population, compiled at their first use: few need all."""
+    """The forms of a step by name and population, compiled at first use: few solves need all."""
 
     def __init__(self, forms: StepForms, degree: int):
         self.forms, self.degree = forms, degree
@@ -32,21 +32,22 @@ class _Compiled(dict):
 
 
 class Discretisation:
-    """What a solve needs to know of its problem, mesh and scheme. Knows no time step.
+    """The problem on its mesh in a scheme, without any time step.
 
     Attributes:
         k: number of populations.
-        V: the space of one value function or density; its owned dofs are `owned`.
+        V: the space of one value function or density, with `owned` owned dofs.
         state: what the forms of a step depend on.
-        forms: the forms of a step, with what is known of them.
-        exits: of each population.
+        forms: the UFL forms of a step.
+        exits: the Dirichlet dofs of each population.
         pattern: the sparsity pattern of all matrices.
-        mass, free_mass: the mass matrix, and of each population its part without exits.
-        weights, free_weights: row sums of these, shapes (owned,) and (k, owned).
+        mass, free_mass: the mass matrix; per population, with zero rows and columns at Dirichlet
+            dofs.
+        weights, free_weights: their row sums, shapes (owned,) and (k, owned).
         norm_weights: the diagonal of the mass matrix.
-        stiffness: the matrix of grad u . grad v.
-        mean_diffusion: mean of tr D / d of each population.
-        ends: of the time interval.
+        stiffness: the matrix of grad u . grad v, without Dirichlet conditions.
+        mean_diffusion: mean of tr(D) / d over the domain, per population.
+        ends: the data at both ends of the time interval.
     """
 
     def __init__(self, problem, scheme):
@@ -65,14 +66,14 @@ class Discretisation:
         self._compiled = _Compiled(self.forms, scheme.degree)
         always = [("residual", 0), ("jacobian", 0), ("coupling", 0)]
         always += [("fp in m", i) for i in range(self.k)]
-        # The forms of totals come later, when the solver's memory is free.
+        # The forms of totals are packed later, when the solver's memory is free.
         self.packed = Packed(
             (form for key in always for form in self._compiled[key]), self.state.fields
         )
         self._sums: dict[tuple[str, int], la.Vector] = {}
         self._at_vertices = fem.Function(self.forms.coefficients)
         self.has_source = any(map(self.forms.of, ["entering"] * self.k, range(self.k)))
-        # Whether B is the transpose of A. With congestion or edge viscosity it is so but for terms.
+        # Whether B is the transpose of A; congestion and edge viscosity add terms.
         self.adjoint = not (self.forms.congested or scheme.positive)
         self.exits = [
             Exits.of(population, self.V, lambda e: self.interpolate(self.nodal(e)))
@@ -83,21 +84,18 @@ class Discretisation:
 
     @property
     def mesh_size(self) -> float:
-        """Mean distance of two nodes."""
+        """Mean distance of neighbouring nodes."""
         nodes = self.V.dofmap.index_map.size_global
         return self.diameter / nodes ** (1 / self.problem.domain.dim)
 
     @property
     def spread(self) -> float:
-        """Diffusion times horizon, over the square of the domain's size: how far players diffuse.
-
-        Rounded, as sums on ranks differ in the last digit.
-        """
+        """Least D * horizon / diameter^2, to digits that are the same on any number of ranks."""
         return round(self.mean_diffusion.min() * self.problem.horizon / self.diameter**2, 6)
 
     @cached_property
     def bounding_box(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and the highest corner of a box around all dofs. Collective."""
+        """The lowest and the highest corner of the bounding box of all dofs. Collective."""
         x = self.V.tabulate_dof_coordinates()[: self.owned, : self.problem.domain.dim]
         low = [self.comm.allreduce(y.min(initial=np.inf), MPI.MIN) for y in x.T]
         high = [self.comm.allreduce(y.max(initial=-np.inf), MPI.MAX) for y in x.T]
@@ -109,17 +107,17 @@ class Discretisation:
         return any(exits.dofs for exits in self.exits)
 
     def compiled(self, name: str, i: int = 0) -> list[fem.Form]:
-        """The forms of this name of population i, compiled."""
+        """The compiled forms of this name and population."""
         return self._compiled[name, i]
 
     def _integral_of_diffusion(self, population) -> float:
-        """The integral of tr D / d. Collective."""
+        """Integral of tr(D) / d over the domain. Collective."""
         D = ufl.tr(population.D(population.x)) / self.problem.domain.dim
         form = compiled(D * ufl.dx(domain=self.V.mesh, degree=2))
         return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
 
     def nodal(self, expression) -> fem.Expression | float | np.ndarray:
-        """What `interpolate` takes; if it is the same for all states, already its nodal values."""
+        """What `interpolate` takes: compiled, or already nodal values if no field is in it."""
         expression = expand_derivatives(expression)
         if isinstance(expression, ufl.constantvalue.ConstantValue):
             return float(expression)  # FFCx refuses an expression without a mesh
@@ -128,7 +126,7 @@ class Discretisation:
         return found if changes else self.interpolate(found)
 
     def interpolate(self, expression: fem.Expression | float | np.ndarray) -> np.ndarray:
-        """Owned nodal values of what `nodal` made, or a copy of such values."""
+        """Owned nodal values of what `nodal` has returned, in a new array."""
         if isinstance(expression, float | np.ndarray):
             return np.full(self.owned, expression)
         function = fem.Function(self.V)
@@ -144,14 +142,14 @@ class Discretisation:
         self.pattern = Pattern(self._assembler.csr)
         entries = self._assembler.assemble([mass]).ravel().copy()
         self.mass = self.pattern.create(entries)
-        stiffness = compiled(ufl.inner(ufl.grad(u), ufl.grad(v)) * gradients)  # exits or not
+        stiffness = compiled(ufl.inner(ufl.grad(u), ufl.grad(v)) * gradients)
         self.stiffness = self.pattern.create(self._assembler.assemble([stiffness]).ravel())
         ones, sums = self.mass.createVecs()
         ones.set(1.0)
         self.mass.mult(ones, sums)
         self.weights = sums.array_r.copy()
         self.free_weights = np.tile(self.weights, (self.k, 1))
-        # The norm of a residual divides by the diagonal: row sums may vanish for P2.
+        # Residual norms divide by the diagonal: row sums may vanish for P2.
         self.norm_weights = self.mass.getDiagonal().array_r.copy()
         vertices = self._at_vertices.function_space
         volumes = fem.assemble_vector(compiled(ufl.TestFunction(vertices)[0] * values))
@@ -159,10 +157,7 @@ class Discretisation:
         self._hold(entries)
 
     def _hold(self, entries: np.ndarray):
-        """What keeps exits at their values: rows and columns are zero but for the mass of one.
-
-        `step_entries` has the mass matrix of each population like that.
-        """
+        """Make `free_mass` without Dirichlet dofs, and `step_entries`, with their diagonal."""
         rows, columns = self.pattern.rows, self.pattern.columns
         held = [exits.columns(self._assembler.csr.index_map(1)) for exits in self.exits]
         self._held_entries = [
@@ -179,7 +174,7 @@ class Discretisation:
             self.step_entries.append(own)
 
     def release(self, rows: np.ndarray) -> np.ndarray:
-        """Rows of each population, shape (k, ..., owned), with zeros at exits, in place."""
+        """Set residual rows at Dirichlet dofs to zero, in place; shape (k, ..., owned)."""
         for own, exits in zip(rows, self.exits, strict=True):
             own[..., exits.held] = 0.0
         return rows
@@ -189,7 +184,7 @@ class Discretisation:
         return self.comm.allreduce(values @ self.weights, MPI.SUM)
 
     def set_state(self, u: np.ndarray, m: np.ndarray, t: float):
-        """Give the forms the fields that a step sees, both of the shape (k, owned)."""
+        """Set the fields that a step sees, both of shape (k, owned), and the time."""
         vector = self.state.fields.x
         fields = vector.array.reshape(-1, self.k, 2)
         for i in range(self.k):
@@ -199,13 +194,13 @@ class Discretisation:
         self.packed.stale()
 
     def assemble_rows(self, name: str, i: int = 0) -> np.ndarray:
-        """Owned entries of these rows: shape (owned,), or a row for each component. Collective.
+        """Owned entries of these rows, shape (owned,) or (components, owned). Collective.
 
-        A view, valid until these rows are assembled again.
+        The array is a view, valid until these rows are assembled again.
         """
         forms = self.compiled(name, i)
         space = forms[0].function_spaces[0]
-        if (name, i) not in self._sums:  # kept, as making one takes ranks as long as adding up
+        if (name, i) not in self._sums:  # kept: a new one costs ranks as much as the sum
             vector = la.vector(space.dofmap.index_map, space.dofmap.index_map_bs)
             self._sums[name, i] = vector
         total = self._sums[name, i]
@@ -220,16 +215,15 @@ class Discretisation:
         return sum(fem.assemble_scalar(form, coeffs=self.packed.of(form)) for form in forms)
 
     def assemble_block(self, name: str, i: int) -> np.ndarray:
-        """Entries of a block on the diagonal of the Jacobian, exits held. Collective."""
+        """Entries of a diagonal block of the Jacobian, zero at Dirichlet dofs. Collective."""
         entries = self._assembler.assemble(self.compiled(name, i), self.packed).ravel()
         entries[self._held_entries[i][i]] = 0.0
         return entries
 
     def assemble_jacobian(self) -> np.ndarray:
-        """Entries of all blocks, shape (2 k, 2 k, entries), by components. Collective.
+        """Entries of all blocks, shape (2 k, 2 k, entries), zero at Dirichlet dofs. Collective.
 
-        Of population i, row and column 2 i are those of the HJB equation and of u, 2 i + 1 those of
-        the Fokker-Planck equation and of m.
+        Rows and columns 2 i are HJB equation and u of population i, 2 i + 1 Fokker-Planck and m.
         """
         entries = self._block_assembler.assemble(self.compiled("jacobian"), self.packed)
         for i, row in enumerate(self._held_entries):
@@ -238,7 +232,7 @@ class Discretisation:
         return entries.transpose(1, 2, 0)
 
     def coupling(self) -> np.ndarray:
-        """f_ij and a_i at the dofs, means around each vertex: see `StepForms`. Collective."""
+        """f_ij and a_i of `StepForms` at the dofs, as means around each vertex. Collective."""
         means = self.assemble_rows("coupling") / self._vertex_weights
         if self.scheme.degree == 1:
             return means
@@ -258,7 +252,7 @@ class Discretisation:
 
 
 def _summed(total: la.Vector, space) -> np.ndarray:
-    """Owned entries of what ranks have assembled, a row for each component. Collective."""
+    """Owned entries of an assembled vector, summed over ranks, by component. Collective."""
     total.scatter_reverse(la.InsertMode.add)
     size = space.dofmap.index_map_bs
     owned = total.array[: space.dofmap.index_map.size_local * size]

@@ -1,8 +1,9 @@
 """The ends of the time interval: what stands for u at T and for m at 0.
 
-`TerminalCost` is the usual pair, u(T) = u_T(x, m(T)) and m(0) = m0. Other ends (a density that has
-to be reached, no time at all, periodic solutions) are other classes with the same methods. They
-are given the Discretisation that owns them, as objects of PETSc in a cycle would be freed late.
+`TerminalCost` is the usual pair, u(T) = u_T(x, m(T)) and m(0) = m0. Other ends (a prescribed final
+density, no time at all, periodic solutions) are other classes with the same methods. These take the
+Discretisation as an argument: with a reference to it PETSc's objects would be in a cycle, which
+Python frees late.
 """
 
 import numpy as np
@@ -28,10 +29,7 @@ class TerminalCost:
         self.start = np.stack([_density(discrete, i) for i in range(discrete.k)])
 
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """u(T), shape (k, owned), and its derivatives in the densities, shape (k, k, owned).
-
-        At exits u keeps the cost of leaving.
-        """
+        """u(T), (k, owned), the exit cost at Dirichlet dofs; its m_j-derivatives, (k, k, owned)."""
         discrete.set_state(np.zeros_like(m), m, discrete.problem.horizon)
         slopes = np.stack([[discrete.interpolate(e) for e in row] for row in self.slopes])
         for own, exits in zip(slopes, discrete.exits, strict=True):
@@ -39,7 +37,7 @@ class TerminalCost:
         return _with_exits(discrete, self.u_T), slopes
 
     def costs(self, discrete, m: np.ndarray) -> np.ndarray:
-        """g(x, m), shape (k, owned); at exits the cost of leaving."""
+        """g(x, m), shape (k, owned), the exit cost at Dirichlet dofs."""
         discrete.set_state(np.zeros_like(m), m, discrete.problem.horizon)
         return _with_exits(discrete, self.g)
 

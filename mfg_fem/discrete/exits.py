@@ -14,9 +14,9 @@ class Exits:
     """The exits of one population.
 
     Attributes:
-        dofs: exit name -> owned dofs.
-        held: owned dofs of all exits.
-        cost: what leaving costs at each owned dof, zero elsewhere.
+        dofs: owned dofs by name of the exit.
+        held: owned dofs of all exits, the Dirichlet dofs.
+        cost: the exit cost at Dirichlet dofs, zero at the other owned dofs.
     """
 
     dofs: dict[str, np.ndarray]
@@ -25,7 +25,7 @@ class Exits:
 
     @classmethod
     def of(cls, population, V: fem.FunctionSpace, nodal) -> "Exits":
-        """Find the dofs; `nodal` gives the owned nodal values of an expression. Collective."""
+        """Find the dofs; `nodal` returns the owned nodal values of an expression. Collective."""
         owned = V.dofmap.index_map.size_local
         held = np.zeros(owned + V.dofmap.index_map.num_ghosts, dtype=bool)
         dofs, cost = {}, np.zeros(owned)
@@ -39,7 +39,7 @@ class Exits:
         return cls(dofs, np.flatnonzero(held[:owned]), cost)
 
     def columns(self, index_map) -> np.ndarray:
-        """Whether each local column of a matrix is held: it may have more ghosts than the space."""
+        """Whether each local column of a matrix is Dirichlet; it may have more ghosts than V."""
         held = la.vector(index_map)
         held.array[self.held] = 1.0
         held.scatter_forward()

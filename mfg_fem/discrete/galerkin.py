@@ -15,12 +15,18 @@ from mfg_fem.validate import is_integer
 class Galerkin:
     """P1 or P2 with consistent mass: high order for smooth solutions, no promise of m >= 0.
 
-    `time="euler"`: the pair (u^n, m^{n+1}), symplectic Euler, first order in dt. `"midpoint"`: the
-    averages of both levels, second order; rough data want dt of about h^2/D or smaller.
+    With A of `forms/functional.py`, Mass the mass matrix and (U, M) what a step sees, each step n
+    has
+
+        Mass (u^n - u^{n+1}) / dt + dA/dm (U, M) = 0,  Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
+
+    `time="euler"` takes (U, M) = (u^n, m^{n+1}), symplectic Euler, first order in dt (Achdou,
+    Capuzzo-Dolcetta 2010); `"midpoint"` the averages of both time levels, second order, for which
+    rough data want dt of about h^2/D or smaller. Total mass is exact.
 
     Args:
-        degree: 1 or 2, the polynomial degree in space.
-        time: "euler" or "midpoint".
+        degree: 1 or 2, the polynomial degree in space; others raise ProblemError.
+        time: "euler" or "midpoint"; others raise ProblemError.
     """
 
     degree: int = 1
@@ -38,21 +44,21 @@ class Galerkin:
 
     @property
     def midpoint(self) -> bool:
-        """Whether a step sees the averages of its two levels."""
+        """Whether a step sees the averages of its two time levels."""
         return self.time == "midpoint"
 
     def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
-        """One rule for everything, exact for cubic (P1) or sextic (P2) integrands."""
+        """One rule for all terms, exact for cubic (P1) or sextic (P2) integrands."""
         dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 3 * self.degree})
         return dx, dx
 
     def points(self, mesh, size: int) -> fem.FunctionSpace:
-        """The space of `size` values at the points of that rule."""
+        """The space of `size` values at the quadrature points."""
         element = basix.ufl.quadrature_element(
             mesh.topology.cell_name(), value_shape=(size,), degree=3 * self.degree
         )
         return fem.functionspace(mesh, element)
 
     def diffusion(self, population, stretch, w, crowd):
-        """The diffusion tensor as it is."""
+        """The diffusion tensor times the viscosity factor."""
         return stretch * population.D(population.x)

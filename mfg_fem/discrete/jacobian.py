@@ -1,14 +1,13 @@
-"""The Jacobian of the space-time system by time step: its blocks and their products.
+"""The Jacobian of the space-time system: its blocks by time step, and their products.
 
-Write the Newton equation as A du - F dm = r_u, D du + B dm = r_m. The blocks of step n are PETSc
-matrices of one sparsity pattern: of population i
+The Newton equation is A du - F dm = r_u, D du + B dm = r_m. The blocks of step n are PETSc matrices
+of one sparsity pattern: for population i
 
     A[i][n] = d hjb_i / d u_i^n,     B[i][n] = d fp_i / d m_i^{n+1},     D[i][n] = d fp_i / d U_i,
 
-F[i, j][n] = - d hjb_i / d M_j where the costs of i see the density of j, one matrix for all levels
-where it depends on nothing that changes, and `crossing[row, column][n]`, the blocks of A and B
-between two populations that are not zero, by components as in `StepForms`. (U, M) is what a step
-sees of both fields: see `step.py`.
+F[i, j][n] = - d hjb_i / d M_j where the costs of i see the density of j, one matrix for all steps
+if it is the same at all states, and `crossing[row, column][n]`, the nonzero blocks of A and B
+between two populations, by components as in `StepForms`. (U, M) is what a step sees: see `step.py`.
 """
 
 from functools import cached_property
@@ -20,7 +19,7 @@ import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
 
-EVEN = 1e-13  # of the horizon: by more, steps are not equally long
+EVEN = 1e-13  # relative to the horizon: steps that differ by more are not equally long
 
 
 class Jacobian:
@@ -29,10 +28,10 @@ class Jacobian:
     Vectors are arrays of shape (k, N, owned): du of u^0..u^{N-1}, dm of m^1..m^N.
 
     Attributes:
-        times, dt: the levels t^0 < ... < t^N, and their differences.
+        times, dt: the time levels t^0 < ... < t^N, and their differences.
         even: whether all steps are equally long.
-        uniform: whether all steps are alike.
-        half: the weight of the level that is not a step's own, 1/2 for the midpoint rule.
+        uniform: whether all steps have equal blocks.
+        half: the weight of the other time level in what a step sees, 1/2 for the midpoint rule.
         terminal_slopes: d u_i(T) / d m_j(T), shape (k, k, owned).
     """
 
@@ -42,7 +41,7 @@ class Jacobian:
         self.nodes = discrete.V.dofmap.index_map.size_global
         self.dt = np.diff(times)
         self.even = bool(np.ptp(self.dt) <= EVEN * times[-1])
-        if self.even:  # rounding would make factors of steps differ
+        if self.even:  # else round-off would make the factors of steps differ
             self.dt = np.full(self.steps, (times[-1] - times[0]) / self.steps)
         self.half = 0.5 if discrete.scheme.midpoint else 0.0
         forms, populations = discrete.forms, range(self.k)
@@ -64,26 +63,23 @@ class Jacobian:
 
     @property
     def values_separate(self) -> bool:
-        """Whether A is: in games, where no value function sees that of another population."""
+        """Whether A is block-diagonal, as in games: no u enters the HJB equation of another."""
         return not any(row % 2 == 0 for row, _ in self.crossing)
 
     @property
     def diffusion(self) -> float:
-        """The smallest mean diffusion of a population, as continuation stretches it."""
+        """The smallest mean diffusion of a population, times the viscosity factor."""
         return self.discrete.mean_diffusion.min() * self.discrete.state.stretch.value
 
     @property
     def diffusion_number(self) -> float:
-        """Diffusion times the longest dt over the square of the mesh size, not stretched.
-
-        Rounded, as sums on ranks differ in the last digit.
-        """
+        """Largest D dt / (mesh size)^2 without viscosity factor, rounded as `spread` is."""
         d = self.discrete
         return round(self.dt.max() * d.mean_diffusion.max() / d.mesh_size**2, 6)
 
     @property
     def least_rate(self) -> float:
-        """The least diagonal entry of the mass matrix over the longest dt. Collective."""
+        """The least diagonal entry of Mass/dt for the longest dt. Collective."""
         least = self.comm.allreduce(self.discrete.norm_weights.min(initial=np.inf), MPI.MIN)
         return least / self.dt.max()
 
@@ -108,7 +104,7 @@ class Jacobian:
             fill(blocks[n], entries[pair])
 
     def fill_diagonal(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
-        """Write entries of A or B of population i and step n into a block, with Mass/dt."""
+        """Write entries of A or B of population i and step n, plus Mass/dt, into a block."""
         if self.half:
             entries = (1 - self.half) * entries
         rates = self._rates_of_even_steps[i] if self.even else self._rates(i, n)
@@ -129,14 +125,14 @@ class Jacobian:
         return self._y.array_r.copy()
 
     def _products(self, blocks: list[list[PETSc.Mat]], x: np.ndarray) -> np.ndarray:
-        """The product of each population's and level's block and x there. Collective."""
+        """The product of the block of each population and step with x. Collective."""
         y = np.empty_like(x)
         for i, n in np.ndindex(y.shape[:2]):
             y[i, n] = self.product(blocks[i][n], x[i, n])
         return y
 
     def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
-        """Add to y the product of each level's block of two populations and x. Collective."""
+        """Add to y the product of each step's block with x. Collective."""
         for n, block in enumerate(blocks):
             y[n] += self.product(block, x[n])
 
@@ -146,15 +142,12 @@ class Jacobian:
         return d.weights * x if d.scheme.lumped else self.product(d.mass, x)
 
     def mult_free_mass(self, i: int, x: np.ndarray) -> np.ndarray:
-        """The same for its part without the exits of population i. Collective."""
+        """Mass matrix without the Dirichlet dofs of population i times x. Collective."""
         d = self.discrete
         return d.free_weights[i] * x if d.scheme.lumped else self.product(d.free_mass[i], x)
 
     def other_level(self, blocks: list, i: int, n: int, x: np.ndarray) -> np.ndarray:
-        """Minus the block of population i and step n on the level that is not its own.
-
-        That is Mass/dt - s K.
-        """
+        """(Mass/dt - half K) x: minus the product of step n's block on the other time level."""
         y = self.mult_free_mass(i, x) / self.dt[n]
         if self.half:  # A = Mass/dt + K/2, so Mass/dt - K/2 = 2 Mass/dt - A
             y = 2 * y - self.product(blocks[i][n], x)
@@ -171,7 +164,7 @@ class Jacobian:
         return dM
 
     def _seen_u(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
-        """What the steps see of a change of u^0..u^{N-1}, where u^N follows the last density."""
+        """What the steps see of a change of u^0..u^{N-1}, where u^N follows from m^N."""
         s = self.half
         if not s:
             return du
@@ -181,11 +174,11 @@ class Jacobian:
         return dU
 
     def terminal_change(self, dm: np.ndarray) -> np.ndarray:
-        """What a change of the densities at the end does to the value functions there."""
+        """The change of u(T) with the final densities, shape (k, owned)."""
         return np.einsum("ijx,jx->ix", self.terminal_slopes, dm)
 
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
-        """What a change of the densities adds to the right-hand side of the HJB rows."""
+        """F dm, which a change of the densities adds to the right-hand side of the HJB rows."""
         dM, y = self._seen_m(dm), np.zeros_like(dm)
         for (i, j), F in self.F.items():
             self._add_products(y[i], F, dM[j])
@@ -196,11 +189,11 @@ class Jacobian:
         return y
 
     def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
-        """The Fokker-Planck rows of a change of the value functions."""
+        """D du, the Fokker-Planck rows of a change of the value functions."""
         return self.discrete.release(self._products(self.D, self._seen_u(du, dm_last)))
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
-        """HJB rows of a change of u^0..u^{N-1}."""
+        """A du, the HJB rows of a change of u^0..u^{N-1}."""
         y = self._products(self.A, du)
         for i in range(self.k):
             for n in range(self.steps - 1):
@@ -210,7 +203,7 @@ class Jacobian:
         return y
 
     def mult_B(self, dm: np.ndarray) -> np.ndarray:
-        """Fokker-Planck rows of a change of m^1..m^N."""
+        """B dm, the Fokker-Planck rows of a change of m^1..m^N."""
         y = self._products(self.B, dm)
         for i in range(self.k):
             for n in range(1, self.steps):
@@ -220,13 +213,13 @@ class Jacobian:
         return y
 
     def _add_crossing(self, y: np.ndarray, field: int, seen: np.ndarray):
-        """Add the blocks between two populations, of A for the field 0 and of B for 1."""
+        """Add the products of the blocks between populations: of A for field 0, of B for 1."""
         for (row, column), blocks in self.crossing.items():
             if row % 2 == field:
                 self._add_products(y[row // 2], blocks, seen[column // 2])
 
     def mult(self, dX: np.ndarray) -> np.ndarray:
-        """The whole Jacobian."""
+        """The whole Jacobian times dX, shape (2, k, N, owned)."""
         (du, dm), y = dX, np.empty_like(dX)
         y[0], y[1] = self.mult_A(du), self.mult_B(dm)
         y[0] -= self.mult_F(dm)

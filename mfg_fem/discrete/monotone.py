@@ -1,4 +1,4 @@
-"""How the problem is discretised: spaces, quadrature, edge viscosity, the pair a step sees."""
+"""The default scheme: P1, lumped mass, implicit Euler, edge viscosity."""
 
 import logging
 import math
@@ -23,11 +23,16 @@ log = logging.getLogger(__name__)
 class Monotone:
     """P1, lumped mass, implicit Euler on the pair (u^n, m^{n+1}), edge viscosity. The default.
 
-    Positive by construction on any simplex mesh and for any diffusion: the Fokker-Planck matrix
-    of a solution is an M-matrix whose columns sum to the mass, so m >= 0 and mass is exact. First
-    order in h (second where diffusion dominates) and in dt on meshes that are Delaunay in the
-    metric of D, such as those of `box` and gmsh in 2D. On others P1 diffusion itself has the wrong
-    sign on some edges; what is added there does not vanish with h, and a warning says how many.
+    With A of `forms/functional.py`, whose D is that of `diffusion`, and lumped Mass, step n has
+
+        Mass (u^n - u^{n+1}) / dt + dA/dm = 0,    Mass (m^{n+1} - m^n) / dt + dA/du = 0.
+
+    The density is non-negative on any simplex mesh and for any diffusion: the Fokker-Planck matrix
+    of a solution is an M-matrix whose columns sum to the mass, so m >= 0 and mass is exact. The
+    scheme is of first order in h (second where diffusion dominates) and in dt on meshes that are
+    Delaunay in the metric of D, such as those of `box` and gmsh in 2D. On others P1 diffusion
+    itself has the wrong sign on some edges; the viscosity there does not vanish with h, and a
+    warning says on how many. Achdou, Capuzzo-Dolcetta 2010.
     """
 
     degree: ClassVar[int] = 1
@@ -36,29 +41,29 @@ class Monotone:
     positive: ClassVar[bool] = True
 
     def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
-        """Quadrature of products of gradients (centroid) and of point values (vertices)."""
+        """Quadrature of products of gradients (centroid) and of nodal values (vertices)."""
         centroid = ufl.dx(domain=mesh, metadata={"quadrature_degree": 1})
         vertex = {"quadrature_rule": "vertex", "quadrature_degree": 1}
         return centroid, ufl.dx(domain=mesh, metadata=vertex)
 
     def points(self, mesh, size: int) -> fem.FunctionSpace:
-        """The space of `size` values at the points of the second rule."""
+        """The space of `size` values at the vertices, the points of the second rule."""
         return fem.functionspace(mesh, ("Lagrange", 1, (size,)))
 
     def diffusion(self, population, stretch, w, crowd):
         """The tensor sum_E smax(kappa_E, b_E) t_E (x) t_E that makes the matrix of M-type.
 
         On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
-        (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and no other off-diagonal pair: each edge has
-        one coefficient, and the P1 diffusion is sum_E kappa_E t_E (x) t_E with
+        (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and 0 for all other off-diagonal pairs: each
+        edge has one coefficient, and P1 diffusion is sum_E kappa_E t_E (x) t_E with
         kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the
         two entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does);
         with b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
 
         Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
         (`edge_diffusion`), which is >= 0 on Delaunay meshes in 2D even where cells are obtuse.
-        smax >= max is smooth, so that Newton converges, with a width of 0.1 |D||g|/L, L the size of
-        the domain: relative to |D||g|^2 it vanishes with h.
+        smax >= max is smooth, so that Newton converges. Its width, 0.1 |D||g|/L with the size L of
+        the domain, vanishes with h relative to |D||g|^2.
         """
         mesh = population.domain.mesh
         d = mesh.geometry.dim
@@ -85,7 +90,7 @@ class Monotone:
 def edge_diffusion(population) -> fem.Function:
     """Mean of -g_i.D g_j over the cells around each edge, on each edge of each cell. Collective.
 
-    Weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
+    It is weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
     """
     mesh = population.domain.mesh
     tdim = mesh.topology.dim

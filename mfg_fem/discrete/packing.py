@@ -1,7 +1,7 @@
-"""The coefficients of forms as their kernels read them, cell by cell, kept from call to call.
+"""The coefficients of forms as their kernels read them, cell by cell, kept between assemblies.
 
-DOLFINx packs all of them into new arrays at each assembly, which on large meshes takes a third to
-a half of the time of a row. Here only what a step changes is written anew, in place.
+DOLFINx packs all of them anew at each assembly, a large part of its time on large meshes. Here only
+the fields that a step changes are written anew, in place.
 """
 
 from collections.abc import Iterable
@@ -11,21 +11,20 @@ import numpy as np
 
 from dolfinx import cpp, fem
 
-CELLS = 8192  # at a time, so that what is taken stays in the cache
+CELLS = 8192  # cells packed at a time, so that the dofs stay in the cache
 
 
 class Packed:
     """Packed coefficients of forms, which share arrays where they can.
 
-    Args:
-        forms: compiled forms on all cells; others may come later.
-        fields: the one coefficient that changes, a Function with blocks of 2 k components.
+    The forms are on all cells, and others may come later. `fields` is the only coefficient that
+    changes, a Function with blocks of 2 k components.
     """
 
     def __init__(self, forms: Iterable[fem.Form], fields: fem.Function):
         self.fields = fields
         self.groups: list[_Group] = []
-        # The longest lists first: a form whose own list begins another's reads that one's array.
+        # The longest lists come first: a form whose list begins another's shares its array.
         for form in sorted(forms, key=lambda form: -len(form._cpp_object.coefficients)):
             self._group(form)
 
@@ -38,7 +37,7 @@ class Packed:
         return found
 
     def stale(self):
-        """The fields have changed."""
+        """Note that the fields have changed."""
         for group in self.groups:
             group.stale = True
 
@@ -48,7 +47,7 @@ class Packed:
 
 
 class _Group:
-    """The array of one form and of all whose coefficients are the first ones of it."""
+    """The array of one form, shared by every form whose coefficients begin its list."""
 
     def __init__(self, form: fem.Form, fields: fem.Function):
         self.fields, self.stale = fields, True
@@ -57,17 +56,17 @@ class _Group:
         sizes = [name.function_space.element.space_dimension for name in self.names]
         ends = dict(zip(self.names, pairwise(np.cumsum([0, *sizes])), strict=True))
         first, last = ends.get(fields._cpp_object, (0, 0))
-        # What to renew of each, two numbers at a time; nothing on a rank without cells.
+        # Where the fields are in each array, by pairs of numbers; empty on a rank without cells.
         self.places = [y[:, first:last].view(complex) for y in self.arrays.values() if last]
         dofs = fields.function_space.dofmap.list
         self.dofs = dofs[: max((len(place) for place in self.places), default=0)]
 
     def serves(self, names: list) -> bool:
-        """Whether these are the first of its coefficients."""
+        """Whether these coefficients begin the list of this group."""
         return self.names[: len(names)] == names
 
     def packed(self) -> dict:
-        """What DOLFINx's assemblers take."""
+        """The arrays for DOLFINx's assemblers, with the present fields."""
         if self.stale:
             pairs = self.fields.x.array.view(complex)
             if (blocks := self.fields.function_space.dofmap.bs // 2) > 1:

@@ -1,4 +1,4 @@
-"""Bilinear forms as PETSc matrices that share one sparsity pattern; tables of known values."""
+"""Bilinear forms as PETSc matrices that share one sparsity pattern."""
 
 from functools import cached_property
 
@@ -13,11 +13,7 @@ from mfg_fem.discrete.packing import Packed
 
 
 class Assembler:
-    """Sums of bilinear forms in DOLFINx's own matrix: in half the time that PETSc's takes.
-
-    Attributes:
-        csr: the matrix, with the sparsity pattern of the form it is made from.
-    """
+    """Sums of bilinear forms in DOLFINx's own matrix `csr`, assembled faster than PETSc's."""
 
     def __init__(self, form: fem.Form):
         self.csr = fem.create_matrix(form)
@@ -26,28 +22,27 @@ class Assembler:
         self._owned = self.csr.data.reshape(-1, size, size)[:entries]
 
     def assemble(self, forms: list[fem.Form], packed: Packed | None = None) -> np.ndarray:
-        """Sum the forms, with their coefficients if those are packed. Collective.
+        """Sum the forms, with packed coefficients if there are any. Collective.
 
-        Returns the entries of the owned rows, one block of the element for each pair of nodes,
-        shape (entries, size, size): a view, valid until the next call.
+        Returns the entries of the owned rows, one block of the element per pair of nodes, shape
+        (entries, size, size): a view, valid until the next call.
         """
         self.csr.data[:] = 0.0
         for form in forms:
             fem.assemble_matrix(self.csr, form, coeffs=packed.of(form) if packed else None)
-        self.csr.scatter_reverse()  # leaves nothing in the rows of others
+        self.csr.scatter_reverse()  # adds ghost rows to their owners, and clears them
         return self._owned
 
 
 class Pattern:
     """PETSc matrices of one sparsity pattern, filled by writing into their arrays.
 
-    In serial all of them share the pattern's own arrays, a third of their memory. (PETSc's
-    duplicate copies them, though told to share.) On several ranks they are made of the columns that
-    this rank owns, and the others.
+    In serial all share the index arrays of the pattern, which PETSc's duplicate copies even if told
+    to share. On several ranks a matrix has two parts: the columns of owned dofs, and the others.
 
     Attributes:
-        rows, columns: of each entry in an owned row, local numbers.
-        overlapping: the parts that `schwarz.py` makes once for all matrices.
+        rows, columns: local numbers of each entry in an owned row.
+        overlapping: the subdomains that `schwarz.py` makes once for all matrices.
     """
 
     def __init__(self, csr):
@@ -69,15 +64,15 @@ class Pattern:
         ]
 
     def _part(self, where: np.ndarray | slice, names: np.ndarray) -> tuple:
-        """Where its entries are among all, the starts of its rows, and its columns."""
+        """The positions of its entries among all, the starts of its rows, and its columns."""
         starts = np.searchsorted(self.rows[where], np.arange(self.size[0] + 1))
         return where, starts.astype(PETSc.IntType), names[where].astype(PETSc.IntType, copy=False)
 
     def create(self, entries: np.ndarray | None = None) -> PETSc.Mat:
-        """A matrix with these entries of the owned rows, or zeros. Collective."""
+        """A matrix with these entries of the owned rows, or with zeros. Collective."""
         parts = [(starts, names, np.zeros(len(names))) for _, starts, names in self.parts]
         for part, (starts, names, values) in enumerate(parts[1:], 1):
-            parts[part] = starts, names.copy(), values  # PETSc will number the columns anew
+            parts[part] = starts, names.copy(), values  # PETSc renumbers the columns in place
         csr = parts[0] if len(parts) == 1 else tuple(parts)
         matrix = PETSc.Mat().createAIJWithArrays((self.size, self.size), csr=csr, comm=self.comm)
         matrix.setAttr("values", [values for _, _, values in parts])
@@ -86,17 +81,17 @@ class Pattern:
         return matrix
 
     def free_parts(self):
-        """Free the overlapping parts, which nobody needs any more."""
+        """Free the overlapping subdomains."""
         for part in self.overlapping.values():
             part.destroy()
         self.overlapping.clear()
 
     def split(self, entries: np.ndarray) -> list[np.ndarray]:
-        """These entries of the owned rows in the parts of a matrix."""
-        return [entries[where] for where, _, _ in self.parts]  # np.take needs three times as long
+        """Entries of the owned rows, split into the parts of a matrix."""
+        return [entries[where] for where, _, _ in self.parts]  # faster than np.take
 
     def fill(self, matrix: PETSc.Mat, entries: np.ndarray, more: list[np.ndarray] | None = None):
-        """Write these entries of the owned rows, or the sums of these and more, which is split."""
+        """Write these entries of the owned rows into a matrix, plus `more`, already split."""
         values = matrix.getAttr("values")
         for k, (mine, part) in enumerate(zip(values, self.split(entries), strict=True)):
             np.add(part, more[k] if more else 0.0, out=mine)
@@ -105,25 +100,22 @@ class Pattern:
         matrix.stateIncrease()
 
     def entries(self, matrix: PETSc.Mat) -> list[np.ndarray]:
-        """A copy of the entries of the owned rows, in its parts."""
+        """A copy of the entries of the owned rows, by parts."""
         return [values.copy() for values in matrix.getAttr("values")]
 
     def change(self, matrix: PETSc.Mat, before: list[np.ndarray]) -> float:
-        """How far it is from these `entries`: the largest of all rows, as a share of its diagonal.
-
-        The change of a row is the sum of the changes of its entries. Collective.
-        """
+        """Largest sum over a row of |new - before|, relative to the diagonal. Collective."""
         changes, ones, sums, diagonal = self._scratch
         values = (y.getAttr("values") for y in (changes, matrix))
         for change, new, old in zip(*values, before, strict=True):
             np.abs(np.subtract(new, old, out=change), out=change)
-        changes.mult(ones, sums)  # by rows: in half the time that np.add.reduceat takes
+        changes.mult(ones, sums)  # sums by rows, faster than np.add.reduceat
         matrix.getDiagonal(diagonal)
         largest = np.abs(sums.array_r / diagonal.array_r).max(initial=0.0)
         return self.comm.allreduce(largest, MPI.MAX)
 
     def free_scratch(self):
-        """Free what `change` works with, as large as a matrix."""
+        """Free the work space of `change`, as large as a matrix."""
         for obj in self.__dict__.pop("_scratch", ()):
             obj.destroy()
 

@@ -1,9 +1,9 @@
 """The space-time system: its unknowns, its residual, its Jacobian by time step.
 
-Unknowns are u^0..u^{N-1} and m^1..m^N of each population on the owned dofs, an array of shape
-(2, k, N, owned), so that ownership is purely spatial. u^N and m^0 are what the ends of the time
-interval say (`ends.py`). With the fields (U, M) = (u^n, m^{n+1}) that step n sees, or both averages
-for the midpoint rule, and dt = t^{n+1} - t^n, step n reads for each population
+Unknowns are u^0..u^{N-1} and m^1..m^N of each population at the owned dofs, an array of shape
+(2, k, N, owned): ranks share space, not time. The ends of the time interval determine u^N and m^0
+(`ends.py`). Step n sees the fields (U, M) = (u^n, m^{n+1}), or the averages of both time levels for
+the midpoint rule. With dt = t^{n+1} - t^n it reads for each population
 
     hjb^n = Mass (u^n - u^{n+1}) / dt + dA/dm (U, M) = 0
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
@@ -21,28 +21,24 @@ from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian
 from mfg_fem.discrete.step import fields_of_step
 
-ROUND_OFF = 1e-15  # of a value function
-LEAVING = 0.9  # of the people at a node, at most in one step of Newton
+ROUND_OFF = 1e-15  # relative to the value function
+LEAVING = 0.9  # largest share of the people at a node that one Newton step removes
 
 
 @dataclass(frozen=True)
 class Levels:
-    """All levels 0..N of a solution on the owned dofs.
-
-    Attributes:
-        u, m: of shape (k, N + 1, owned); of one population alone (N + 1, owned).
-    """
+    """Owned nodal values at levels 0..N: (k, N + 1, owned), for one population (N + 1, owned)."""
 
     u: np.ndarray
     m: np.ndarray
 
     def of_step(self, n: int, scheme) -> tuple[np.ndarray, np.ndarray]:
-        """What step n of the scheme sees of u and m, both without the axis of levels."""
+        """What step n of the scheme sees of u and m, both without the axis of time levels."""
         u, m = ((y[..., n, :], y[..., n + 1, :]) for y in (self.u, self.m))
         return fields_of_step(scheme, u, m)
 
     def population(self, i: int) -> "Levels":
-        """Those of population i alone."""
+        """The levels of population i alone."""
         return Levels(self.u[i], self.m[i])
 
 
@@ -50,8 +46,8 @@ class SpaceTime:
     """Residual and Jacobian of a Discretisation at the time levels `times`.
 
     Attributes:
-        jacobian: its blocks, as the last linearisation left them.
-        assembled: how many steps were assembled then, or by the last residual.
+        jacobian: its blocks at the last linearisation.
+        assembled: steps that the last linearisation or residual assembled; the others were equal.
     """
 
     def __init__(self, discrete: Discretisation, times: np.ndarray):
@@ -63,7 +59,7 @@ class SpaceTime:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """Shape of the unknowns and of the residual on this rank."""
+        """Shape (2, k, N, owned) of the unknowns and of the residual on this rank."""
         return 2, self.k, self.steps, self.owned
 
     @property
@@ -77,10 +73,10 @@ class SpaceTime:
         self.jacobian.destroy()
 
     def even_crowd(self) -> np.ndarray:
-        """All populations spread evenly at all times, u = what they cost at the end.
+        """Uniform densities at all times, and u = their terminal cost.
 
-        Without exits u also has what that crowd costs on average until then, so that the HJB rows
-        of each step add up to zero.
+        Without exits, u also has their mean running cost until the end: the HJB rows of a step sum
+        to 0.
         """
         d = self.discrete
         m = np.array([np.full(self.owned, crowd.value) for crowd in d.state.crowd])
@@ -93,14 +89,14 @@ class SpaceTime:
         return X
 
     def hold(self, X: np.ndarray) -> np.ndarray:
-        """X with u = cost and m = 0 at the exits."""
+        """X with u = exit cost and m = 0 at the Dirichlet dofs, in a new array."""
         X = X.copy()
         for i, exits in enumerate(self.discrete.exits):
             X[0, i][:, exits.held], X[1, i][:, exits.held] = exits.cost[exits.held], 0.0
         return X
 
     def levels(self, X: np.ndarray) -> Levels:
-        """Levels 0..N of both fields, with those that the ends of the interval add."""
+        """The time levels 0..N of both fields, with u^N and m^0 from the ends of the interval."""
         ends = self.discrete.ends
         u_T, _ = ends.values(self.discrete, X[1, :, -1])
         u = np.concatenate([X[0], u_T[:, None]], axis=1)
@@ -110,9 +106,10 @@ class SpaceTime:
         self.discrete.set_state(*fields, (self.times[n] + self.times[n + 1]) / 2)
 
     def _each(self, levels: Levels, assemble: Callable):
-        """Each step n, and what is assembled at the fields it sees.
+        """Each step n, and what `assemble` returns for the fields it sees.
 
-        That is done once for steps in a row that see the same, as at a start from an even crowd.
+        Consecutive steps that see the same share one assembly, as at a start from uniform
+        densities.
         """
         self.assembled, found, alike = 0, None, self._alike(levels)
         for n in range(self.steps):
@@ -123,13 +120,9 @@ class SpaceTime:
             yield n, found
 
     def _alike(self, levels: Levels) -> np.ndarray:
-        """Whether forms are the same for each step as for the one before it. Collective.
-
-        That is for the same m, and u but for a constant.
-        """
+        """Whether a step sees the same m as the one before, and u up to a constant. Collective."""
         if not self.discrete.forms.autonomous:
             return np.zeros(self.steps, bool)
-        # The first step has none before it.
         ends, before = np.full((self.steps, 5, self.k), np.inf), None
         for n in range(self.steps):
             seen = levels.of_step(n, self.discrete.scheme)
@@ -145,9 +138,10 @@ class SpaceTime:
         return same.all(axis=1)
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
-        """The rows of both equations; with held=False those of exit dofs are minus the outflow.
+        """The rows of both equations, shape (2, k, N, owned).
 
-        Else these are how far the values are from what an exit holds them at, in the mass over dt.
+        At Dirichlet dofs they are the deviation from the Dirichlet value times mass over dt, or
+        with held=False minus the outflow.
         """
         levels, R = self.levels(X), np.empty(self.shape)
         for n, rows in self._each(levels, lambda: self.discrete.assemble_rows("residual")):
@@ -163,7 +157,7 @@ class SpaceTime:
         return R
 
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
-        """The Fokker-Planck rows of `residual`, where B has been assembled at X."""
+        """The Fokker-Planck rows of `residual`, if B has been assembled at X."""
         d = self.discrete
         if d.forms.congested or d.has_source:
             levels, R = self.levels(X), np.empty(self.shape[1:])
@@ -171,7 +165,7 @@ class SpaceTime:
                 for n, rows in self._each(levels, lambda i=i: d.assemble_rows("fp", i)):
                     change = levels.m[i, n + 1] - levels.m[i, n]
                     R[i, n] = rows + self.jacobian.mult_mass(change) / self.dt[n]
-        else:  # linear in the density: a product will do
+        else:  # linear in the density, so that a product suffices
             R = self.jacobian.mult_B(X[1])
             for i in range(self.k):
                 R[i, 0] -= self.jacobian.other_level(self.jacobian.B, i, 0, d.ends.start[i])
@@ -181,11 +175,7 @@ class SpaceTime:
         return np.stack([self.jacobian.mult_mass(change) for change in changes]) / self.dt[n]
 
     def linearise(self, X: np.ndarray) -> np.ndarray:
-        """Assemble the blocks at X.
-
-        Returns the coefficients f_ij and a_i of F and D at the dofs, see `StepForms`: shape
-        (k k + k, steps, owned).
-        """
+        """Assemble the blocks at X; return f_ij, a_i of `StepForms`, shape (k k + k, N, owned)."""
         d, levels, J = self.discrete, self.levels(X), self.jacobian
         coefficients = np.empty((self.k * (self.k + 1), *self.shape[2:]))
         _, J.terminal_slopes = d.ends.values(d, X[1, :, -1])
@@ -202,7 +192,7 @@ class SpaceTime:
         d = self.discrete
         before = X[1, :, n - 1] if n else d.ends.start
         u = X[0, :, n]
-        after = u.copy()  # those of other populations count where one planner moves all
+        after = u.copy()  # a planner's HJB rows depend on u of all populations
         after[i] = u_next
         self._see(fields_of_step(d.scheme, (u, after), (before, X[1, :, n])), n)
         row = d.assemble_rows("hjb", i) + self.jacobian.mult_mass(u[i] - u_next) / self.dt[n]
@@ -210,7 +200,7 @@ class SpaceTime:
         return row
 
     def fill_hjb(self, A: PETSc.Mat, i: int, n: int):
-        """Assemble A of population i where the last `hjb_row` was, of step n."""
+        """Assemble A of population i and step n at the fields of the last `hjb_row`."""
         self.jacobian.fill_diagonal(A, i, n, self.discrete.assemble_block("hjb in u", i))
 
     def linearise_fp(self, X: np.ndarray):
@@ -221,11 +211,10 @@ class SpaceTime:
                 self.jacobian.fill_diagonal(self.jacobian.B[i][n], i, n, entries)
 
     def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Running cost and people entering in each step, shape (k, N); terminal costs; values.
+        """Running cost and people entering per step, (k, N); terminal and expected costs, (k,).
 
-        The last is what the value function expects players to pay: that of those who are there at
-        the start and, with a source, of those who enter; it and the terminal cost have the shape
-        (k,).
+        The expected costs are what the value function predicts for those who are there at the start
+        and, with a source, for those who enter.
         """
         d, names = self.discrete, ("running", "entering", "expected")
 
@@ -250,13 +239,12 @@ class SpaceTime:
         return self.jacobian.mult(dX)
 
     def admissible(self, X: np.ndarray, dX: np.ndarray) -> list[np.ndarray]:
-        """Steps dX, which Newton subtracts from X, after which it may look for the residual.
+        """Steps dX, of which Newton subtracts from X the one of least residual. Collective.
 
-        The first is cut where a full step would make a density negative, as there the coupling has
-        the wrong sign. With exits and congestion (exponent 1.5, D = 0.02) this took Newton from 26
-        steps to 11, and GMRES from 72 iterations to 8. Where data are infinite without people, some
-        are left. Where a solution may be negative itself, on meshes that are too coarse for it, the
-        full step is the second: from 128 steps to 14. Collective.
+        The first is cut where the full step would make a density negative: the coefficient m H_pp
+        of the coupling changes sign there. Where data are infinite at m = 0, some people are left
+        (LEAVING). The full step is the second if the scheme does not keep solutions positive, so
+        that they may be negative on coarse meshes.
         """
         share = LEAVING if self.discrete.problem.infinite else 1.0
         cut = np.stack([dX[0], np.minimum(dX[1], share * X[1])])
@@ -264,16 +252,17 @@ class SpaceTime:
         return [cut] if alike or self.discrete.scheme.positive else [cut, dX]
 
     def facts(self, X: np.ndarray) -> dict[str, float]:
-        """What the history says of X beside residuals: people at the end, the least density."""
+        """Entries of the history beside residuals: total mass at the end, least density."""
         mass = self.comm.allreduce(float((X[1, :, -1] @ self.discrete.weights).sum()), MPI.SUM)
         least = self.comm.allreduce(X[1].min(initial=np.inf), MPI.MIN)
         return {"mass": mass, "min_density": least}
 
     def row_scale(self) -> np.ndarray:
-        """What rows are multiplied with, shape (2, 1, steps or 1, owned).
+        """Factors of the residual rows, shape (2, 1, N or 1, owned).
 
-        Their Euclidean norm is then the root mean square over space-time of the residuals, those of
-        the HJB equation in U / T and of the Fokker-Planck equation in M / T: see `units.py`.
+        The Euclidean norm of scaled rows is the root mean square over space-time of the residuals,
+        those of the HJB equation in U / T and of the Fokker-Planck equation in M / T: see
+        `problem/units.py`.
         """
         d, units = self.discrete, self.discrete.problem.units
         dt = self.dt[:1] if self.jacobian.even else self.dt

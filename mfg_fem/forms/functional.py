@@ -1,27 +1,27 @@
-"""One functional; the whole coupled system is its first variation.
+"""One functional of a time step; the coupled system is its first variation.
 
-At each time step, with populations i = 1..k, D = diffusion, H = Hamiltonian, f = running cost and
-s = source of each,
+With populations i = 1..k, D = diffusion, H = Hamiltonian, f = running cost and s = source of each,
 
     A(u, m; seen) = sum_i int D_i grad u_i . grad m_i
                         + m_i (H_i(x, grad u_i, seen) - f_i(x, t, seen)) - s_i u_i  dx.
 
-    Hamilton-Jacobi-Bellman = dA/dm_i      Fokker-Planck = dA/du_i      Jacobian = once more.
+    Hamilton-Jacobi-Bellman = dA/dm_i      Fokker-Planck = dA/du_i      Jacobian = second variation.
 
-The state is one blocked Function z = (u_1, m_1, ..., u_k, m_k), so that the rows of both equations
-are one derivative of A, in the direction of a test function with u_i and m_i exchanged, and the
-Jacobian is one more derivative of these rows. Derivatives are taken for symbols of the components,
-which become those of z in the end: UFL then sees which blocks vanish.
+The fields are one blocked Function z = (u_1, m_1, ..., u_k, m_k), so that the residual rows of both
+equations are one derivative of A, in the direction of a test function with u_i and m_i exchanged,
+and the Jacobian is one derivative of these rows. Derivatives are taken in symbols of the
+components, which the components of z replace in the end: UFL then sees which blocks vanish.
 
 `seen` are the densities in the costs. A game freezes them while differentiating (a player does not
-move the crowd), a control does not (the planner does): `problem.seen`. A scheme may put a larger
-tensor in the place of D, which depends on symbols that stand for u and for the densities seen. They
-are frozen in the first derivatives, so that the Fokker-Planck matrix is the transpose of the frozen
-HJB linearisation (exact mass, positivity), and differentiated in the Newton Jacobian.
-Achdou-Capuzzo-Dolcetta 2010, Lasry-Lions 2007.
+move the crowd), a control does not (the planner does): `problem.seen`. A scheme may replace D by a
+larger tensor that depends on symbols for u and for the seen densities. These are frozen in the
+first derivatives, so that the Fokker-Planck matrix is the transpose of the frozen HJB linearisation
+(exact mass, positivity), and differentiated in Newton's Jacobian. Achdou, Capuzzo-Dolcetta 2010;
+Lasry, Lions 2007.
 
-Continuation enters through Constants and knows nothing of the user's callables: `stretch`
-multiplies the diffusion, and the density seen is (1 - share) crowd + share m.
+Continuation changes Constants and knows nothing of the user's callables: the viscosity factor
+`stretch` multiplies the diffusion, and the seen density is (1 - share) crowd + share m, where
+`crowd` is the uniform density.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ class StepState:
     Attributes:
         fields: the blocked Function (u_1, m_1, ..., u_k, m_k).
         t: the time.
-        stretch, share, crowd: see above; `crowd` has the uniform density of each population.
+        stretch, share, crowd: the parameters of continuation, see above.
     """
 
     fields: fem.Function
@@ -74,27 +74,21 @@ class StepState:
         return tuple(self.fields[j] for j in range(1, self.fields.ufl_shape[0], 2))
 
     def seen(self, densities: Sequence) -> tuple:
-        """The densities in the costs where those of the populations are these."""
+        """The seen densities, if the populations have these densities."""
         pairs = zip(self.crowd, densities, strict=True)
         return tuple((1 - self.share) * uniform + self.share * m for uniform, m in pairs)
 
 
 def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
-    """A symbol for a function on V of each population."""
+    """One symbol for a function on V per population."""
     return tuple(ufl.Coefficient(V) for _ in range(k))
 
 
 def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) -> list[ufl.Form]:
-    """A(u, m; seen): what depends on point values, and for Monotone separately the diffusion.
+    """A(u, m; seen) in one form per quadrature rule: for Monotone the costs, and the diffusion.
 
-    Args:
-        problem: the statement.
-        scheme: its discretisation.
-        state: the time, and the parameters of continuation.
-        u: symbols of the value functions.
-        m: symbols of the densities.
-        frozen: of both, symbols (w, crowd) that stand for u and for the densities seen.
-        tables: of functions of x alone.
+    Here u and m are symbols of value functions and densities, and `frozen` has the symbols
+    (w, crowd) of u and of the seen densities that first derivatives leave alone.
     """
     x, t, (w, crowd) = problem.x, state.t, frozen
     gradients, values = scheme.measures(problem.domain.mesh)
@@ -110,36 +104,34 @@ def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) 
     costs, diffusion = sum(costs), sum(diffusion)
     if gradients == values:
         return [(diffusion + costs) * values]
-    # Where D is constant on each cell any rule is exact, and `merged` can make one kernel of both.
+    # If D is constant on each cell any rule is exact, and `merged` makes one kernel of both.
     return [costs * values, diffusion * (values if constant else gradients)]
 
 
 class StepForms:
-    """The forms of one step.
+    """The UFL forms of one step, by name.
 
-    "residual" and "jacobian" are those of all rows, on the blocked space: for population i the HJB
-    row, tested by component 2 i, and the Fokker-Planck row, tested by component 2 i + 1. One kernel
-    has much in common to compute and takes half the time of one for each block. "hjb" and "fp" are
-    the rows of one population, "hjb in u" and "fp in m" their blocks on the diagonal of the
-    Jacobian, on the space of one component.
+    "residual" and "jacobian" have all rows, on the blocked space: component 2 i tests the HJB row
+    of population i, component 2 i + 1 its Fokker-Planck row. One kernel for all blocks computes
+    what they have in common once. "hjb" and "fp" are the rows of one population, "hjb in u" and
+    "fp in m" their diagonal blocks of the Jacobian, on the space of one component.
 
     "coupling" has f_ij, the derivative of the running cost and of -H_i in m_j, row by row, and then
-    a_i = m_i tr H_i,pp / d, each against a continuous piecewise linear test function.
+    a_i = m_i tr(H_i,pp) / d, each against a continuous piecewise linear test function.
 
-    "running", "entering" and "expected", all per unit of time, are the cost of a population, the
-    people who enter, and the costs that the value function expects of them.
+    "running", "entering" and "expected" are, per unit of time, the cost of a population, the people
+    who enter, and the costs that the value function expects of these.
 
     Attributes:
         k: number of populations.
-        costs_see: pairs (i, j) such that the HJB equation of i depends on the density of j.
-        crossing: pairs (row, column) of components of two populations with a block in A or B: where
-            one sees the density of another while it moves, or where one planner moves both.
-        steady: whether, with costs that are linear in m, the derivative of the HJB rows in the
-            densities is the same at all states.
-        congested: whether H_p depends on a density, so that the Fokker-Planck equation is nonlinear
-            in it.
-        autonomous: whether nothing depends on t but through the state, and on u but through its
-            gradient.
+        costs_see: pairs (i, j) for which the HJB equation of i depends on the density of j.
+        crossing: pairs (row, column) of components of two populations with a block in A or B: one
+            sees the density of the other while it moves, or one planner moves both.
+        steady: whether the derivative of the HJB rows in the densities is the same at all states,
+            as for costs that are linear in m.
+        congested: whether H_p depends on a density: the Fokker-Planck equation is nonlinear in it.
+        autonomous: whether the forms depend on t through the fields only, and on u through grad u
+            only.
     """
 
     def __init__(self, problem, scheme, state: StepState):
@@ -181,7 +173,7 @@ class StepForms:
         self.autonomous = not any(state.t in form.constants() for form in self.A)
 
     def of(self, name: str, i: int = 0) -> list[ufl.Form]:
-        """The forms that add up to what is named, of population i, one of each rule at most."""
+        """The forms whose sum is the named one of population i, at most one per quadrature rule."""
         j = 2 * i + ("fp" in name)
         if name in ("residual", "jacobian"):
             forms = self._whole(name)
@@ -196,16 +188,16 @@ class StepForms:
         return merged(ufl.replace(form, fields) for form in forms if form is not None)
 
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
-        """The derivative of each part of A in a component; what was frozen is thawed."""
+        """The derivative of each part of A in a component, with the frozen symbols replaced."""
         found = _derivatives(self.A, self.components[component], direction)
         return [form and ufl.replace(form, self.thaw) for form in found]
 
     def _block(self, row: int, column: int) -> list[ufl.Form | None]:
-        """A block of the Jacobian, by the parts of A."""
+        """A block of the Jacobian, one form per part of A."""
         return _derivatives(self._rows[row], self.components[column], self.dv)
 
     def _whole(self, name: str) -> list[ufl.Form | None]:
-        """All rows, or the whole Jacobian."""
+        """All residual rows, or the whole Jacobian."""
         z, dz = ufl.split(ufl.TestFunction(self.space)), ufl.split(ufl.TrialFunction(self.space))
         rows = [
             form and ufl.replace(form, {self.v: z[j]})
@@ -230,13 +222,13 @@ class StepForms:
             p = ufl.variable(ufl.grad(self.u[i]))
             H_pp = ufl.diff(ufl.diff(population.H(self.problem.x, p, crowd), p), p)
             a = expand_derivatives(self.m[i] * ufl.tr(H_pp) / self.problem.domain.dim)
-            if a == 0:  # nobody steers: a form there has to be
+            if a == 0:  # H is linear in p; a form must exist all the same
                 a = fem.Constant(mesh, 0.0)
             forms.append(a * tests[k * k + i] * self.rule)
         return forms
 
     def _rate(self, name: str, i: int):
-        """What is named of population i, per unit of volume and time."""
+        """The named rate of population i, per unit of volume and time."""
         population, x, t = self.problem.populations[i], self.problem.x, self.state.t
         if name == "entering":
             return population.s(x, t)
@@ -250,16 +242,13 @@ class StepForms:
 
 
 def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[ufl.Form | None]:
-    """The derivative of each form in the direction, None where it is zero."""
+    """The derivative of each form in the direction, None where it vanishes."""
     found = (form and expand_derivatives(ufl.derivative(form, symbol, direction)) for form in forms)
     return [None if form is None or form.empty() else form for form in found]
 
 
 def merged(forms: Iterable[ufl.Form]) -> list[ufl.Form]:
-    """The sums of the forms that have one quadrature rule.
-
-    A kernel that mixes rules may be compiled wrong (DOLFINx 0.9).
-    """
+    """Sum the forms of each quadrature rule: FFCx 0.9 may miscompile kernels that mix rules."""
     by_rule: dict[str, ufl.Form] = {}
     for form in forms:
         rule = str(form.integrals()[0].metadata())
@@ -276,7 +265,7 @@ def drift(population, u, m):
 def terminal_value(problem, state: StepState) -> tuple[list, list[list], list]:
     """u_i(T), its derivatives in m_j, and g_i.
 
-    The terminal cost sum_i m_i g_i(x, seen) is differentiated as the running cost is.
+    u_i(T) is the derivative of the terminal cost sum_i m_i g_i(x, seen), `seen` being as in A.
     """
     m = [ufl.variable(density) for density in state.densities]
     y = [ufl.variable(density) for density in m]

@@ -1,4 +1,4 @@
-"""Expressions with their costly functions of x alone as tables of values."""
+"""Costly functions of x alone in an expression, replaced by tables of their values."""
 
 from collections.abc import Callable
 
@@ -12,13 +12,10 @@ from mfg_fem.compilation import pointwise
 
 
 class Tables:
-    """Expressions with their costly functions of x alone as the values of Functions.
+    """Replaces the costly parts of expressions that depend on x alone by Functions.
 
-    These are computed once, not at each assembly, and taken for all expressions that have them.
-
-    Args:
-        space: `space(k)` has k values at each of the points where forms will be evaluated with the
-            expressions, and nowhere else.
+    Their values are computed once instead of at each assembly, and shared by all expressions. They
+    live in `space(k)`, which has k values at each quadrature point of the forms and nowhere else.
     """
 
     def __init__(self, space: Callable[[int], fem.FunctionSpace]):
@@ -26,7 +23,7 @@ class Tables:
         self.known: dict[ufl.core.expr.Expr, ufl.core.expr.Expr] = {}
 
     def __call__(self, expression):
-        """The expression with such values for its largest parts that are known beforehand."""
+        """The expression with its largest known parts replaced."""
         parts: dict[ufl.core.expr.Expr, None] = {}  # an ordered set
 
         def note(part):
@@ -45,7 +42,7 @@ class Tables:
 
 
 def _with_known(e, replace: Callable):
-    """The expression with `replace` applied to the largest parts that are known beforehand."""
+    """The expression with `replace` applied to its largest known parts."""
     if e._ufl_is_terminal_ or isinstance(e, ufl.classes.Derivative):
         return e
     if _is_known(e):
@@ -54,7 +51,7 @@ def _with_known(e, replace: Callable):
 
 
 def _is_known(e) -> bool:
-    """Whether it is a number that depends on x alone, and has a costly function in it."""
+    """Whether e is a scalar that depends on x alone and contains a costly function."""
     if isinstance(e, ufl.classes.Condition) or e.ufl_shape or e.ufl_free_indices:
         return False
     known = (ufl.SpatialCoordinate, ufl.classes.ConstantValue, MultiIndex)

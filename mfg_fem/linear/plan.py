@@ -1,8 +1,8 @@
-"""Every decision of the solvers of a solve, taken once: see `Plan`.
+"""Every solver decision of a solve, taken once: see `Plan`.
 
-Defaults come from facts (dimension, ranks, nodes, diffusion number, exits); what the user sets wins
-over them, and the command line (and PETSC_OPTIONS) over both. While a solve runs, the outcome also
-stands in PETSc's database, for what PETSc reads there by itself.
+Defaults follow from facts (dimension, ranks, nodes, diffusion number, exits); the user's options
+win over them, and the command line and PETSC_OPTIONS over both. During a solve the options also
+stand in PETSc's database, for what PETSc reads there by itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -23,13 +23,13 @@ from mfg_fem.linear.level.modified_ilu import Relaxation
 from mfg_fem.linear.level.schwarz import OptimisedSchwarz
 from mfg_fem.validate import count
 
-PREFIXES = {"schur": "schur_", "two-field": "", "h-form": "hform_"}  # of options, by form
+PREFIXES = {"schur": "schur_", "two-field": "", "h-form": "hform_"}  # options, by formulation
 FORMS = ("auto", *PREFIXES)
-LOOSEST = 0.1  # of Eisenstat-Walker's tolerances
+LOOSEST = 0.1  # of Eisenstat-Walker's relative tolerances
 
-# Eisenstat-Walker solves early Newton steps loosely (2 to 2.5 times fewer iterations in all); a
-# backtracking line search, because full steps fail on cold starts; GMRES vectors are few with EW, a
-# restart would cost more than it saves.
+# Eisenstat-Walker forcing saves iterations in early Newton steps. The line search backtracks,
+# because full steps fail on cold starts. GMRES then has few vectors, so that a restart would cost
+# more than it saves.
 DEFAULTS: dict[str, object] = {
     "snes_type": "newtonls",
     "snes_linesearch_type": "bt",
@@ -46,38 +46,36 @@ DEFAULTS: dict[str, object] = {
     "schur_ksp_gmres_restart": 200,
     "hform_ksp_gmres_restart": 200,
 }
-# In 3D, where flexible GMRES's vectors for ten iterations of the two-field form take more memory
-# than the Jacobian: GCR, which needs no others than those it minimises over, and few of them. That
-# takes one iteration more. A restart of the H-form costs one too where F is lumped; where it is
-# consistent, up to half as many again.
+# In 3D flexible GMRES's vectors would take more memory than the Jacobian; GCR stores only its
+# search directions. The H-form tolerates a restart where F is lumped.
 LEAN = {"ksp_type": "gcr", "ksp_gcr_restart": 7}
 LEAN_LUMPED = LEAN | {"hform_ksp_gmres_restart": 8}
-ZERO_PIVOT = 1e-14  # of the least mass over dt
+ZERO_PIVOT = 1e-14  # relative to the least mass over dt
 
-SMALL = 2000  # nodes of a level, up to which it is factored
+SMALL = 2000  # nodes up to which a time level is factored
 WITH_EXITS = 10_000  # the same for matched sweeps with exits
-REDUNDANT = 10_000  # nodes, up to which every rank factors the whole level
-INNER_RTOL = {2: 1e-3, 3: 3e-3}  # by dimension
+REDUNDANT = 10_000  # nodes up to which every rank factors the whole time level
+INNER_RTOL = {2: 1e-3, 3: 3e-3}  # tolerance of one time level, by dimension
 DIFFUSIVE = 40.0  # diffusion number in 3D from which incomplete factors alone are too weak
-COARSE_SIZES = {1: (8, 256), 2: (5, 20), 3: (4, 8)}  # by dimension: at least, at most
+COARSE_SIZES = {1: (8, 256), 2: (5, 20), 3: (4, 8)}  # least and most per direction
 
-LEVELS = ("sweep_", "matched_", "start_")  # solvers of one time level
+LEVELS = ("sweep_", "matched_", "start_")  # of sweeps, matched sweeps, A in the H-form
 DIRECT = ("lu", "cholesky", "redundant")
 TRANSPOSABLE = (*DIRECT, "ilu", "icc", "jacobi", "bjacobi")
 SCHWARZ = f"{OptimisedSchwarz.__module__}.{OptimisedSchwarz.__name__}"
 
 
 def direct(nodes: int, ranks: int) -> dict[str, object]:
-    """Options of a factorisation.
+    """Options of a factorisation of one time level.
 
-    PETSc's own in serial; on several ranks MUMPS, or below REDUNDANT nodes the whole level on
-    every rank, which costs no more time than in serial, while MUMPS spends it on messages.
+    It is PETSc's own LU in serial and MUMPS on ranks. Up to REDUNDANT nodes every rank factors the
+    whole matrix, in less time than MUMPS spends on messages.
     """
     if ranks == 1:
         pc: dict[str, object] = {"pc_type": "lu"}
     elif nodes <= REDUNDANT:
         pc = {"pc_type": "redundant", "redundant_pc_type": "lu"}
-    else:  # with half as much room again as MUMPS itself estimates
+    else:  # with 50 % more work space than MUMPS estimates
         pc = {"pc_type": "lu", "pc_factor_mat_solver_type": "mumps", "mat_mumps_icntl_14": 50}
     return {"ksp_type": "preonly"} | pc
 
@@ -85,10 +83,9 @@ def direct(nodes: int, ranks: int) -> dict[str, object]:
 def iterative(dim: int, ranks: int, rtol: float, number: float = 0.0) -> dict[str, object]:
     """Options of flexible GMRES with incomplete factors, for this diffusion number.
 
-    From the right, so that it stops by the residual itself: from the left, on ranks, it stopped too
-    early for the outer iterations, whose number grew by half. Two or three iterations do, and then
-    the flexible variant, which keeps what the preconditioner has made of its vectors, applies it a
-    third less often than BiCGStab and multiplies a tenth less often.
+    With its preconditioner on the right it stops by the true residual; on the left, on ranks, it
+    stops too early for the outer iterations. For the few iterations a time level needs, the
+    flexible variant applies the preconditioner less often than BiCGStab.
     """
     gmres = {"ksp_type": "fgmres", "ksp_rtol": rtol, "ksp_max_it": 100, "ksp_gmres_restart": 100}
     return gmres | incomplete(dim, ranks, number)
@@ -97,14 +94,10 @@ def iterative(dim: int, ranks: int, rtol: float, number: float = 0.0) -> dict[st
 def incomplete(dim: int, ranks: int, number: float = 0.0) -> dict[str, object]:
     """Options of incomplete factors, for this diffusion number.
 
-    In 2D ILU(2), and up to ILU(6) where diffusion couples more nodes: there levels share factors,
-    and iterations become half as many (at 256^2 a fifth of the time). In 3D ILU(0), as more levels
-    fill it up, relaxed (`modified_ilu.py`).
-
-    On ranks, with so many layers of nodes in common that more take hardly fewer iterations: in 2D
-    with 2 layers a seventh more, and nearly half more where diffusion couples far; in 3D with 1 a
-    sixteenth more. A part's rows come from one rank after the other: reordered, its factors are
-    better, in 3D as good as in serial: an eighth of the iterations less in 2D, a quarter in 3D.
+    In 2D they are ILU(2), and up to ILU(6) for large diffusion numbers, where time levels share
+    factors. In 3D they are modified ILU(0), as higher fill takes too much. On ranks the overlap has
+    so many layers that more save hardly any iterations. The rows of a subdomain are numbered rank
+    by rank; reordering them improves its factors.
     """
     levels = min(max(2, round(0.6 * number**0.5)), 6)
     levels, relaxation, overlap = (0, 0.1, 2) if dim == 3 else (levels, 0.0, levels + 4)
@@ -117,21 +110,18 @@ def incomplete(dim: int, ranks: int, number: float = 0.0) -> dict[str, object]:
 
 
 def defaults(J: Jacobian) -> dict[str, object]:
-    """Options by their names without `mfg_`, before anybody sets others. Collective.
+    """Default options, by their names without `mfg_`. Collective.
 
-    A level of the sweeps is factored in 1D and up to SMALL nodes. Beyond, GMRES with incomplete
-    factors of each rank's part, to INNER_RTOL: on 64^2 nodes and more that took half the time and
-    memory of LU for diffusion .02 to .5.
+    Time levels of the sweeps are factored in 1D and up to SMALL nodes. Beyond, GMRES with
+    incomplete factors, to INNER_RTOL, takes less time and memory.
 
-    A level of the matched sweeps is factored in 1D, up to SMALL nodes, and with exits up to
-    WITH_EXITS nodes: on graded meshes ILU took 31 iterations a Newton step there, direct blocks 12.
-    Beyond, one application of incomplete factors, which costs a tenth of a factorisation and leaves
-    the number of iterations as it is: in 2D always, as their fill grows with the diffusion number
-    (GMRES with ILU(2) took a tenth to a sixth more time), in 3D up to DIFFUSIVE. Then GMRES with
-    them: as good as a factorisation at two thirds of time and memory.
+    Those of the matched sweeps are factored in 1D, up to SMALL nodes, and with exits up to
+    WITH_EXITS, as ILU is weak on graded meshes. Beyond, one application of incomplete factors is
+    much cheaper and costs no outer iterations: in 2D always, as their fill grows with the diffusion
+    number, in 3D up to DIFFUSIVE. Then GMRES with these factors does as well as a factorisation.
 
-    PETSc compares pivots with a number. The least that a block has on its diagonal, a mass over dt,
-    depends on what lengths and times are measured in.
+    PETSc compares pivots with a fixed number, so it is given one relative to the least diagonal
+    entry of a block, mass over dt: that depends on the units of lengths and times.
     """
     d, ranks, number = J.discrete, J.comm.size, J.diffusion_number
     dim = d.problem.domain.dim
@@ -147,16 +137,16 @@ def defaults(J: Jacobian) -> dict[str, object]:
         found |= LEAN_LUMPED if d.scheme.lumped else LEAN
     for prefix, inner in product(LEVELS, ("", "redundant_", "sub_")):
         found[f"{prefix}{inner}pc_factor_zeropivot"] = pivot
-    # The tolerance of solves with A in the H-form is asked for each time.
+    # Solves with A in the H-form get a tolerance each time.
     levels = zip(LEVELS, (sweep, matched, iterative(dim, ranks, 1e-2)), strict=True)
     return found | {f"{prefix}{key}": y for prefix, own in levels for key, y in own.items()}
 
 
 def coarse_size(J: Jacobian) -> int:
-    """Coarse functions in the longest direction, by default.
+    """Coarse functions in the longest direction: the user's number, or a default.
 
-    Growing almost as the mesh, so that r of `matched_sweeps.py` grows as its power .07 only and
-    counts hardly at all; to an end, as dense factors of n functions a level cost n^3. Rounded, as
+    The default grows almost as the mesh, so that r of `matched_sweeps.py` grows as its power .07
+    only, up to a limit, as dense factors of n functions per time level cost n^3. It is rounded, as
     sums on ranks differ in the last digit.
     """
     low, high = J.discrete.bounding_box
@@ -164,7 +154,7 @@ def coarse_size(J: Jacobian) -> int:
     least, most = COARSE_SIZES[J.discrete.problem.domain.dim]
     size = min(max(least, round(0.29 * across**0.87)), most)
     size = count("-mfg_coarse_size", PETSc.Options(petsc.PREFIX).getInt("coarse_size", size), 0)
-    return min(size, round(across / 2))  # two nodes a function
+    return min(size, round(across / 2))  # at least two nodes per function
 
 
 @dataclass(frozen=True)
@@ -172,11 +162,11 @@ class LevelPlan:
     """How the linear systems of one time level are solved.
 
     Attributes:
-        prefix: of PETSc's options.
+        prefix: of their PETSc options.
         ksp, pc: PETSc's types of solver and preconditioner.
         schwarz: whether the preconditioner is `OptimisedSchwarz`.
-        relaxation: of incomplete factors, of the whole level or of a rank's part.
-        transposed: whether factors of B serve A too, transposed: see `transposed`.
+        relaxation: of incomplete factors, of the whole level or of a rank's subdomain.
+        transposed: whether factors of B serve A too, transposed: see `of`.
     """
 
     prefix: str
@@ -188,12 +178,12 @@ class LevelPlan:
 
     @classmethod
     def of(cls, prefix: str, congested: bool) -> "LevelPlan":
-        """What stands in PETSc's database.
+        """Read the options in PETSc's database.
 
-        Without congestion A differs from B^T by the derivative of Monotone's viscosity only. To the
-        loose tolerances of sweeps, incomplete factors that are shared take hardly an iteration
-        more, at half the memory. Exact ones are worth their own: a hall took twice the iterations
-        without, and so may any game with congestion.
+        Without congestion A differs from B^T only by the derivative of Monotone's viscosity.
+        Incomplete factors then serve both, to the loose tolerances of sweeps, in half the memory.
+        Exact factors are not shared, nor any with congestion: that would cost more iterations than
+        it saves.
         """
         prefix = petsc.PREFIX + prefix
         options = PETSc.Options(prefix)
@@ -206,12 +196,12 @@ class LevelPlan:
 
     @property
     def iterates(self) -> bool:
-        """Whether a level is solved by iterations, which see its matrix."""
+        """Whether a level is solved by iterations, which need its matrix."""
         return self.ksp != "preonly"
 
     @property
     def exact(self) -> bool:
-        """Whether a level is solved to round-off, and no iteration does that."""
+        """Whether a level is solved to round-off, by a factorisation."""
         return not self.iterates and self.pc in DIRECT
 
     def __str__(self) -> str:
@@ -221,20 +211,18 @@ class LevelPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every decision of the solvers of one space-time grid.
+    """Every solver decision for one space-time grid.
 
     Attributes:
-        krylov: the form of the Newton equation that is asked for, one of FORMS.
-        weak: the form where the coupling is weak: "schur", or "two-field" if sweeps are inexact or
-            populations cross in A or B.
-        solvers: PETSc's type of Krylov solver by form.
-        sweep, matched, start: of a time level: of the sweeps, of the matched sweeps, and of solves
-            with A in the H-form where the sweeps are inexact.
-        coarse_size: coarse functions in the longest direction; 0: no coarse space.
+        krylov: the formulation of the Newton equation that is asked for, one of FORMS.
+        weak: "schur", or "two-field" if sweeps are inexact or populations cross in A or B.
+        solvers: PETSc's type of Krylov solver for each formulation.
+        sweep, matched, start: the solvers of one time level, see LEVELS.
+        coarse_size: coarse functions in the longest direction, 0 for no coarse space.
         wave_number: of the matched sweeps; 0: found at each linearisation.
-        in_turn: whether one matrix holds the blocks of all levels of the matched sweeps in turn, as
-            their factors alone are needed.
-        options: what stands in PETSc's database during the solve, without `mfg_`.
+        in_turn: whether one matrix holds the blocks of all levels of the matched sweeps in turn,
+            because only their factors are needed.
+        options: PETSc's options during the solve, without `mfg_`.
     """
 
     krylov: str
@@ -250,7 +238,7 @@ class Plan:
 
     @classmethod
     def of(cls, J: Jacobian, krylov: str, user: Mapping[str, object]) -> "Plan":
-        """From the facts and what is set by the user and on the command line. Collective."""
+        """Decide from the defaults, the user's options and the command line. Collective."""
         if (krylov == "schur" and not J.separate) or (krylov == "h-form" and not J.values_separate):
             raise ProblemError(
                 f"Newton(krylov={krylov!r}) takes sweeps for exact, and populations that move each "
@@ -262,7 +250,7 @@ class Plan:
 
     @classmethod
     def read(cls, J: Jacobian, krylov: str, options: Mapping[str, object]) -> "Plan":
-        """From PETSc's database, where these options are. Collective."""
+        """Read PETSc's database, where these options are. Collective."""
         ours = PETSc.Options(petsc.PREFIX)
         sweep, matched, start = (LevelPlan.of(y, J.discrete.forms.congested) for y in LEVELS)
         plain = "fgmres" if matched.iterates else "gmres"
@@ -283,7 +271,7 @@ class Plan:
 
     @contextmanager
     def in_force(self) -> Iterator[None]:
-        """With these options in PETSc's database."""
+        """Keep the options in PETSc's database during a with block."""
         with petsc.options(self.options):
             yield
 
@@ -294,11 +282,7 @@ class Plan:
 
 
 def check(discrete: Discretisation, times: np.ndarray, user: Mapping[str, object]):
-    """Refuse PETSc options that nothing in a solve would read, or that PETSc refuses. Collective.
-
-    Raises:
-        ProblemError: it names the option, and names that are near.
-    """
+    """Raise ProblemError for an option that no solver reads, or that PETSc refuses. Collective."""
     others = [name for name in petsc.from_outside() if not name.startswith("tao_")]
     if not (others or user):
         return

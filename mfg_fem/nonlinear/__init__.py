@@ -1,1 +1,1 @@
-"""Newton, what it starts from, what it needs, and how it goes on after a stop."""
+"""Newton: its start, its continuation, its memory, and how a solve is resumed."""

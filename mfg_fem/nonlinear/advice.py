@@ -1,4 +1,4 @@
-"""What is to be said of a problem on which Newton has failed."""
+"""Advice to the user on a problem for which Newton has failed."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from mfg_fem.mesh.values import VertexValues
 from mfg_fem.problem.checks import REMEDY
 from mfg_fem.problem.game import MeanFieldControl
 
-DENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the mean one, at which convexity is looked at
+DENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the uniform density, where convexity is tested
 GENERAL = "Try more diffusion, more time steps, or a solution of an easier problem as guess=."
 
 
@@ -28,7 +28,7 @@ def advice(problem) -> str:
 
 
 def _is_convex(problem) -> bool:
-    """Whether m H is concave in m, for one p and some densities. Collective."""
+    """Whether m H is concave in m, tested for one p and some densities. Collective."""
     mesh, units = problem.domain.mesh, problem.units
     p = fem.Constant(mesh, np.full(problem.domain.dim, units.cost / units.length))
     density = fem.Constant(mesh, 1.0)

@@ -1,22 +1,21 @@
-"""From an easy problem to the one that was asked: what Newton starts from, chosen automatically.
+"""Continuation from an easy problem to the one that was asked, chosen automatically.
 
-1. *Even crowd.* The population spread evenly at all times and what it costs on average, the same
-   everywhere. From there Newton takes 4 to 6 steps on most games without congestion. Where the HJB
-   equation is far from holding (exits, steep terminal costs), or other costs are larger than those
-   of the crowd, the best response u of one player to it instead (a nonlinear HJB sweep).
-2. *Nested in time.* With congestion that happens on a four times coarser time grid first. If Newton
-   gets stuck from there, it tries once more with the density that the drift carries.
-3. *Path.* Where that fails (congestion with little diffusion): players see the crowd
-   gap even + (1 - gap) m and diffuse with D stretch^gap, while the gap falls from 1 to 0. At 1 each
-   plays alone: an HJB and then a linear Fokker-Planck equation. Where moving is easy where nobody
-   is, as in H = |p|^2 / (c0 + c1 m)^a, the gap is a floor under the density that players see, so
-   it falls by a ratio: the last of it matters as much as the first. The ratio adapts, and so does
-   the smallest gap before 0.
+1. *Cold start.* Uniform densities at all times, and for u what they cost on average, constant in
+   space. If the HJB residual is large there (exits, steep terminal costs), or costs that do not
+   depend on m outweigh those that do, u is the best response of one player to it instead (a
+   nonlinear HJB sweep).
+2. *Nested in time.* With congestion a coarser time grid comes first. If Newton fails from there, it
+   tries once more with the density that the drift of this start transports.
+3. *Path.* If that fails (congestion with little diffusion), a homotopy: the seen density is
+   gap crowd + (1 - gap) m with the uniform density crowd, and the diffusion D stretch^gap, while
+   the homotopy parameter gap falls from 1 to 0. At 1 each plays alone: an HJB and then a linear
+   Fokker-Planck equation. If moving is easy where nobody is, as for H = |p|^2 / (c0 + c1 m)^a, the
+   gap bounds the seen density from below, so it falls by a ratio: the last of it matters as much as
+   the first. The ratio adapts, and so does the smallest gap before 0.
 
-Both parameters are Constants of the compiled forms, so that no stage compiles anything.
-
-The path is a chain of stages, each one Newton solve. What follows a stage depends on it and on how
-it ended only, so that a solve can go on from any `State`: see checkpoint.py.
+Both parameters are Constants of the compiled forms, so that no stage compiles anything. The path is
+a chain of stages, each one Newton solve. The next stage depends only on this one and on how it
+ended, so that a solve can go on from any `State`: see `resume.py`.
 """
 
 import logging
@@ -42,19 +41,19 @@ from mfg_fem.problem.checks import refuse_not_finite
 
 log = logging.getLogger(__name__)
 
-PATH_MAX_IT = 10  # of all its stages, in those allowed for one
-EASED = 0.1  # of the residual a stage begins with: enough on the way
-LEAST_RATIO, MOST_RATIO = 0.02, 0.97  # of a gap to the one before
+PATH_MAX_IT = 10  # most Newton steps of the whole path, in multiples of max_it
+EASED = 0.1  # tolerance of stages on the way, relative to their first residual
+LEAST_RATIO, MOST_RATIO = 0.02, 0.97  # bounds of the ratio of a gap to the one before
 PATIENCE = Patience()
-ASTRAY = Patience(cuts=2, length=0.3)  # on the path; near enough to a stage, steps are full ones
-QUICK, GOOD = 2, 3  # Newton steps after which the next stage may go farther, or a little so
-STRETCHES = (1.0, 8.0, 64.0)
-# Of the residual of the Fokker-Planck rows, that of the HJB rows in an even crowd: without best
-# response up to here. At .07 that takes one or two steps fewer, at .5 two or three more.
+ASTRAY = Patience(cuts=2, length=0.3)  # on the path short steps mean that the stage is too far
+QUICK, GOOD = 2, 3  # after so few Newton steps the next ratio is squared, or to the power 1.25
+STRETCHES = (1.0, 8.0, 64.0)  # viscosity factors at gap 1, tried in this order
+# HJB residual at uniform densities, relative to the Fokker-Planck residual, up to which Newton
+# starts without best response.
 EVEN = 0.25
-# Of the residual of the start: where Newton stops below, that is round-off (4e-14 to 3e-11).
+# Residual relative to that of the start, below which Newton stops because of round-off.
 ROUND_OFF = 1e-9
-COARSENING = 4
+COARSENING = 4  # ratio of the steps of a fine and a coarse time grid
 FEWEST_COARSE_STEPS = 8
 
 
@@ -72,9 +71,9 @@ def solve_stages(
         discrete: the problem on its mesh.
         times: time levels.
         method: Newton's settings.
-        guess: what to start from, with its time levels.
+        guess: initial guess, with its time levels.
         record: called after each Newton step with its row of the history and the state.
-        resume: a state that an earlier solve was in and its history, to go on from there.
+        resume: the state and the history of an earlier solve, to go on from there.
     """
     steps, (state, rows) = len(times) - 1, resume or (None, [])
     grids = [steps]
@@ -109,10 +108,7 @@ def solve_stages(
 
 
 class Path:
-    """The stages on one time grid; on a coarse one, of the problem that was asked only.
-
-    The plan has to be in force.
-    """
+    """The stages on one time grid; a coarse grid has no path. The plan must be in force."""
 
     def __init__(
         self,
@@ -130,7 +126,7 @@ class Path:
         self.auto, self.coarse = method.continuation == "auto", coarse
 
     def destroy(self):
-        """Free PETSc's objects, but for the system's."""
+        """Free PETSc's objects, except the system's."""
         self.newton.destroy()
         self.sweeps.destroy()
         self.system.discrete.pattern.free_parts()
@@ -139,14 +135,15 @@ class Path:
         self.record(row, replace(self.state, X=X))
 
     def set(self, gap: float, stretch: float):
-        """Give the forms a point of the path."""
+        """Set the gap and the viscosity factor of the forms."""
         state = self.system.discrete.state
         state.share.value, state.stretch.value = 1 - gap, stretch**gap
 
     def respond(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """X with the best response to its crowd for u, and the norms of the residual there.
+        """X with the best response to its densities for u, and the norms of the residual there.
 
-        X itself if that sweep has failed. Only the monotone scheme promises that it does not.
+        If that sweep fails, it may return X itself: only the monotone scheme promises that it
+        succeeds.
         """
         response, solved = best_response(self.system, self.sweeps, X)
         norms = self.newton.norms(response)
@@ -156,18 +153,19 @@ class Path:
         return (response, norms) if norms[0] <= before[0] else (X, before)
 
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
-        """The even crowd, with or without a best response, and the norms of the residual there."""
+        """The cold start, with or without best response, and the norms of the residual there."""
         d, X = self.system.discrete, self.system.even_crowd()
         norms, units = self.newton.norms(X), d.problem.units
         d.set_state(X[0, :, 0], X[1, :, 0], 0.0)
         slope = d.integral(d.coupling()[: d.k**2]).sum() / (d.k * d.volume)
-        felt = slope * units.density * units.time / units.cost  # as a norm of HJB rows
+        # How much the costs depend on the density, as a norm of HJB rows.
+        felt = slope * units.density * units.time / units.cost
         if norms[0] <= min(EVEN * norms[1], felt):
             return X, norms
         return self.respond(X)
 
     def _natural_norm(self, X: np.ndarray) -> float:
-        """What the norm is if u_t and m_t are of the size of u / T and m / T. Collective."""
+        """The norm of the residual if u_t is about u / T and m_t about m / T. Collective."""
         u = self.system.comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
         return float(np.hypot(u / self.system.discrete.problem.units.cost, 1.0))
 
@@ -177,21 +175,18 @@ class Path:
         nested: tuple[np.ndarray, Levels] | None,
         failed: str = "",
     ) -> State:
-        """The problem that was asked, from the guess, a coarser grid's solution, or cold.
-
-        Or the first one of the path, if a coarser grid has failed.
-        """
+        """First stage: from a guess, a coarser grid, or cold; of the path if that grid failed."""
         steps = self.system.steps
         self.set(0.0, 1.0)
         (X, norms), name = self._cold(), "cold"
         if not np.isfinite(norms).all():
             self._refuse()
-        # Residuals are measured by that of this start, which no guess makes small; but it may be
-        # huge because of a step at an exit, or zero where the even crowd is the solution.
+        # The residual is relative to this start's, which no guess makes small; but that may be huge
+        # because of a step at an exit, or zero where the uniform density is the solution.
         natural = self._natural_norm(X)
         atol = self.method.rtol * np.clip(np.linalg.norm(norms), natural / 100, 10 * natural)
         if self.coarse:
-            atol *= 1e3  # the error in time is larger than what this leaves
+            atol *= 1e3  # the error of the coarse grid is larger than this
         if guess is not None:
             X, name = self._interpolated(*guess), "guess"
         elif nested is not None:
@@ -200,12 +195,12 @@ class Path:
         return self._alone(state, replace(state.stage, failed=failed), 0) if failed else state
 
     def _interpolated(self, times: np.ndarray, levels: Levels) -> np.ndarray:
-        """Unknowns by linear interpolation in time; those of another horizon are stretched."""
+        """Unknowns by linear interpolation in time, stretched from another horizon."""
         here = self.system.times
         return self.system.hold(at_times(times * (here[-1] / times[-1]), levels, here))
 
     def _refuse(self):
-        """Say which data are not finite in an even crowd, and when. Collective."""
+        """Say which data are not finite at uniform densities, and when. Collective."""
         system, discrete = self.system, self.system.discrete
         X = np.zeros(system.shape)
         for m, crowd in zip(X[1], discrete.state.crowd, strict=True):
@@ -217,7 +212,7 @@ class Path:
         refuse_not_finite(discrete.problem, interpolation_points(space), t)
 
     def walk(self, state: State, rows: list[dict]) -> Outcome:
-        """Newton from stage to stage, up to the last; rows: what is known of the first one."""
+        """Solve stage by stage, up to the last; `rows` is the known history of the first."""
         following: State | None = state
         while following:
             self.state, stage = following, following.stage
@@ -244,10 +239,10 @@ class Path:
         return outcome
 
     def close(self, outcome: Outcome) -> Outcome:
-        """With a density that fulfils its equation to round-off.
+        """Replace the density by one that fulfils its equation to round-off.
 
-        As it was, if that would leave too large a residual of the HJB equation: where densities of
-        a scheme without signs are strongly negative.
+        It stays as it was if the HJB residual would grow too much, as with strongly negative
+        densities.
         """
         X = transport(self.system, self.sweeps, outcome.X)
         norm = np.linalg.norm(self.newton.norms(X))
@@ -255,15 +250,15 @@ class Path:
         return replace(outcome, X=X) if norm <= allowed else outcome
 
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:
-        """Whether Newton was asked for more than double precision has, and not for fewer steps."""
+        """Whether round-off, and not max_it, has kept Newton from a smaller residual."""
         start, stopped = state.atol / self.method.rtol, outcome.iterations >= self.method.max_it
         asked = not (state.stage.gap or self.coarse)
         return asked and not (outcome.converged or stopped) and outcome.norm <= ROUND_OFF * start
 
     def after(self, state: State, outcome: Outcome) -> State | None:
-        """The stage after the one of `state`; None if that was the last."""
+        """The stage after that of `state`; None if it was the last."""
         stage, X = state.stage, state.start
-        done = outcome.converged or self._at_round_off(state, outcome)  # easier ones cannot help
+        done = outcome.converged or self._at_round_off(state, outcome)  # the path cannot help
         if not self.auto or self.coarse or (done and not stage.gap):
             return None
         if stage.name == "nested":
@@ -284,7 +279,7 @@ class Path:
             ratio **= 2 if steps <= QUICK else 1.25 if steps <= GOOD else 1
             stage = stage.towards(max(ratio, LEAST_RATIO), before=stage.gap)
         elif not stage.gap and stage.last > stage.ratio * stage.before:
-            stage = stage.towards(ratio, last=stage.last / 4)  # none was too little
+            stage = stage.towards(ratio, last=stage.last / 4)  # gap 0 was too far
         elif ratio**0.5 > MOST_RATIO:
             which = STRETCHES.index(stage.stretch) + 1
             return self._alone(state, stage, which) if which < len(STRETCHES) else None
@@ -293,7 +288,7 @@ class Path:
         return replace(state, stage=stage, start=X, X=X)
 
     def _alone(self, state: State, stage: Stage, which: int) -> State:
-        """From where each player is alone: the best response to an even crowd, and its density."""
+        """The first stage of the path: the best response to uniform densities, and its density."""
         stretch = STRETCHES[which]
         self.set(1.0, stretch)
         X = self.respond(self.system.even_crowd())[0]

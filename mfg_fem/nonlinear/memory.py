@@ -1,4 +1,4 @@
-"""What a solve needs of memory, and whether it is there: asked before the solve starts."""
+"""The memory that a solve needs, compared with what is free before the solve starts."""
 
 import logging
 from pathlib import Path
@@ -22,32 +22,26 @@ log = logging.getLogger(__name__)
 
 ENTRY = 12  # bytes of a matrix entry with its column
 VALUE = 8
-FIELDS = 10  # arrays of one number for each unknown: iterates, residuals, changes of both
-# Vectors of Krylov solvers, in the portions in which PETSc takes them, for up to 15 iterations; of
-# GCR two for each until it restarts (`plan.LEAN`), and three.
+FIELDS = 10  # arrays of unknowns: iterates, residuals, changes of both
+# Vectors of Krylov solvers for up to 15 iterations, in the portions that PETSc allocates; of GCR
+# two per iteration until it restarts (`plan.LEAN`), and three.
 VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 17}
-COARSE = 11  # matrices with as many entries as the coarse functions: them, products, their places
-FAR, FEW = 0.05, 0.25  # from this `spread` on, so few of the levels have factors of their own
+COARSE = 11  # matrices with as many entries as Z: itself, products, their places
+FAR, FEW = 0.05, 0.25  # from `spread` FAR on, a share FEW of the levels is factored
 
 
 def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> float:
     """Bytes that a solve takes on this rank. Collective.
 
-    The blocks of the Jacobian of all steps, their factors as one that is made for trial has them,
-    fields; and what the form of the Newton equation adds that takes most, of those that may be
-    taken.
-
-    Args:
-        discrete: the problem on its mesh.
-        times: time levels.
-        method: Newton's settings.
+    The blocks of the Jacobian at all steps; their factors, sized by one trial factorisation;
+    fields; and the work space of the most expensive formulation that may be chosen.
     """
     steps, k = len(times) - 1, discrete.k
     block = VALUE * discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
     blocks = 3 * k + len(discrete.forms.crossing)
     blocks += 0 if discrete.forms.steady else len(discrete.forms.costs_see)
     one_step = blocks * block + 2 * k * VALUE * FIELDS * discrete.owned
-    system = SpaceTime(discrete, np.array([0.0, np.diff(times).max()]))  # one of them
+    system = SpaceTime(discrete, np.array([0.0, np.diff(times).max()]))  # one step suffices
     plan, forms = Plan.of(system.jacobian, method.krylov, method.petsc_options), []
     with plan.in_force():
         one_step += k * _factors(discrete, plan.sweep)
@@ -62,10 +56,7 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
 
 
 def _strong(system: SpaceTime, plan: Plan) -> tuple[bool, bool]:
-    """Whether the H-form is taken at all steps, and whether at any.
-
-    As if the crowd were spread evenly, and as if all places had the largest density of the start.
-    """
+    """Whether the H-form is chosen at uniform density, and whether at the largest of m0."""
     if plan.krylov != "auto":
         return (plan.krylov == "h-form",) * 2
     coupling, discrete = Coupling(system.jacobian), system.discrete
@@ -77,22 +68,22 @@ def _strong(system: SpaceTime, plan: Plan) -> tuple[bool, bool]:
 
 
 def _vectors(discrete: Discretisation, plan: Plan, form: str) -> float:
-    """Bytes a step of the vectors of the form's Krylov solver, of one or both fields."""
+    """Bytes per step of the vectors of a formulation's Krylov solver, of one or both fields."""
     fields = 2 if form == "two-field" else 1
     vectors = VECTORS.get(plan.solvers[form], max(VECTORS.values()))
     return VALUE * fields * vectors * discrete.owned
 
 
 def _h_form(discrete: Discretisation, steps: int, plan: Plan, block: float) -> float:
-    """Bytes that the H-form adds: vectors, factors, perhaps their block; the coarse space."""
+    """Bytes that the H-form adds: vectors, factors, perhaps their blocks; the coarse space."""
     dim = discrete.problem.domain.dim
     one_step = _factors(discrete, plan.matched)
     if not plan.in_turn:
         one_step += block * (1 if plan.matched.transposed else 2)
     one_step += _vectors(discrete, plan, "h-form")
     functions = plan.coarse_size**dim
-    sample = 4 * VALUE / 2  # four blocks in single precision, by no more than all entries
-    inverses = steps if discrete.comm.size == 1 else steps // 2 + 1  # two ranks have them
+    sample = 4 * VALUE / 2  # four blocks in single precision, full at most
+    inverses = steps if discrete.comm.size == 1 else steps // 2 + 1  # two ranks share them
     coarse = (VALUE * inverses + sample * SAMPLES[dim]) * functions**2
     if functions:
         coarse += COARSE * ENTRY * 3**dim * discrete.owned
@@ -100,7 +91,7 @@ def _h_form(discrete: Discretisation, steps: int, plan: Plan, block: float) -> f
 
 
 def _factors(discrete: Discretisation, plan: LevelPlan) -> float:
-    """Mean bytes of the factors of a step, found by factoring a matrix of a block's pattern."""
+    """Mean bytes of the factors of a step, from factoring a matrix with the pattern of a block."""
     matrix = discrete.mass.copy()
     matrix.shift(1.0)
     pc = _preconditioner(matrix, plan.prefix)
@@ -114,7 +105,7 @@ def _factors(discrete: Discretisation, plan: LevelPlan) -> float:
     if pc.getType() in ("lu", "cholesky", "ilu", "icc"):
         pc.setUp()
         entries = pc.getFactorMatrix().getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
-    if not entries:  # whole on every rank, or a library that does not tell: as nested dissection
+    if not entries:  # whole on every rank, or not known: as by nested dissection
         nodes = discrete.V.dofmap.index_map.size_global
         entries = 8 * nodes * np.log2(max(nodes, 2))
     matrix.destroy()
@@ -133,7 +124,7 @@ def _preconditioner(matrix: PETSc.Mat, prefix: str) -> PETSc.PC:
 
 
 def check(discrete: Discretisation, times: np.ndarray, method: Newton):
-    """Raise OutOfMemory unless every machine has room for its ranks' part. Collective."""
+    """Raise OutOfMemory unless every machine has room for its ranks. Collective."""
     comm = discrete.comm
     mine = estimate(discrete, times, method)
     machine = comm.Split_type(MPI.COMM_TYPE_SHARED)
@@ -151,7 +142,7 @@ def check(discrete: Discretisation, times: np.ndarray, method: Newton):
 
 
 def available() -> float:
-    """Bytes this process may still take: what the kernel and its control group leave; or inf."""
+    """Bytes this process may still take, by the kernel and by its control group; or inf."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free = next(1024.0 * int(y.split()[1]) for y in lines if y.startswith("MemAvailable"))

@@ -1,9 +1,9 @@
 """Newton for a space-time system: PETSc SNES with a matrix-free Jacobian.
 
-It knows of the equations what `System` says, and of the linear solver what `formulations.py` has.
-Unknowns and rows are in the units of the problem (`units.py`): a norm of rows is the root mean
-square over space-time of the residuals, those of the HJB equation in U / T, of the Fokker-Planck
-equation in M / T, whatever the mesh and whatever a user measures lengths, times, costs, people in.
+It knows the equations by the protocol `System`, and the linear solver as one of `formulations.py`.
+Unknowns and rows are in units of the problem (`problem/units.py`): the norm of scaled rows is the
+root mean square over space-time of the residuals, in U / T for the HJB and M / T for the
+Fokker-Planck equation, whatever the mesh and the units of lengths, times, costs and people.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,21 +17,22 @@ import numpy as np
 
 from mfg_fem import petsc
 
-CLOSING = 0.1  # of the residual two steps before: Newton goes on beyond the steps of its patience
-# Of the tolerance: what the last transport of the density, and sums in another order, may change a
-# residual to.
+# A residual below this part of that two steps before lets Newton go on when its patience ends.
+CLOSING = 0.1
+# The final transport of the density, and sums in another order, may raise a converged residual to
+# this times the tolerance.
 STALE = 10.0
-HALVINGS = 30  # of a step after which a residual is not finite
+HALVINGS = 30  # most halvings of a step after which the residual is not finite
 
 
 class System(Protocol):
     """The equations. All methods are collective.
 
     Attributes:
-        shape: of the unknowns and of the residual on this rank; its first axis has two fields, and
-            the two equations.
-        unit: of the unknowns, as it is broadcast to them.
-        unknowns: of each field, on all ranks.
+        shape: of unknowns and residual on this rank; the first axis has two fields, or two
+            equations.
+        unit: units of the unknowns, broadcast to them.
+        unknowns: number of unknowns per field on all ranks.
     """
 
     comm: MPI.Comm
@@ -44,13 +45,13 @@ class System(Protocol):
     def unit(self) -> np.ndarray: ...  # noqa: D102
 
     def row_scale(self) -> np.ndarray:
-        """What rows are multiplied with, as it is broadcast to them."""
+        """Factors of the residual rows, broadcast to them."""
 
     def residual(self, X: np.ndarray) -> np.ndarray:
-        """The rows at X."""
+        """The residual rows at X."""
 
     def linearise(self, X: np.ndarray) -> np.ndarray:
-        """Assemble the Jacobian at X. Returns what the linear solver wants to know of it."""
+        """Assemble the Jacobian at X. Returns coefficients for the linear solver."""
 
     def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
         """The Jacobian times dX."""
@@ -59,18 +60,16 @@ class System(Protocol):
         """Steps that may be subtracted from X in the place of dX, in that order."""
 
     def facts(self, X: np.ndarray) -> dict[str, float]:
-        """What the history says of X beside residuals."""
+        """Entries of the history of X beside residuals."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """When Newton is stuck, so that a stage had better be split.
+    """When Newton is stuck, so that a stage should be split.
 
     Attributes:
-        steps: after so many, unless the residual falls as `CLOSING` says.
-        cuts, length: after so many steps in a row cut to this length or less. In a hall with little
-            diffusion three such steps more took a third of a stage's iterations and brought
-            nothing.
+        steps: after so many Newton steps, unless the residual falls as `CLOSING` says.
+        cuts, length: after so many steps in a row of this length or less, as more bring nothing.
     """
 
     steps: int = 12
@@ -83,14 +82,12 @@ class Outcome:
     """What a Newton solve left.
 
     Attributes:
-        X: the iterate.
+        X: the last iterate.
         converged: whether it is a solution.
-        reason: PETSc's, in words.
+        reason: PETSc's reason, in words.
         iterations: Newton steps.
-        norm: of the scaled residual.
-        tolerance: what it was to be at most.
-        failed: what else is to be said of it, if it is no solution.
-        advice: what to try then.
+        norm, tolerance: of the scaled residual, and its bound.
+        failed, advice: if it is no solution, what else to say of it, and what to try.
     """
 
     X: np.ndarray
@@ -104,12 +101,10 @@ class Outcome:
 
 
 class NewtonSolver:
-    """SNES on one system; solves again and again along a continuation path.
+    """SNES on one system, for the solves along a continuation path.
 
-    Args:
-        system: the equations.
-        form: the linear solver, one of the forms in `formulations.py`.
-        record: called after each step with its row of the history and the iterate.
+    `form` is the linear solver, one of `formulations.py`; `record` is called after each step with
+    its row of the history and the iterate.
     """
 
     def __init__(self, system: System, form, record: Callable[[dict, np.ndarray], None]):
@@ -128,20 +123,17 @@ class NewtonSolver:
         self.snes.setJacobian(self._linearise, self.jacobian, self.jacobian)
         self.snes.setMonitor(self._monitor)
         self.snes.setLineSearchPreCheck(self._choose)
-        self.measured: tuple[Any, Any] = (
-            None,
-            None,
-        )  # a start that `norms` has seen, and its scaled residual
+        self.measured: tuple[Any, Any] = None, None  # the last X of `norms`, its scaled residual
         self.ahead: Any = None  # a point, a step from there, and the scaled residual after it
 
     def destroy(self):
-        """Free PETSc's objects, those of the form too."""
+        """Free PETSc's objects and those of the linear solver."""
         self.form.free()
         for obj in (self.snes, self.jacobian, self.vector, self.residual_vector):
             obj.destroy()
 
     def norms(self, X: np.ndarray) -> np.ndarray:
-        """Norms of the scaled residual at X, of both equations. Collective."""
+        """Norms of the scaled residual at X, one per equation. Collective."""
         R = self._scaled_residual(X)
         self.measured = X, R
         return self._norms(R)
@@ -164,10 +156,10 @@ class NewtonSolver:
         rows: Sequence[dict] = (),
         patience: Patience | None = None,
     ) -> Outcome:
-        """Newton from X until the scaled residual norm is below atol. Collective.
+        """Newton from X until the norm of the scaled residual is below atol. Collective.
 
-        The rows are those of the steps that led to X, if an earlier solve began the stage; the
-        last of them is recorded again. Newton also stops when its patience ends, if it has one.
+        If an earlier solve began the stage, `rows` is the history that led to X, whose last row is
+        recorded again. Newton also stops when its patience, if any, ends.
         """
         self.stage, self.last, self.ahead = stage, X, None
         if X is not self.measured[0]:
@@ -179,7 +171,7 @@ class NewtonSolver:
         self.snes.setFromOptions()  # after our tolerances, so that the user's win
         if self.done:
             self.snes.setParamsEW(rtol_0=self._forcing(*rows[-2:]))
-        self.snes.getKSP().setType("python")  # the form; `mfg_ksp_type` is for what it uses
+        self.snes.getKSP().setType("python")  # the formulation; `mfg_ksp_type` is its solver's
         self.snes.getKSP().setPythonContext(self.form)
         self.form.begin(self.snes.getTolerances()[1])
         self.vector.array[:] = (X / self.unit).ravel()
@@ -194,7 +186,7 @@ class NewtonSolver:
         return Outcome(X, code > 0, reason, steps, norm, atol)
 
     def _is_stuck(self, rows: Sequence[dict]) -> bool:
-        """Whether these rows of a stage, the start the first of them, try its patience."""
+        """Whether these rows of a stage, from its start on, exhaust the patience."""
         if not (self.patience and rows):
             return False
         lengths = [row["step_length"] for row in rows[1:][-self.patience.cuts :]]
@@ -204,7 +196,7 @@ class NewtonSolver:
         return len(rows) > self.patience.steps and now > CLOSING * before
 
     def _forcing(self, before: dict, now: dict) -> float:
-        """Eisenstat-Walker's tolerance (version 2) after these rows, which PETSc has not seen."""
+        """Eisenstat-Walker's tolerance (version 2) after these rows, unknown to PETSc."""
         ew = self.snes.getParamsEW()
         ratio = np.hypot(now["hjb"], now["fp"]) / np.hypot(before["hjb"], before["fp"])
         rtol, safe = (ew["gamma"] * y ** ew["alpha"] for y in (ratio, now["forcing"]))
@@ -213,7 +205,7 @@ class NewtonSolver:
     def _unknowns(self, x: PETSc.Vec) -> np.ndarray:
         return self.unit * x.array_r.reshape(self.system.shape)
 
-    # SNES callbacks
+    # Callbacks of SNES
 
     def _residual(self, snes, x, f):
         (_, R), self.measured = self.measured, (None, None)
@@ -230,9 +222,9 @@ class NewtonSolver:
         self.form.refresh(self.system.linearise(self._unknowns(x)))
 
     def _choose(self, x, y):
-        """Make y, which SNES subtracts from x, the admissible step after which residuals are least.
+        """Make y, which SNES subtracts from x, the admissible step of least residual.
 
-        A step after which they are not finite is too long as a whole.
+        A step after which the residual is not finite is halved.
         """
         X, dX = (z.reshape(self.system.shape) for z in (x.array_r, y.array))
         best, *others = self.system.admissible(X, dX)
@@ -252,7 +244,7 @@ class NewtonSolver:
         self.ahead = x, y, R
 
     def _ahead(self, X: np.ndarray, dX: np.ndarray) -> np.ndarray:
-        """The residual at X - dX, where the line search will look first."""
+        """The scaled residual at X - dX, where the line search looks first."""
         return self._scaled_residual(self.unit * (X - dX))
 
     def _norm(self, R: np.ndarray) -> float:
@@ -293,7 +285,7 @@ class _Jacobian:
         self.newton = newton
 
     def mult(self, mat, x, y):
-        """Multiply by scale J."""
+        """Multiply by the scaled Jacobian."""
         system = self.newton.system
         dX = self.newton.unit * x.array_r.reshape(system.shape)
         y.array[:] = (self.newton.scale * system.mult_jacobian(dX)).ravel()

@@ -1,4 +1,4 @@
-"""Nonlinear sweeps: best responses to a crowd, and where a drift carries the crowd."""
+"""Nonlinear sweeps: best responses to densities, and the density that a drift transports."""
 
 from mpi4py import MPI
 
@@ -7,17 +7,15 @@ import numpy as np
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.linear.level.sweeps import Sweeps
 
-MAX_POLICY_ITERATIONS = 12  # three or four do; more only near the first, roughest level
-MAX_CORRECTIONS = 8  # sweeps until the residual is round-off: one or two do
+MAX_POLICY_ITERATIONS = 12  # few suffice, except near the first, roughest level
+MAX_CORRECTIONS = 8  # sweeps until the residual is round-off
 EPS = np.finfo(float).eps
 
 
 def best_response(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> tuple[np.ndarray, bool]:
-    """X with u replaced by the value function of one player of each population in the crowd m.
+    """X with u the best response to m, per population; and whether all levels converged.
 
-    And whether it was solved at all levels.
-
-    Backward in time, Newton on each level from the level after it. For convex H and the
+    Backward in time, Newton on each time level starts from the next level. For convex H and the
     monotone scheme this is policy iteration, which converges from any start.
     """
     X, solved, J = X.copy(), True, system.jacobian
@@ -57,7 +55,7 @@ def transport(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> np.ndarray:
     last = np.stack([J.mult_mass(m) for m in X[1, :, -1]])
     largest = np.abs(last).max(initial=0.0) / system.dt[-1]
     round_off = 0.1 * EPS * comm.allreduce(largest, MPI.MAX)
-    # One sweep to round-off costs less than some that gain the tolerance of sweeps each.
+    # One sweep to round-off costs less than several to the tolerance of sweeps.
     with sweeps.tolerances(EPS, round_off):
         for _ in range(MAX_CORRECTIONS):
             change = sweeps.forward(residual)

@@ -1,8 +1,8 @@
-"""Checkpoints: a solve that was stopped, by whatever, goes on where it was.
+"""Checkpoints: a solve that was stopped, for whatever reason, goes on where it was.
 
-After a Newton step rank 0 writes the iterate, the stage it belongs to and the history, to another
-name that then replaces the file: at any moment the file is complete or absent. It knows nothing of
-ranks. A solve that has finished leaves its solution in it.
+After a Newton step rank 0 writes the iterate, its stage and the history under another name, and
+then renames it: the file is complete or absent at any moment. Its content does not depend on ranks.
+A finished solve leaves its solution there.
 """
 
 import logging
@@ -29,25 +29,24 @@ log = logging.getLogger(__name__)
 SECONDS = int | float | np.integer | np.floating
 RUN = {"history": [saved.ROW], "seconds": float, "longest": float}
 STATE = {"stage": {part.name: part.type for part in fields(Stage)}, "atol": float, "started": bool}
-SAME_RESIDUAL = 1e-6  # relative; ranks in another order change the last digits
+SAME_RESIDUAL = 1e-6  # relative; on another number of ranks the last digits differ
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where `solve` leaves a state to go on from, and when.
+    """Where `solve` saves its state to resume from, and when.
 
-    Where the file is there, `solve` goes on from it, on any number of ranks. In the end the file
-    holds the solution: the same call returns it at once, and so does `Solution.load`. Delete the
-    file to solve anew. Another process that would solve with the same file at the same time is
-    refused.
+    If the file exists, `solve` goes on from it, on any number of ranks. At the end the file holds
+    the solution: the same call returns it at once, and so does `Solution.load`. Delete the file to
+    solve anew. A second process on the same file at the same time is refused. Settings that mean
+    nothing raise ProblemError.
 
     Args:
         path: the file, such as "results/run.npz".
-        every: write when this many seconds have passed since the last time, after the next Newton
-            step; 0 writes after each.
-        budget: seconds that this call of `solve` may take. When the next Newton step would not
-            fit, judged by the longest so far, `solve` writes and raises OutOfTime. One step is
-            always made, so that a job that is started again and again arrives.
+        every: seconds between saves, which follow a Newton step; 0 saves after each.
+        budget: seconds of wall time for this call of `solve`. If the next Newton step would not
+            fit, judged by the longest so far, `solve` saves and raises OutOfTime. One step is
+            always made, so that a job that is restarted again and again arrives.
     """
 
     path: str | Path
@@ -67,7 +66,7 @@ class Checkpoint:
 
 @contextmanager
 def _advising():
-    """Add to the error of a file that does not fit what to do."""
+    """Add advice to the error of a file that does not fit."""
     try:
         yield
     except FileError as exc:
@@ -76,10 +75,10 @@ def _advising():
 
 
 class Keeper:
-    """The checkpoint of one solve, which holds its file. All methods are collective.
+    """The checkpoint file of one solve. All methods are collective.
 
     Attributes:
-        history: the rows of this solve and of those it goes on from.
+        history: the rows of this solve and of those it resumes.
         state: where to go on, None at the beginning.
         finished: whether the file holds the solution.
         seconds: wall time of the earlier runs.
@@ -112,13 +111,13 @@ class Keeper:
         self._resumed = self.state is not None
 
     def _prepare(self, steps: int):
-        """Fail now rather than after the first hours."""
+        """Fail now rather than after hours if the file cannot be written."""
 
         def try_out():
             clear(self.path, everything=True)
             if self.path.is_dir():
                 raise IsADirectoryError("it is a folder")
-            # Two fields, at worst of the iterate and of what its stage started from.
+            # Two fields of the iterate, and at worst of what its stage started from.
             needed = 4 * 8 * self.k * (steps + 1) * len(self.nodes.x)
             free = shutil.disk_usage(self.path.parent).free
             if free < needed:
@@ -163,14 +162,14 @@ class Keeper:
 
     @property
     def rows(self) -> list[dict]:
-        """What the history says of the present stage."""
+        """The history of the present stage."""
         first = max((k for k, row in enumerate(self.history) if row["step"] == 0), default=0)
         return self.history[first:]
 
     def repeats(self, row: dict) -> bool:
-        """Whether this first row of a resumed solve is the last one of the history again.
+        """Whether this first row of a resumed solve repeats the last of the history.
 
-        Its residual is all that tells another Hamiltonian or cost, which are code.
+        Only its residual tells another Hamiltonian or cost, which are code.
         """
         if not self._resumed:
             return False
@@ -191,11 +190,7 @@ class Keeper:
                 )
 
     def visit(self, state: State):
-        """After a Newton step, whose row is the last of the history: write if it is time to.
-
-        Raises:
-            OutOfTime: after writing, if the next step would not fit into the budget.
-        """
+        """Save after a Newton step if it is time; raise OutOfTime if the next would not fit."""
         now, budget = time.perf_counter(), self.settings.budget
         if self.history[-1]["step"] > 0:
             self.longest = max(self.longest, now - self.last)
@@ -217,12 +212,12 @@ class Keeper:
             )
 
     def finish(self, solution):
-        """Leave the solution in the file."""
+        """Save the solution."""
         more = self.about | {"longest": self.longest}
         self._write(lambda: saved.save(solution, self.path, **more), necessary=False)
 
     def solution(self, load: Callable[[Path], Any]):
-        """The solution that `load` finds in the file, refused where it is that of another solve."""
+        """The solution in the file, by `load`; refused if it belongs to another solve."""
         with _advising():
             solution = load(self.path)
             if not solution.converged:
@@ -236,7 +231,7 @@ class Keeper:
         except FileError as exc:
             if necessary:
                 raise
-            if self.comm.rank == 0:  # a solve of many hours may well end without it
+            if self.comm.rank == 0:  # a solve of many hours can end without it
                 log.warning("%s; going on without this checkpoint", exc)
         self.written = time.perf_counter()
         self.writing = self.written - began

@@ -6,22 +6,22 @@ import numpy as np
 
 from mfg_fem.discrete.spacetime import Levels
 
-RATIO, LAST_GAP = 0.5, 2e-3  # of a gap to the one before; a smaller gap is none
+RATIO, LAST_GAP = 0.5, 2e-3  # the first ratio of a gap to the one before; gap below which it is 0
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One Newton solve on the way.
+    """One Newton solve.
 
     Attributes:
         steps: time steps of its grid.
-        name: "cold", "guess" or "nested", what the problem that was asked is solved from;
-            "nested, moved", the same with the density that the drift of "nested" carries, where
-            that has failed; or "path", a point of the path that begins where all that has failed.
-        gap, stretch: the point of the path.
+        name: "cold", "guess" or "nested", the start of the problem that was asked; "nested, moved",
+            the same with the density that the drift of "nested" transports, if that has failed; or
+            "path", a point of the path, if all these have failed.
+        gap, stretch: homotopy parameter, and viscosity factor at gap 1.
         before: the gap of what this stage starts from.
         ratio: of this gap to the one before, unless it is the last.
-        last: a smaller gap than this is none.
+        last: smaller gaps are replaced by 0.
         taken: Newton steps on the path before this stage.
         failed: why the problem that was asked could not be solved at once.
     """
@@ -45,16 +45,16 @@ class Stage:
 
     @property
     def on_path(self) -> bool:
-        """Whether this is one of the easier problems, or their end."""
+        """Whether this is one of the easier problems, or the last problem of their path."""
         return self.name == "path"
 
     @property
     def goes_back(self) -> bool:
-        """Whether the stage after a failure begins with what this one started from."""
+        """Whether the stage after a failure starts from the same unknowns as this one."""
         return self.on_path or self.name == "nested"
 
     def towards(self, ratio: float, **changes) -> "Stage":
-        """The stage on the path whose gap is this part of what it starts from, or none."""
+        """The next stage on the path, whose gap is `ratio` times the one before, or 0."""
         stage = replace(self, ratio=ratio, **changes)
         gap = ratio * stage.before
         return replace(stage, gap=gap if gap > stage.last else 0.0)
@@ -62,12 +62,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class State:
-    """Where a solve stands, all it takes to go on.
+    """All that a solve needs to go on.
 
     Attributes:
         stage: the present stage.
         atol: the tolerance on its grid.
-        start, X: what it started from, and Newton's present iterate.
+        start, X: what the stage started from, and Newton's present iterate.
     """
 
     stage: Stage
@@ -77,7 +77,7 @@ class State:
 
 
 def coarsened(times: np.ndarray, steps: int) -> np.ndarray:
-    """So many steps from the first to the last of these times; their own, if they have as many."""
+    """Time levels of `steps` steps from the first to the last of these, or these if as many."""
     position = np.linspace(0, len(times) - 1, steps + 1)
     return np.interp(position, np.arange(len(times)), times)
 

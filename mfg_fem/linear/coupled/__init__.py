@@ -1,1 +1,1 @@
-"""The Newton equation of all time levels: Krylov forms and their preconditioners."""
+"""The Newton equation of all time levels: Krylov formulations and their preconditioners."""

@@ -1,7 +1,7 @@
-"""Block elimination from both ends of a block tridiagonal matrix, until they meet in the middle.
+"""Block elimination of a block tridiagonal matrix from both ends, until they meet in the middle.
 
-The two halves know nothing of each other before that, so that two ranks need half of the time and
-memory each. Any further ranks wait for these two.
+The halves are independent until then: two ranks need half the time and memory each. Further ranks
+wait for these two.
 """
 
 from dataclasses import dataclass
@@ -11,27 +11,28 @@ from mpi4py import MPI
 
 import numpy as np
 
-# The matrix is factored in single precision, as it preconditions. What comes out is multiplied in
-# double, so that it is linear to round-off.
+# Factors are in single precision, as the matrix preconditions. They are applied in double
+# precision, so that this is linear to round-off.
 PRECISION = np.float32
-REGULARISATION = 10.0  # of the diagonal, in round-off: splines cut by the domain may be dependent
+REGULARISATION = 10.0  # times round-off: splines cut by the domain may be dependent
 
 
 class Elimination:
     """A block tridiagonal matrix in time, factored. Collective, as are its methods.
 
     Args:
-        comm: of the ranks, which all have the same matrix.
-        steps: number of levels.
-        samples: ascending levels, the first and the last among them, between which it is linear.
-        size: of a block.
-        places: of entries in a block, row by row, one or more in each; the others are zero.
-        blocks: these entries at these levels, or one for all, shape (4, samples, places): `own` and
-            `upper`, on the diagonal and to the right of it, `lower`, below it, and `after`, what
-            the level adds to the diagonal of the next.
+        comm: the ranks, which all have the same matrix.
+        steps: number of time levels.
+        samples: ascending levels, first and last included, between which the matrix is linear.
+        size: rows of a block.
+        places: positions of entries in a block, row by row, one or more per row; the others are
+            zero.
+        blocks: these entries at these levels, or one for all, shape (4, samples, places): `own`, on
+            the diagonal, `upper`, right of it, `lower`, below it, and `after`, which the level adds
+            to the diagonal of the next.
 
     Attributes:
-        inverses: of what is eliminated at each level of this rank's half, and in the middle.
+        inverses: of the Schur complement at each level of this rank's half, and in the middle.
     """
 
     def __init__(
@@ -90,20 +91,20 @@ class Elimination:
             for k, n in pairwise(reversed(path)):
                 x[n] = self.inverses[n] @ (z[n] - self._times(n, k, x[k]))
         if self.comm.rank:
-            x[self.middle] = 0.0  # one rank adds it
+            x[self.middle] = 0.0  # rank 0 alone adds it
         self.comm.Allreduce(MPI.IN_PLACE, x, MPI.SUM)
         return x
 
     def _times(self, row: int, column: int, y: np.ndarray) -> np.ndarray:
-        """The block off the diagonal times y."""
+        """An off-diagonal block times y."""
         return (self.upper if row < column else self.lower).times(min(row, column), y)
 
 
 def _inverse(A: np.ndarray) -> np.ndarray:
-    """The inverse, by halves: in a quarter of LAPACK's time, as nearly all of it are products.
+    """The inverse by recursive halving: nearly all of it are matrix products, faster than LAPACK.
 
-    Between halves there is no pivoting, which A, about B B^T, does not need. Zero where A has no
-    inverse, as far from any solution: it preconditions, and who iterates notices.
+    There is no pivoting between halves, which A does not need as it is about B B^T. A singular A
+    gives zero: it only preconditions, and the outer iteration notices.
     """
     inverse = _by_halves(A)
     return inverse if np.isfinite(inverse).all() else np.zeros_like(A)
@@ -127,10 +128,7 @@ def _by_halves(A: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A matrix of each level, by its entries at some places and levels, the first and last too.
-
-    `starts`: where in `rows` each row begins.
-    """
+    """A matrix per time level, by its entries at some levels; row j begins at `starts[j]`."""
 
     samples: np.ndarray
     rows: np.ndarray
@@ -143,7 +141,7 @@ class _Sampled:
         if self.samples[left] == n:
             return self.entries[left]
         before, after = self.samples[left : left + 2]
-        # A float of Python, as one of numpy makes single entries double.
+        # A Python float: a NumPy scalar would turn single entries into double.
         weight = float((n - before) / (after - before))
         return (1 - weight) * self.entries[left] + weight * self.entries[left + 1]
 

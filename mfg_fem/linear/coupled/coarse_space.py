@@ -1,18 +1,19 @@
-"""A coarse space for the operator H of `coupling.py`: a few smooth functions at each time level.
+"""A coarse space for the operator H of `matched_sweeps.py`: smooth functions at each time level.
 
 H is of fourth order in space, so its coarse functions have to be C1: a hat has a kink, whose energy
-(D laplace hat)^2 grows with the mesh. Quadratic B-splines on a uniform grid of the bounding box,
-mirrored at its faces so that their normal derivative vanishes there, restricted to the nodes of
-the mesh (columns of Z; any geometry will do) and zero at exits. In time, every level.
+(D laplace hat)^2 grows with the mesh. They are quadratic B-splines on a uniform grid of the
+bounding box, mirrored at its faces so that their normal derivative vanishes there, restricted to
+the nodes of the mesh (columns of Z; any geometry will do) and zero at Dirichlet dofs. In time there
+is no coarsening.
 
 The operator is the Galerkin projection Z^T H Z, block tridiagonal in time and factored by
-`block_tridiagonal.py`. It is made at SAMPLES levels and taken as linear between them: that adds one
-iteration or none to a Newton step. With the Euler pair, W = w / dt and step n counting from 0,
+`block_tridiagonal.py`. It is computed at SAMPLES levels and linear between them. With the Euler
+pair, W = w / dt and step n counting from 0,
 
     (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
 
-For the midpoint rule the Euler steps with the same operators in space stand in: the coarse space
-is for waves that are long in time too.
+The midpoint rule takes the Euler steps with the same operators in space, as the coarse space is for
+waves that are long in time too.
 """
 
 from functools import reduce
@@ -27,8 +28,8 @@ from mfg_fem.discrete.jacobian import Jacobian
 from mfg_fem.linear.coupled import block_tridiagonal
 from mfg_fem.linear.coupled.grid_products import Projection
 
-SAMPLES = {1: 16, 2: 8, 3: 3}  # by dimension: their products are dear
-LONGER = 0.1  # a change of dt, from which another level is made
+SAMPLES = {1: 16, 2: 8, 3: 3}  # levels with a projection, by dimension: products are expensive
+LONGER = 0.1  # relative change of dt that makes a level one of the samples
 SAME, SUBSET = (
     getattr(PETSc.Mat.Structure, f"{name}_NONZERO_PATTERN") for name in ("SAME", "SUBSET")
 )
@@ -38,28 +39,28 @@ class CoarseSpace:
     """Z and the factored Z^T H Z.
 
     Attributes:
-        size: number of functions of a time level.
-        spacing: of the grid, its longest direction having the number of cells asked for.
-        places: of entries in a block of Z^T H Z, known after the first product.
-        unit: of the entries that are factored.
+        size: number of functions per time level.
+        spacing: largest spacing of the grid, whose longest direction has `cells` cells.
+        places: positions of entries in a block of Z^T H Z, known after the first product.
+        unit: largest entry, by which all are divided for the factorisation.
     """
 
     def __init__(self, J: Jacobian, i: int, cells: int):
         self.J, self.i = J, i
         columns, values = self._splines(cells)
-        cell, comm = columns[:, columns.shape[1] // 2], J.comm  # the middle one is its own
+        cell, comm = columns[:, columns.shape[1] // 2], J.comm  # named by its middle spline
         whole = np.bincount(columns.ravel(), values.ravel(), columns.max(initial=0) + 1)
         length = comm.allreduce(len(whole), MPI.MAX)
         used = comm.allreduce(np.pad(whole, (0, length - len(whole))), MPI.SUM) > 0
         self.size = int(used.sum())
-        columns = np.maximum(np.cumsum(used) - 1, 0)[columns]  # holes: a function without nodes
+        columns = np.maximum(np.cumsum(used) - 1, 0)[columns]  # splines without nodes are left out
         where = values != 0.0
         starts = np.cumsum([0, *np.count_nonzero(where, axis=1)], dtype=PETSc.IntType)
         csr = starts, columns[where].astype(PETSc.IntType), values[where]
         size = ((J.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.projection = Projection(cell, columns, values, self.size)
-        self.products: dict[str, PETSc.Mat] = {}  # of a refresh; all levels have the same patterns
+        self.products: dict[str, PETSc.Mat] = {}  # reused by all levels, whose patterns are equal
         self.operator: Any = None  # an Elimination
         self.unit = 1.0
         self.places: Any = None  # an array
@@ -91,7 +92,7 @@ class CoarseSpace:
             lambda y, z: outer(y, z, np.add), [numbers[:, :, i].T * strides[i] for i in axes]
         )
         values[d.exits[self.i].held] = 0.0
-        values[values < np.finfo(float).eps] = 0.0  # a node on a grid line; its square is denormal
+        values[values < np.finfo(float).eps] = 0.0  # at grid lines, where squares are denormal
         return columns, values
 
     def destroy(self):
@@ -105,8 +106,8 @@ class CoarseSpace:
         self.products = {}
 
     def refresh(self, coupling):
-        """Project and factor H at the coefficients of `coupling`. Collective."""
-        self.operator = None  # frees it
+        """Project and factor H with the coefficients of `coupling`. Collective."""
+        self.operator = None  # frees the old one first
         J, samples = self.J, self._samples(coupling.sloped)
         made = samples[:1] if coupling.uniform else samples
         blocks = np.stack([self.blocks(coupling, n) for n in made], axis=1)
@@ -120,9 +121,9 @@ class CoarseSpace:
         )
 
     def _samples(self, sloped: bool) -> np.ndarray:
-        """The levels at which blocks are made."""
+        """The time levels at which blocks are computed."""
         N, dim, dt = self.J.steps, self.J.discrete.problem.domain.dim, self.J.dt
-        # A terminal cost of the density makes the last level different from the others.
+        # If the terminal cost depends on the density, the last level differs from the others.
         samples = [*np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim]))), max(N - 1 - sloped, 0)]
         latest = dt[0]
         for n in range(1, N):  # both sides of a change of dt
@@ -132,10 +133,10 @@ class CoarseSpace:
         return np.unique(samples).astype(int)
 
     def blocks(self, coupling, n: int) -> np.ndarray:
-        """What g_n and D_n contribute: to (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
+        """What g_n and D_n add to the blocks (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
 
-        With the columns gA = F0^-1 A Z and gW = F0^-1 W Z, that is Z^T (B gA + D Z), - Z^T B gW,
-        - Z^T W gA and Z^T W gW of this rank's rows; of each the entries at `places`.
+        With gA = F0^-1 A Z and gW = F0^-1 W Z it is Z^T (B gA + D Z), - Z^T B gW, - Z^T W gA and
+        Z^T W gW of this rank's rows, each by its entries at `places`.
         """
         J, i, after = self.J, self.i, min(n + 1, self.J.steps - 1)
         A, B = (self._euler(blocks[i][n], n) for blocks in (J.A, J.B))
@@ -147,7 +148,7 @@ class CoarseSpace:
         HZ = self._times("HZ", B.matMult, gA)
         HZ.axpy(1.0, self._times("DZ", J.D[i][n].matMult, self.Z), SUBSET)
         own = self.projection.of(HZ)
-        if self.places is None:  # of the widest of the four
+        if self.places is None:  # HZ has the widest pattern of the four
             taken = self.projection.taken(HZ)
             J.comm.Allreduce(MPI.IN_PLACE, taken, MPI.LOR)
             self.places = np.flatnonzero(taken)
@@ -160,7 +161,7 @@ class CoarseSpace:
         return np.array([y.ravel()[self.places] for y in (own, upper, lower, next_own)])
 
     def _euler(self, block: PETSc.Mat, n: int) -> PETSc.Mat:
-        """The block of step n with the same operator in space for the Euler pair."""
+        """The block that the Euler pair has at step n with the same operator in space."""
         if not self.J.half:
             return block
         block = block.copy()  # W + K / 2, where W + K is wanted
@@ -169,7 +170,7 @@ class CoarseSpace:
         return block
 
     def _mass_times(self, name: str, M: PETSc.Mat, n: int) -> PETSc.Mat:
-        """W M of step n, without exits: in the place of M, if the mass is lumped. Collective."""
+        """W M of step n without Dirichlet dofs; it overwrites M if mass is lumped. Collective."""
         d = self.J.discrete
         if not d.scheme.lumped:
             M = self._times(name, d.free_mass[self.i].matMult, M)
@@ -181,7 +182,7 @@ class CoarseSpace:
         return M
 
     def _times(self, name: str, multiply, right: PETSc.Mat) -> PETSc.Mat:
-        """A product, in the place of the one of another level."""
+        """A matrix product, written over that of another level."""
         self.products[name] = multiply(right, self.products.get(name))
         return self.products[name]
 

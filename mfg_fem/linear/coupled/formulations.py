@@ -1,25 +1,24 @@
-"""The Newton equation A du - F dm = r_u, D du + B dm = r_m, in one of three Krylov forms.
+"""The Newton equation A du - F dm = r_u, D du + B dm = r_m, in one of three Krylov formulations.
 
-* `SchurForm`: with dm = B^-1 y and du = A^-1 (r_u + F dm),
+* `SchurForm`: GMRES on y, with dm = B^-1 y and du = A^-1 (r_u + F dm),
 
-      (I + D A^-1 F B^-1) y = r_m - D A^-1 r_u
+      (I + D A^-1 F B^-1) y = r_m - D A^-1 r_u.
 
-  by GMRES. One product costs one forward and one backward sweep, which must be exact. The best
-  where the coupling is weak: about 2 sqrt(`Coupling.strength`) iterations.
-* `TwoFieldForm`: where sweeps are inexact. Flexible GMRES (in 3D GCR) on both fields,
-  right-preconditioned by the block-triangular sweep  dm = B^-1 r_m,  du = A^-1 (r_u + F dm).
-* `HForm`: with x0 = A^-1 r_u, dm = F^-1 A v and du = x0 + v,
+  A product costs one forward and one backward sweep, which must be exact. For weak coupling this is
+  best: about 2 sqrt(`Coupling.strength`) iterations.
+* `TwoFieldForm`: for inexact sweeps. Flexible GMRES (in 3D GCR) on both fields, preconditioned on
+  the right by the block-triangular sweep dm = B^-1 r_m, du = A^-1 (r_u + F dm).
+* `HForm`: GMRES on v, with x0 = A^-1 r_u, dm = F^-1 A v and du = x0 + v,
 
-      (B F^-1 A + D) v = r_m - D x0
+      (B F^-1 A + D) v = r_m - D x0,
 
-  by GMRES preconditioned by `MatchedSweeps` (flexible, where those iterate): for any coupling. A
-  product needs no solve.
-  Where F is not diagonal and positive, dm = F0^-1 A v with its lumped F0 and
-  du = x0 + v + A^-1 (F - F0) dm: the operator has one backward sweep more and HJB rows hold again.
+  preconditioned by `MatchedSweeps` (flexible, if these iterate), for any coupling. A product needs
+  no solve. If F is not diagonal and positive, dm = F0^-1 A v with its lumped F0 and
+  du = x0 + v + A^-1 (F - F0) dm: a product has one backward sweep, and HJB rows hold again.
 
-The residuals of the first and the last are the true Fokker-Planck residual, their vectors half
-size. `AutoForm` takes the H-form where the coupling is strong. Each form is the context of the
-Krylov solver of SNES. Fields have a population for their first axis.
+The first and the last have the true Fokker-Planck residual and vectors of half the size. `AutoForm`
+takes the H-form where the coupling is strong. Each class is the Python context of the KSP of SNES.
+The first axis of a field is the population.
 """
 
 from collections.abc import Callable
@@ -36,21 +35,21 @@ from mfg_fem.linear.coupled.matched_sweeps import Coupling, MatchedSweeps
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import LOOSEST, PREFIXES, Plan
 
-STRONG = 36.0  # strength of coupling from which the H-form takes less time than the weak form
-LOOSEST_START, LOOSEST_REST = 1e-2, 0.3  # of the tolerances of solves with A in the H-form
+STRONG = 36.0  # strength of coupling from which the H-form takes less time
+LOOSEST_START, LOOSEST_REST = 1e-2, 0.3  # of tolerances of solves with A in the H-form
 
 
 @dataclass
 class Equation:
-    """The Newton equation as the forms need it.
+    """The Newton equation as the formulations need it.
 
     Attributes:
         J: the Jacobian.
-        plan: the decisions of the solvers, in force.
+        plan: the solver decisions, in force.
         sweeps: A^-1 and B^-1.
-        scale: what rows are multiplied with, shape (2, k, steps, owned).
-        unit: of the unknowns, shape (2, 1, 1, 1).
-        atol: the norm of all scaled rows that ends Newton.
+        scale: factors of the residual rows, shape (2, k, steps, owned).
+        unit: units of the unknowns, shape (2, 1, 1, 1).
+        atol: the norm of all scaled rows at which Newton stops.
     """
 
     J: Jacobian
@@ -62,7 +61,7 @@ class Equation:
 
 
 class _Form:
-    """A Krylov solver on `rows` of the Newton equation: the context of its shell operator."""
+    """A Krylov solver on `rows` of the Newton equation, and the context of its shell operator."""
 
     name: str
     rows: slice | int
@@ -84,11 +83,11 @@ class _Form:
         self.krylov.setFromOptions()
 
     def begin(self, atol: float):
-        """Newton begins to solve, to this norm of all scaled rows."""
+        """Take over the norm of all scaled rows at which Newton stops."""
         self.equation.atol = atol
 
     def refresh(self, coefficients: np.ndarray):
-        """The system has been linearised anew, with these of its coupling. Collective."""
+        """Take over a new linearisation and its coefficients f_ij and a_i. Collective."""
 
     def free(self):  # PETSc calls a context's destroy(obj) itself: another name
         """Free PETSc's objects."""
@@ -101,17 +100,14 @@ class _Form:
         return self.krylov.getIterationNumber()
 
     def tolerance(self, forcing: float) -> float:
-        """Tighter than Eisenstat-Walker's near the solution: more iterations, fewer Newton steps.
-
-        Far away it saves no step.
-        """
+        """Near the solution a fifth of SNES's tolerance, which saves Newton steps only there."""
         return 0.2 * forcing if forcing < LOOSEST else forcing
 
     def _split(self, vector):
         return vector.array_r.reshape(self.scale.shape)
 
     def _atol(self, ksp, norm: float) -> float:
-        """What SNES asks of the residual; never far below what ends Newton."""
+        """The absolute tolerance that SNES asks for, never far below the one that ends Newton."""
         forcing = ksp.getTolerances()[0]
         return max(self.tolerance(forcing) * norm, 0.3 * self.equation.atol)
 
@@ -122,14 +118,14 @@ class _Form:
         self.krylov.setTolerances(rtol=1e-14, atol=self._atol(ksp, norm), max_it=max_it)
         self.krylov.solve(b, x)
         ksp.setConvergedReason(self.krylov.getConvergedReason())
-        self.krylov.reset()  # frees its vectors, as large as all matrices of the Jacobian
+        self.krylov.reset()  # frees its vectors, which may be as large as the Jacobian
 
 
 class _OneField(_Form):
-    """A form with one field for its unknown, and the Fokker-Planck rows.
+    """A formulation with one field as unknown, and the Fokker-Planck rows.
 
     A subclass has `_solve_A(r, norm)`, A^-1 r, and `_fields(y, norm)`, both fields of the unknown.
-    The norm is that of r or y among the scaled rows: inexact solves are as exact as it asks.
+    The accuracy of inexact solves follows from `norm`, that of r or y among the scaled rows.
     """
 
     rows = 1
@@ -144,7 +140,7 @@ class _OneField(_Form):
         self.atol = self._atol(ksp, norm)
         du[:] = self._solve_A(r_u / scale_u, norm)
         right = r_m - scale_m * self.J.mult_D(du, np.zeros_like(du[:, 0]))
-        # In place, as these arrays are large: the unknown stands where dm will.
+        # In place, as these arrays are large: dm holds the unknown first.
         right, unknown = (PETSc.Vec().createWithArray(z, comm=self.J.comm) for z in (right, dm))
         self._krylov_solve(ksp, right, unknown, norm)
         right.destroy()
@@ -157,7 +153,7 @@ class _OneField(_Form):
 
 
 class SchurForm(_OneField):
-    """GMRES on (I + D A^-1 F B^-1) y, the unknown being scaled y."""
+    """GMRES on (I + D A^-1 F B^-1) y; its unknown is the scaled y."""
 
     name = "schur"
 
@@ -227,7 +223,7 @@ class HForm(_OneField):
         return f"H-form ({self.matched})"
 
     def refresh(self, coefficients: np.ndarray):
-        """The system has been linearised anew, with these of its coupling. Collective."""
+        """Take over a new linearisation and its coefficients f_ij and a_i. Collective."""
         self.coupling.refresh(coefficients)
         self.matched.refresh()
 
@@ -239,13 +235,13 @@ class HForm(_OneField):
             self.start.destroy()
 
     def tolerance(self, forcing: float) -> float:
-        """Tighter everywhere, as iterations are cheap."""
+        """Tighter than SNES's tolerance everywhere, as iterations are cheap."""
         return 0.3 * forcing
 
     def _solve_A(self, r: np.ndarray, norm: float, share: float = 1.0) -> np.ndarray:
-        """A^-1 r, where an error of r counts as if r / share had this norm among the scaled rows.
+        """A^-1 r as exact as what is asked of all scaled rows, of which r / share has this norm.
 
-        As exact as what is asked of all rows; a sweep adds up the errors of its levels.
+        The tolerance is divided by the number of time levels, whose errors add up in a sweep.
         """
         rtol = min(self.atol / max(norm, self.atol) / self.J.steps, LOOSEST_START)
         return self.start.backward(r, rtol / max(share, rtol / LOOSEST_REST))
@@ -254,7 +250,7 @@ class HForm(_OneField):
         dm = self.coupling.density(v)
         if self.coupling.exact:
             return v, dm
-        # As v is A^-1 F0 dm, what is left to solve for is small, and as much less exact.
+        # v is A^-1 F0 dm: what is left is small, and solved less exactly by its share.
         rest = self.J.mult_F(dm)
         whole = self._size(rest)
         rest -= self.coupling.mult_F0(dm)
@@ -266,10 +262,7 @@ class HForm(_OneField):
         return float(np.sqrt(self.J.comm.allreduce(np.vdot(r, r), MPI.SUM)))
 
     def mult(self, mat, x, y):
-        """The operator with scaled rows, called by PETSc.
-
-        The less there is left to solve, the less exact: Simoncini, Szyld 2003.
-        """
+        """The scaled operator, less exact as the residual falls (Simoncini, Szyld 2003)."""
         du, dm = self._fields(self._split(x), self.krylov.getResidualNorm())
         product = self.J.mult_B(dm)
         product += self.J.mult_D(du, dm[:, -1])
@@ -282,10 +275,10 @@ class HForm(_OneField):
 
 
 class AutoForm:
-    """At each Newton step the H-form where the coupling is strong, else the form without it.
+    """At each Newton step the H-form if the coupling is strong, else the form for weak coupling.
 
-    If GMRES fails on the H-form, the other takes over until the next solve begins. Where one
-    planner moves several populations, A is no longer block-diagonal, and the H-form is not for it.
+    If GMRES fails on the H-form, the other takes over until the next solve begins. If one planner
+    moves several populations, A is not block-diagonal and the H-form is never taken.
     """
 
     def __init__(self, equation: Equation):
@@ -304,11 +297,11 @@ class AutoForm:
         return self.form.iterations
 
     def begin(self, atol: float):
-        """Newton begins to solve, to this norm of all scaled rows."""
+        """Take over the norm of all scaled rows at which Newton stops."""
         self.equation.atol, self.failed = atol, False
 
     def refresh(self, coefficients: np.ndarray):
-        """The system has been linearised anew, with these of its coupling. Collective."""
+        """Take over a new linearisation and its coefficients f_ij and a_i. Collective."""
         self.coupling.refresh(coefficients)
         strong = self.coupling.strength > STRONG and self.equation.J.values_separate
         if strong and not self.failed:
@@ -335,5 +328,5 @@ FORMS = {form.name: form for form in (SchurForm, TwoFieldForm, HForm)} | {"auto"
 
 
 def form_of(equation: Equation):
-    """The form that the plan asks for."""
+    """The formulation that the plan asks for."""
     return FORMS[equation.plan.krylov](equation)

@@ -1,7 +1,7 @@
 """Products with functions on a uniform grid: Z^T M for sparse matrices M, Z^T r and Z y.
 
-Dofs in one cell of the grid have the same functions, so that small dense products will do: they
-take half of the time of sparse ones, or less.
+Dofs in one cell of the grid have the same functions, so that Z is made of small dense matrices,
+whose products are faster than sparse ones.
 """
 
 from collections.abc import Iterator
@@ -11,15 +11,15 @@ from petsc4py import PETSc
 
 import numpy as np
 
-ROOM = 1 << 16  # numbers of Z for cells that are multiplied at a time, so that all stays in cache
+ROOM = 1 << 16  # entries of Z for cells that are multiplied at a time, so that they stay in cache
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Where the entries of matrices of one pattern go: in a dense array for each cell.
+    """Where the entries of matrices of one pattern go: into a dense array for each cell.
 
     Attributes:
-        functions: of each column of these arrays, shape (cells, width); any, where there are fewer.
+        functions: of each column of these arrays, shape (cells, width), padded arbitrarily.
         taken: for each group of cells its entries, and their places in its arrays.
     """
 
@@ -33,8 +33,8 @@ class _Group:
 
     Attributes:
         cells: their numbers.
-        Zt: Z^T of each, shape (cells, k, longest); zero, where there are fewer dofs.
-        dofs: of each, shape (cells, longest), or the number of all dofs, where there are fewer.
+        Zt: Z^T of each, shape (cells, k, longest), padded with zeros.
+        dofs: of each, shape (cells, longest), padded with the number of all dofs.
     """
 
     cells: slice
@@ -43,7 +43,7 @@ class _Group:
 
 
 class Projection:
-    """Products with Z of one rank's rows.
+    """Products with this rank's rows of Z.
 
     Args:
         cell: number of the cell of each dof.
@@ -55,7 +55,7 @@ class Projection:
         self.size = size
         self.places: dict[int, _Places] = {}  # by numbers of entries
         _, cell, counts = np.unique(cell, return_inverse=True, return_counts=True)
-        # Those with the fewest dofs first: arrays of a group are as long as its longest.
+        # Cells with the fewest dofs come first: arrays of a group are as long as its longest.
         order = np.argsort(counts, kind="stable")
         self.cell, counts = np.argsort(order)[cell], counts[order]
         dofs, starts = np.argsort(self.cell, kind="stable"), np.cumsum([0, *counts])
@@ -89,14 +89,14 @@ class Projection:
 
     def prolong(self, y: np.ndarray) -> np.ndarray:
         """Z times each row of y, shape (rows, dofs)."""
-        v = np.empty((len(y), len(self.cell) + 1))  # the last for dofs that are not
+        v = np.empty((len(y), len(self.cell) + 1))  # the last column is for padding
         for group in self.groups:
             coefficients = y[:, self.functions[group.cells]].swapaxes(0, 1)
             v[:, group.dofs] = (coefficients @ group.Zt).swapaxes(0, 1)
         return v[:, :-1]
 
     def of(self, M: PETSc.Mat) -> np.ndarray:
-        """Z^T M of this rank's rows of M; all M with as many entries have one pattern."""
+        """Z^T M of this rank's rows; all M with equally many entries must have one pattern."""
         starts, columns, entries = M.getValuesCSR()
         places, products = self._of_pattern(starts, columns), [np.empty(0)]
         for group, (taken, where) in zip(self.groups, places.taken, strict=True):
@@ -107,13 +107,13 @@ class Projection:
         return sums.reshape(self.size, self.size)
 
     def taken(self, M: PETSc.Mat) -> np.ndarray:
-        """Where, row by row, `of(M)` may have other entries than zero."""
+        """Which entries of `of(M)`, row by row, can be nonzero."""
         taken = np.zeros(self.size**2, bool)
         taken[self._where(self._of_pattern(*M.getRowIJ()))] = True
         return taken
 
     def _where(self, places: _Places) -> np.ndarray:
-        """Where the products of cells go, row by row."""
+        """Where the entries of the cells' products go, row by row."""
         return (self.functions[:, :, None] * self.size + places.functions[:, None, :]).ravel()
 
     def _of_pattern(self, starts: np.ndarray, columns: np.ndarray) -> _Places:

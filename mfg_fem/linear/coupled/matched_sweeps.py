@@ -1,8 +1,8 @@
-"""The coupling of the two equations, preconditioned: matched sweeps.
+"""Matched sweeps: a preconditioner for the strongly coupled Newton equation.
 
-Write the Newton equation as A du - F dm = r_u, D du + B dm = r_m, where F ~ f w (f the derivative
-of the running cost and of -H in m, w the lumped mass) and D ~ a K (a = m H_pp, K the stiffness).
-With F replaced by its lumped diagonal F0, eliminating dm leaves on du the operator
+Write it as A du - F dm = r_u, D du + B dm = r_m, where F ~ f w (f the derivative of the running
+cost and of -H in m, w the lumped mass) and D ~ a K (a = m H_pp, K the stiffness matrix). With F
+replaced by its lumped diagonal F0, eliminating dm leaves on du the operator
 
     H = B F0^-1 A + D,      symbol  (omega^2 + (nu |k|^2)^2) / f + a |k|^2
 
@@ -11,32 +11,30 @@ A^-1 F0 B^-1 alone ignore D, and H A^-1 F0 B^-1 has eigenvalues up to 1 + `stren
 
     P = (B + X) F0^-1 (A + X),      X = K_q / (2 kappa) + (kappa / 2) q w,      q = sqrt(f a),
 
-with K_q the stiffness with coefficient q: the symbol of P is (omega^2 + (nu |k|^2 + x)^2) / f with
-x = q (|k|^2 / kappa + kappa) / 2 >= q |k|, an equality at |k| = kappa. So P is H with the square
-root of its coupling moved into both sweeps, and as f a |k|^2 = (q |k|)^2 = x^2 / r^2,
+with K_q the stiffness matrix with coefficient q: the symbol of P is
+(omega^2 + (nu |k|^2 + x)^2) / f with x = q (|k|^2 / kappa + kappa) / 2 >= q |k|, an equality at |k|
+= kappa. So P is H with the square root of its coupling moved into both sweeps, and as f a |k|^2 =
+(q |k|)^2 = x^2 / r^2,
 
     1 / (1 + r^2)  <=  H / P  <=  1,      r = (|k| / kappa + kappa / |k|) / 2,
 
 whatever the coupling, the diffusion and the frequency. (With y = nu |k|^2, c = q |k|, x = r c:
 H/P >= (y^2 + c^2) / (y + r c)^2, by Cauchy-Schwarz at least 1 / (1 + r^2).) Constants, |k| = 0,
-have no such bound: the coarse space contains them. X is symmetric, as the
-sweeps are adjoint but for their drift, and its off-diagonal entries are those of K_q: on a mesh
-where K is of M-type so is X, and the matched sweeps are diagonally dominant whatever q is.
-
-Without congestion (B + X)^T stands for A + X where the factors are incomplete (`LevelPlan`).
+have no such bound: the coarse space contains them. X is symmetric, as the sweeps are adjoint except
+for their drift, and its off-diagonal entries are those of K_q: on a mesh where K is of M-type so is
+X, and the matched sweeps are diagonally dominant whatever q is. Without congestion (B + X)^T
+replaces A + X where the factors are incomplete (`LevelPlan`).
 
 kappa is the geometric mean of the ends of the range where P is needed: from what the coarse space
 (`coarse_space.py`) resolves, to the mesh, or to q / nu, beyond which diffusion wins. A consistent F
-couples less than F0 at high frequencies, and with the Euler pair a kappa CONSISTENT times as large
-takes one or two iterations less. The coarse space comes first and multiplicatively:
-v0 = Z H_c^-1 Z^T r,  v = v0 + P^-1 (r - H v0).
+couples less than F0 at high frequencies: with the Euler pair kappa is then CONSISTENT times as
+large. The coarse space comes first and multiplicatively: v0 = Z H_c^-1 Z^T r,
+v = v0 + P^-1 (r - H v0).
 
 Several populations have a P each, with F0 the sum over the densities that a population sees,
-F0_i = sum_j |F_ij|: H is then not block-diagonal as P is, and bounds hold where the own density
-counts most.
-
-The midpoint rule sees averages T du and T* dm of two levels:  H = B T*^-1 F0^-1 A + D T  and
-P = (B + X T*) T*^-1 F0^-1 (A + X T).
+F0_i = sum_j |F_ij|: H is then not block-diagonal as P is, and the bounds hold where the own density
+counts most. The midpoint rule sees averages T du and T* dm of two time levels:
+H = B T*^-1 F0^-1 A + D T and P = (B + X T*) T*^-1 F0^-1 (A + X T).
 """
 
 from functools import cached_property
@@ -53,9 +51,9 @@ from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan
 
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
-FLOOR = 1e-6  # of the largest f: F0 must be invertible where nobody minds the crowd
-ROUND_OFF = 1e-10
-CONSISTENT = 1.3
+FLOOR = 1e-6  # relative to the largest f: F0 must be invertible where costs ignore m
+ROUND_OFF = 1e-10  # relative difference up to which F is F0
+CONSISTENT = 1.3  # factor of kappa, see above
 
 
 class Coupling:
@@ -63,9 +61,9 @@ class Coupling:
 
     Attributes:
         F0: lumped F, shape (k, steps, owned), positive.
-        q: sqrt(f a), zero at exits; q_max the largest.
+        q: sqrt(f a), zero at Dirichlet dofs; q_max the largest.
         sloped: whether a terminal cost depends on a density.
-        uniform: whether all levels are alike.
+        uniform: whether all time levels are alike.
     """
 
     def __init__(self, J: Jacobian):
@@ -77,10 +75,7 @@ class Coupling:
         self.weights = d.norm_weights * (volume / trace)
 
     def refresh(self, coefficients: np.ndarray):
-        """The system has been linearised anew, with these f_ij and a_i. Collective.
-
-        They are overwritten.
-        """
+        """Take over, and overwrite, the f_ij and a_i of a new linearisation. Collective."""
         J, k, units = self.J, self.J.k, self.J.discrete.problem.units
         self.__dict__.pop("exact", None)
         self.sloped = J.comm.allreduce(bool(J.terminal_slopes.any()), MPI.LOR)
@@ -108,7 +103,7 @@ class Coupling:
     def exact(self) -> bool:
         """Whether F is F0, so that HJB rows hold for du = v, dm = F0^-1 A v. Collective.
 
-        They are, if they do the same to a density with all frequencies.
+        It is tested on a random density, which has all frequencies.
         """
         dm = np.random.default_rng(0).standard_normal(self.F0.shape)
         self.J.discrete.release(dm)
@@ -121,10 +116,10 @@ class Coupling:
 
     @property
     def strength(self) -> float:
-        """Largest of f a |k|^2 / (omega^2 + (nu |k|^2)^2): what the coupling adds to the sweeps.
+        """Strength of coupling: the largest f a |k|^2 / (omega^2 + (nu |k|^2)^2).
 
-        At the lowest frequency of [0, T] with one end free, omega = pi / 2T, and over |k| from the
-        size of the domain on; GMRES on the Schur form takes about 2 sqrt(strength) iterations.
+        omega = pi / 2T is the lowest frequency of [0, T] with one end free, and |k| begins at the
+        size of the domain. GMRES on the Schur form takes about 2 sqrt(strength) iterations.
         """
         d, nu = self.J.discrete, self.J.diffusion
         omega = np.pi / (2 * d.problem.horizon)
@@ -140,7 +135,7 @@ class Coupling:
         return y
 
     def density(self, du: np.ndarray) -> np.ndarray:
-        """T*^-1 F0^-1 A du, the change of the density that makes du right."""
+        """T*^-1 F0^-1 A du, the change of the densities with which du fulfils the HJB rows."""
         s = self.J.half
         dm = self.J.mult_A(du)
         dm /= (1 - s) * self.F0 if s else self.F0
@@ -158,12 +153,7 @@ class Coupling:
 
 
 class MatchedSweeps:
-    """P^-1 after the coarse space, population by population.
-
-    Args:
-        coupling: with its Jacobian.
-        plan: with its solver of A + X and B + X, the coarse functions and the wave number.
-    """
+    """P^-1 after the coarse space, population by population."""
 
     def __init__(self, coupling: Coupling, plan: Plan):
         self.coupling, self.J, self.plan = coupling, coupling.J, plan
@@ -224,10 +214,10 @@ class MatchedSweeps:
         return kappa if coupling.exact or self.J.half else CONSISTENT * kappa
 
     def _X(self, i: int, q: np.ndarray) -> PETSc.Mat:
-        """K_q / (2 kappa) + (kappa / 2) q w, without the exits of population i.
+        """X with zero rows and columns at the Dirichlet dofs of population i.
 
-        K_q has the entries K_ij (q_i + q_j) / 2 and constants in its kernel, that is
-        K_q = (Q K + K Q - diag(K q)) / 2.
+        K_q = (Q K + K Q - diag(K q)) / 2, with entries K_ij (q_i + q_j) / 2 and constants in its
+        kernel.
         """
         K, kappa = self.J.discrete.stiffness, self.wave_number
         X, KQ = self._scratch
@@ -248,7 +238,7 @@ class MatchedSweeps:
         return X
 
     def solve(self, r: np.ndarray) -> np.ndarray:
-        """V with H v about r."""
+        """Apply the preconditioner: H of the result is about r."""
         if not self.coarse:
             return self._sweep(r)
         v = np.stack([space.solve(own) for space, own in zip(self.coarse, r, strict=True)])

@@ -1,8 +1,8 @@
-"""Preconditioners of the blocks of all time levels: levels that hardly differ share one.
+"""Preconditioners of the blocks of all time levels, shared by levels that hardly differ.
 
-An iterative solver of a level takes as many iterations with the factors of another block, if that
-differs by less than SHARED. Where players diffuse far, one or two levels in all are factored; where
-the drift changes fast from level to level, most of them.
+A level needs no more iterations with the factors of another block that differs by less than SHARED.
+If players diffuse far, one or two levels are factored in all; if the drift changes fast in time,
+most of them.
 """
 
 from petsc4py import PETSc
@@ -12,22 +12,15 @@ import numpy as np
 from mfg_fem.discrete.pattern import Pattern
 from mfg_fem.linear.level.schwarz import share
 
-SHARED = 0.1  # of the diagonal, changes of a row; with 1, some games took twice the iterations
+SHARED = 0.1  # largest change of a row, relative to its diagonal
 
 
 class Factors:
-    """Preconditioners of blocks of one sparsity pattern, one block a level.
+    """Preconditioners of blocks of one sparsity pattern, one block per time level.
 
-    They are made anew at the first use after a block has changed. If one matrix holds the blocks
-    of all levels in turn, its owner calls `update`.
-
-    Args:
-        pattern: that of the blocks.
-        blocks: of the levels.
-        plan: how levels are solved, a `LevelPlan`; its options are in PETSc's database.
-
-    Attributes:
-        source: of each level, whose factors it takes.
+    They are updated at the first use after a block has changed. If one matrix holds the blocks of
+    all levels in turn, its owner calls `update`. The options of `plan`, a `LevelPlan`, must be in
+    PETSc's database. `source` has for each level the level whose factors it takes.
     """
 
     def __init__(self, pattern: Pattern, blocks: list[PETSc.Mat], plan):
@@ -37,7 +30,7 @@ class Factors:
         self.source = list(range(len(blocks)))
         self.states: list[int | None] = [None] * len(blocks)
         self.in_turn = len(blocks) > 1 and blocks[0] is blocks[1]
-        # Which level was factored last, and its entries.
+        # The level factored last, and its entries.
         self.latest: tuple[int, list[np.ndarray]] | None = None
 
     def _create(self, block: PETSc.Mat) -> PETSc.PC:
@@ -50,7 +43,7 @@ class Factors:
         return pc
 
     def of(self, n: int) -> PETSc.PC:
-        """What preconditions the block of level n. Collective."""
+        """The preconditioner of the block of level n. Collective."""
         if not self.in_turn and self.states[n] != self.blocks[n].stateGet():
             self.latest = None
             for k in range(len(self.blocks)):
@@ -60,7 +53,7 @@ class Factors:
         return self.own[self.source[n]]
 
     def update(self, n: int):
-        """Factor the block of level n as it is now, unless it is near to the latest. Collective."""
+        """Factor the present block of level n, unless it is close to the latest. Collective."""
         block, pc = self.blocks[n], self.own[n]
         if self.latest and self.pattern.change(block, self.latest[1]) <= self.share:
             self.source[n] = self.latest[0]
@@ -68,7 +61,7 @@ class Factors:
             pc.setReusePreconditioner(False)
             pc.setOperators(block)
             self.plan.relaxation.set_up(pc)
-            pc.setReusePreconditioner(True)  # for whatever block it will be used
+            pc.setReusePreconditioner(True)  # for any block that KSP is given
             self.source[n] = n
             self.latest = (n, self.pattern.entries(block)) if self.share else None
         self.states[n] = block.stateGet()
@@ -78,7 +71,7 @@ class Factors:
             self.own[n].reset()
 
     def reset(self):
-        """Free what they take."""
+        """Free the factors."""
         self.latest, self.states = None, [None] * len(self.blocks)
         for pc in self.own:
             pc.reset()
@@ -90,7 +83,7 @@ class Factors:
 
 
 class TransposedFactors:
-    """Those of B for A, transposed."""
+    """The factors of B, transposed, for A."""
 
     def __init__(self, factors: Factors):
         self.factors = factors
@@ -99,12 +92,12 @@ class TransposedFactors:
         ]
 
     def of(self, n: int) -> PETSc.PC:
-        """What preconditions the block of level n. Collective."""
+        """The preconditioner of the block of level n. Collective."""
         self.factors.of(n)
         return self.own[self.factors.source[n]]
 
     def destroy(self):
-        """Free PETSc's objects, of these alone."""
+        """Free PETSc's objects, but not the factors of B."""
         for pc in self.own:
             pc.destroy()
 

@@ -1,18 +1,14 @@
 """The preconditioner of one time level on several ranks: optimised additive Schwarz.
 
-Each rank factors the rows of its own nodes and of some layers of its neighbours'. Rows at the edge
-of that part lose entries, which alone would hold the solution at zero just outside and let the
-ranks hear of each other slowly. With TRANSMISSION of their sum put on the diagonal the edge is
-open: a Robin condition, near to the exact one for what decays over several cells. St-Cyr, Gander,
-Thomas 2007.
+Each rank factors a subdomain: the rows of its own nodes and of some layers of its neighbours'. Rows
+at its edge lose entries, which amounts to a Dirichlet condition just outside: ranks would exchange
+information slowly. TRANSMISSION times the sum of the lost entries, put on the diagonal, makes it a
+Robin condition, near to the exact one for what decays over several cells. St-Cyr, Gander, Thomas
+2007.
 
-Where parts overlap their solutions are blended, with weights that fall to zero towards the edge of
-a part and add up to one. If instead each rank kept its own nodes' (restricted Schwarz), residuals
-would be large where solutions jump, though errors are small, and solvers that stop by the residual
-after two or three iterations would take one more.
-
-A Krylov solver then takes about as many iterations on ranks as in serial, where block Jacobi takes
-two to three times as many.
+In the overlap solutions are blended by a partition of unity that falls to zero towards the edge. If
+each rank kept its own nodes instead (restricted Schwarz), solutions would jump: residuals are then
+large though errors are small, and solvers that stop by the residual iterate longer.
 """
 
 from typing import Any
@@ -24,16 +20,16 @@ import numpy as np
 from mfg_fem.linear.level.modified_ilu import Relaxation
 
 REVERSE, ADD = PETSc.ScatterMode.REVERSE, PETSc.InsertMode.ADD_VALUES
-TRANSMISSION = 0.8  # counts hardly change from .7 to .95; 1 would be no flux through the edge
+TRANSMISSION = 0.8  # weight of the lost entries; 1 would be no flux through the edge
 
 
 class Part:
-    """This rank's rows of a matrix and some of its neighbours': of any matrix of one pattern.
+    """The subdomain of this rank, for all matrices of one sparsity pattern.
 
     Attributes:
         rows: their global numbers.
-        scatter: takes a vector to the part.
-        weights: of the part's solution in the whole.
+        scatter: takes a vector to the subdomain.
+        weights: its partition of unity.
     """
 
     def __init__(self, A: PETSc.Mat, overlap: int):
@@ -47,7 +43,7 @@ class Part:
         self.scatter = PETSc.Scatter().create(self.sums, self.rows, self.x, None)
         rows = self.rows.getIndices()
         own = (first <= rows) & (rows < last)
-        # Squared, so that they are smooth where others' end.
+        # Squared, so that weights are smooth where those of others end.
         near = (1 - self._layers(own, overlap) / (overlap + 1)) ** 2
         self.x.array[:] = near
         self.add_up(self.x, self.sums)
@@ -55,7 +51,7 @@ class Part:
         self.weights = near / self.x.array_r
 
     def _layers(self, own: np.ndarray, overlap: int) -> np.ndarray:
-        """How far each row is from this rank's own, in layers of nodes."""
+        """How far each row is from this rank's own rows, in layers of nodes."""
         starts, columns, _ = self.matrices[0].getValuesCSR()
         layers, reached = np.zeros(len(own)), own
         for _ in range(overlap):
@@ -64,12 +60,12 @@ class Part:
         return layers
 
     def add_up(self, x: PETSc.Vec, y: PETSc.Vec):
-        """Y becomes the sum of the parts' x. Collective."""
+        """Make y the sum of all subdomains' x. Collective."""
         y.set(0.0)
         self.scatter.scatter(x, y, addv=ADD, mode=REVERSE)
 
     def of(self, A: PETSc.Mat) -> PETSc.Mat:
-        """The part of A with an open edge, valid until the next call. Collective."""
+        """The subdomain of A with its Robin condition, valid until the next call. Collective."""
         A.createSubMatrices(self.rows, submats=self.matrices)
         part = self.matrices[0]
         A.getRowSum(self.sums)
@@ -87,15 +83,10 @@ class Part:
 
 
 class OptimisedSchwarz:
-    """A PETSc PC of type python; the factors of each part take options with `sub_` in front.
+    """A PETSc PC of type python; the factors of a subdomain have options with the prefix `sub_`.
 
-    The option `pc_asm_overlap` (that of PETSc's own Schwarz method) has the layers of nodes.
-
-    Attributes:
-        part: shared, as factors are all that a level must keep; made if not given, see `share`.
-        local: the PC that factors the part.
-        overlap: layers of nodes.
-        relaxation: of the factors.
+    The option `pc_asm_overlap`, of PETSc's own Schwarz method, sets the layers of nodes. `part` is
+    shared by all levels (see `share`), which keep their factors only, in the PC `local`.
     """
 
     part: Any = None  # a Part
@@ -110,24 +101,24 @@ class OptimisedSchwarz:
         self.local.setFromOptions()
 
     def setUp(self, pc: PETSc.PC):
-        """Factor this rank's part. Collective."""
+        """Factor this rank's subdomain. Collective."""
         _, A = pc.getOperators()
         self.part = self.part or Part(A, self.overlap)
         self.local.setReusePreconditioner(False)
         self.local.setOperators(self.part.of(A))
         self.relaxation.set_up(self.local)
-        self.local.setReusePreconditioner(True)  # other levels will write into the part
+        self.local.setReusePreconditioner(True)  # other levels will overwrite the part
 
     def reset(self, pc: PETSc.PC):
         """Free the factors."""
         self.local.reset()
 
     def apply(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
-        """Solve for the parts and blend. Collective."""
+        """Solve in the subdomains and blend. Collective."""
         self._blend(self.local.apply, x, y)
 
     def applyTranspose(self, pc: PETSc.PC, x: PETSc.Vec, y: PETSc.Vec):
-        """The same for the transposed matrix, of which this is not the transpose. Collective."""
+        """Do so with the transposed matrix; it is not the transpose of `apply`. Collective."""
         self._blend(self.local.applyTranspose, x, y)
 
     def _blend(self, solve, x: PETSc.Vec, y: PETSc.Vec):
@@ -140,10 +131,7 @@ class OptimisedSchwarz:
 
 
 def share(pc: PETSc.PC, A: PETSc.Mat, parts: dict[int, Part], relaxation: Relaxation):
-    """Give it its relaxation, and its part by its layers of nodes: one for a pattern. Collective.
-
-    A part made of A is left among the parts, and does for all matrices with the pattern of A.
-    """
+    """Give a PC its relaxation, and its subdomain of `parts`, made of A if new. Collective."""
     context = pc.getPythonContext()
     if context.overlap not in parts:
         parts[context.overlap] = Part(A, context.overlap)

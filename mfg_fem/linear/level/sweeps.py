@@ -11,22 +11,22 @@ import numpy as np
 from mfg_fem.discrete.jacobian import Jacobian
 from mfg_fem.linear.level.factors import Factors, TransposedFactors
 
-FEW, ROUGH = 2, 10.0  # iterations after which so many times the tolerance will do for a rough sweep
+FEW, ROUGH = 2, 10.0  # after FEW iterations a rough sweep stops at ROUGH times its tolerance
 
 
 class Sweeps:
     """A^-1 (backward in time) and B^-1 (forward), population by population.
 
     One Krylov solver goes from level to level, with the `Factors` of each. Right-hand sides and
-    solutions have the shape (k, N, owned). PETSc's options are read when this is made, and some
-    when factors are: let the plan be in force.
+    solutions have the shape (k, N, owned). The plan must be in force, as PETSc's options are read
+    here and when factors are made.
 
     Args:
         J: the Jacobian.
         plan: how a level is solved, a `LevelPlan`.
-        blocks: in the place of A and B of the Jacobian, with the same coupling in time; without
-            "A" among them, A is the transpose of B.
-        factors: those of other sweeps with the same blocks.
+        blocks: instead of A and B of the Jacobian, with its off-diagonal blocks in time; without
+            "A", A is the transpose of B.
+        factors: taken from other sweeps with the same blocks.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Sweeps:
         self.factors = {"A": list(map(TransposedFactors, B)), "B": B}
         if not plan.transposed:
             self.factors["A"] = self._factors(self.blocks["A"])
-        # The best response alone solves A where there is no B yet.
+        # Best responses solve with A before B is assembled, so that they cannot share its factors.
         alone = blocks is None and plan.transposed
         self.response = self._factors(J.A) if alone else self.factors["A"]
 
@@ -64,11 +64,7 @@ class Sweeps:
         return [Factors(self.J.discrete.pattern, own, self.plan) for own in blocks]
 
     def backward(self, r: np.ndarray, rtol: float | None = None, rough: bool = False) -> np.ndarray:
-        """Solve A du = r for all levels, the last one first, to the tolerance rtol of each.
-
-        `rough`: as a preconditioner, see `ROUGH`. That takes a tenth of these iterations less, and
-        as many outer ones, but where factors are poor: there one more.
-        """
+        """Solve A du = r, the last level first, each to rtol; a `rough` sweep stops earlier."""
         if rtol:
             self.ksp.setTolerances(rtol=rtol)
         solution, last = np.empty_like(r), self.J.steps - 1
@@ -81,7 +77,7 @@ class Sweeps:
         return solution
 
     def forward(self, r: np.ndarray, rough: bool = False) -> np.ndarray:
-        """Solve B dm = r for all levels, the first one first; `rough` as for `backward`."""
+        """Solve B dm = r, the first level first; `rough` as in `backward`."""
         solution = np.empty_like(r)
         for i, dm in enumerate(solution):
             for n in range(self.J.steps):
@@ -93,7 +89,7 @@ class Sweeps:
 
     @contextmanager
     def tolerances(self, rtol: float, atol: float):
-        """With other tolerances of a level."""
+        """Set other tolerances of a level during a with block."""
         before = self.ksp.getTolerances()
         self.ksp.setTolerances(rtol=rtol, atol=atol)
         yield
@@ -104,13 +100,13 @@ class Sweeps:
     ) -> np.ndarray:
         """Solve with the block "A" or "B" of population i and step n. Collective.
 
-        `before` has the solutions of the neighbouring levels, the nearest first. Iterations start
-        where these lead: a third less of them in serial, two fifths on two ranks.
+        Iterations start from the extrapolation of `before`, the solutions at the next levels,
+        nearest first.
         """
         return self._solve(self.blocks[name][i][n], self.factors[name][i].of(n), rhs, before, rough)
 
     def respond(self, i: int, n: int, rhs: np.ndarray) -> np.ndarray:
-        """Solve with A of population i and step n as it is now, factored anew. Collective."""
+        """Solve with the present A of population i and step n, factored anew. Collective."""
         self.response[i].update(n)
         return self._solve(self.J.A[i][n], self.response[i].of(n), rhs)
 
@@ -124,7 +120,8 @@ class Sweeps:
         self.ksp.setPC(factor)
         self.ksp.setOperators(block)
         if self.plan.iterates:
-            # Always: told of none, BiCGStab from the right, if chosen, would add the last solution.
+            # Always set: without a guess, right-preconditioned BiCGStab would add the last
+            # solution.
             self.ksp.setInitialGuessNonzero(True)
             self.x.array[:] = _led_to(before)
         self.ksp.solve(self.rhs, self.x)
