@@ -186,6 +186,9 @@ class Jacobian:
         last, change = self.steps - 1, self.terminal_change(dm[:, -1])
         for i in range(self.k):
             y[i, -1] += self.other_level(self.A, i, last, change[i])
+        for (row, column), blocks in self.crossing.items():
+            if self.half and row % 2 == 0:  # u^N of another population, which a planner sees
+                y[row // 2, -1] -= self.half * self.product(blocks[last], change[column // 2])
         return y
 
     def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:

@@ -56,6 +56,7 @@ CASES = {
     "galerkin": lambda: (crossing(3, k=3), EULER),
     "midpoint": lambda: (crossing(3, [{}, {"left": mfg.Exit()}]), MIDPOINT),
     "planner": lambda: (crossing(4, planner=True), MONOTONE),
+    "planner, midpoint": lambda: (crossing(3, planner=True), MIDPOINT),
     "costs alone": lambda: (crossing(4, congested=False), MONOTONE),
 }
 
