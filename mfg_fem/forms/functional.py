@@ -84,6 +84,15 @@ def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
     return tuple(ufl.Coefficient(V) for _ in range(k))
 
 
+def cost_terms(population, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
+    """The terms of A that a population pays for, m (H(x, p, seen) - f(x, t, seen)), at p = grad u.
+
+    A new cost is a new term here: the equations and the cost that is reported follow from it.
+    """
+    x = population.x
+    return m * (population.H(x, p, seen) - tables(population.f(x, t, seen)))
+
+
 def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) -> list[ufl.Form]:
     """A(u, m; seen) in one form per quadrature rule: for Monotone the costs, and the diffusion.
 
@@ -96,10 +105,9 @@ def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) 
     for i, population in enumerate(problem.populations):
         seen = problem.crowd(problem.seen(i, state.seen(m), crowd))
         D = scheme.diffusion(population, state.stretch, w[i], problem.crowd(crowd))
-        f, s = tables(population.f(x, t, seen)), tables(population.s(x, t))
         diffusion.append(ufl.inner(D * ufl.grad(u[i]), ufl.grad(m[i])))
-        costs.append(m[i] * (population.H(x, ufl.grad(u[i]), seen) - f))
-        costs.append(-s * u[i])
+        costs.append(cost_terms(population, t, ufl.grad(u[i]), m[i], seen, tables))
+        costs.append(-tables(population.s(x, t)) * u[i])
         constant &= not any(y in (x, *crowd) for y in traverse_unique_terminals(D))
     costs, diffusion = sum(costs), sum(diffusion)
     if gradients == values:
@@ -234,11 +242,10 @@ class StepForms:
             return population.s(x, t)
         if name == "expected":
             return population.s(x, t) * self.u[i]
-        # The cost of moving is L = p . H_p - H (Legendre).
+        # With the cost of moving L = p . H_p - H (Legendre), m (L + f) = p . a_p - a.
         p, crowd = ufl.variable(ufl.grad(self.u[i])), self.problem.crowd(self.m)
-        H = population.H(x, p, crowd)
-        moving = ufl.dot(p, ufl.diff(H, p)) - H
-        return self.m[i] * (moving + self.tables(population.f(x, t, crowd)))
+        a = cost_terms(population, t, p, self.m[i], crowd, self.tables)
+        return ufl.dot(p, ufl.diff(a, p)) - a
 
 
 def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[ufl.Form | None]:
