@@ -17,6 +17,8 @@ from ranks import leave_numbers, numbers_on, serial_only
 import ufl
 
 import mfg_fem as mfg
+from mfg_fem.discrete.step import function_space
+from mfg_fem.forms.functional import StepForms, StepState
 
 MONOTONE, EULER, MIDPOINT = mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(2, "midpoint")
 
@@ -57,7 +59,6 @@ CASES = {
     "midpoint": lambda: (crossing(3, [{}, {"left": mfg.Exit()}]), MIDPOINT),
     "planner": lambda: (crossing(4, planner=True), MONOTONE),
     "planner, midpoint": lambda: (crossing(3, planner=True), MIDPOINT),
-    "costs alone": lambda: (crossing(4, congested=False), MONOTONE),
 }
 
 
@@ -78,13 +79,18 @@ def test_jacobian_is_the_derivative_of_the_residual(case):
     system.destroy()
 
 
+def forms_of(problem) -> StepForms:
+    V = function_space(MONOTONE, problem.domain.mesh)
+    return StepForms(problem, MONOTONE, StepState.on(V, [1.0] * len(problem.populations)))
+
+
 def test_blocks_between_populations_are_made_where_there_are_any():
-    forms = {case: system_of(CASES[case]()[0], 1).discrete.forms for case in CASES}
-    assert not forms["costs alone"].crossing
-    assert set(forms["game"].crossing) == {(1, 3), (3, 1)}  # H sees the other density
-    assert set(forms["planner"].crossing) == {(1, 3), (3, 1), (0, 2), (2, 0)}  # A too
-    assert all(form.costs_see == [(0, 0), (0, 1), (1, 0), (1, 1)] for form in
-               (forms["game"], forms["costs alone"]))  # fmt: skip
+    game, alone = forms_of(crossing(4)), forms_of(crossing(4, congested=False))
+    assert not alone.crossing
+    assert set(game.crossing) == {(1, 3), (3, 1)}  # H sees the other density
+    planner = forms_of(crossing(4, planner=True))
+    assert set(planner.crossing) == {(1, 3), (3, 1), (0, 2), (2, 0)}  # A too
+    assert game.costs_see == alone.costs_see == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 @cache
