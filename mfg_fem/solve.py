@@ -35,7 +35,7 @@ from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import array, count, flag, is_integer, time_levels
+from mfg_fem.validate import count, flag, is_integer, time_levels
 
 log = logging.getLogger(__name__)
 
@@ -131,21 +131,24 @@ def solve(
         )
     comm = problem.domain.comm
     with together(comm):
-        _check(problem, steps, scheme, method, guess, checkpoint, throw, progress, on_step)
+        shared = isinstance(problem, SharedControl)
+        times: Any = (
+            count("steps", steps) if shared else time_levels("steps", steps, problem.horizon)
+        )
+        _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step)
         settings = checkpoint
         if settings is not None and not isinstance(settings, Checkpoint):
             settings = Checkpoint(settings)
         path = None if settings is None else file_path(settings.path)
-        steps = int(steps) if is_integer(steps) else [*array("steps", steps, ("levels",))]
+        shown = int(steps) if is_integer(steps) else times.tolist()
     given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
-    alike(comm, steps=steps, **given, guess="none" if guess is None else "a solution")
+    alike(comm, steps=shown, **given, guess="none" if guess is None else "a solution")
     table = _Table(comm, progress, on_step)
     try:
         if isinstance(problem, SharedControl):
-            arguments: Any = steps, scheme or LagrangeGalerkin(), method or Descent(), table.call
+            arguments: Any = times, scheme or LagrangeGalerkin(), method or Descent(), table.call
             return SharedSolution.of(problem, descend(problem, *arguments))
         problem.check()
-        times = time_levels("steps", steps, problem.horizon)
         made = scheme or Monotone(), method or Newton()
         with nullcontext() if path is None else holding(comm, path):
             solution = _solve(problem, times, *made, guess, settings, throw, table)
@@ -221,12 +224,8 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
     return solution
 
 
-def _check(problem, steps, scheme, method, guess, checkpoint, throw, progress, on_step):
+def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step):
     shared = isinstance(problem, SharedControl)
-    if shared:
-        count("steps", steps)
-    else:
-        time_levels("steps", steps, problem.horizon)
     flag("throw", throw)
     if progress is not None:
         flag("progress, unless None,", progress)

@@ -22,6 +22,11 @@ from mfg_fem.discrete.discretisation import Discretisation
 EVEN = 1e-13  # relative to the horizon: steps that differ by more are not equally long
 
 
+def longest_step(times: np.ndarray) -> np.ndarray:
+    """The time levels of one step as long as the longest: enough to choose solvers by."""
+    return np.array([0.0, np.diff(times).max()])
+
+
 class Jacobian:
     """The blocks of a Discretisation at the time levels `times`, zero until they are filled.
 

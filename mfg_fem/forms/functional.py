@@ -64,11 +64,6 @@ class StepState:
         return cls(fields, t, stretch, share, uniform)
 
     @property
-    def values(self) -> tuple:
-        """The value function of each population."""
-        return tuple(self.fields[j] for j in range(0, self.fields.ufl_shape[0], 2))
-
-    @property
     def densities(self) -> tuple:
         """The density of each population."""
         return tuple(self.fields[j] for j in range(1, self.fields.ufl_shape[0], 2))

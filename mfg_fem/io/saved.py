@@ -14,6 +14,7 @@ from mfg_fem.errors import FileError, ProblemError, together
 from mfg_fem.io import archive
 from mfg_fem.io.files import file_path
 from mfg_fem.mesh.nodes import Nodes
+from mfg_fem.validate import array, time_levels
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +131,9 @@ def load(path: str | Path, problem) -> Saved:
     if about["steps"] < 1:
         raise FileError(f"{path} is damaged: it has {about['steps']} steps.")
     times = about.get("times", EQUAL)
-    if times == EQUAL:
-        times = np.linspace(0.0, problem.horizon, about["steps"] + 1)
-    times = np.array(times, dtype=float)
-    if times.shape != (about["steps"] + 1,) or not (np.diff(times) > 0).all():
-        raise FileError(f"{path} is damaged: its times are not {about['steps'] + 1} that increase.")
+    try:
+        grid = about["steps"] if times == EQUAL else array("times", times, (about["steps"] + 1,))
+        times = time_levels("times", grid, problem.horizon)
+    except ProblemError as exc:
+        raise FileError(f"{path} is damaged: {exc}") from exc
     return Saved(path, scheme, times, **{key: about[key] for key in OUTCOME})

@@ -17,7 +17,7 @@ import numpy as np
 from mfg_fem import petsc
 from mfg_fem._compat import LONGEST_STEP
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.jacobian import Jacobian
+from mfg_fem.discrete.jacobian import Jacobian, longest_step
 from mfg_fem.errors import ProblemError
 from mfg_fem.linear.level.modified_ilu import Relaxation
 from mfg_fem.linear.level.schwarz import OptimisedSchwarz
@@ -166,7 +166,7 @@ class LevelPlan:
         ksp, pc: PETSc's types of solver and preconditioner.
         schwarz: whether the preconditioner is `OptimisedSchwarz`.
         relaxation: of incomplete factors, of the whole level or of a rank's subdomain.
-        transposed: whether factors of B serve A too, transposed: see `of`.
+        transposable: whether its transpose solves for A with the factors of B, without congestion.
     """
 
     prefix: str
@@ -174,25 +174,18 @@ class LevelPlan:
     pc: str
     schwarz: bool
     relaxation: Relaxation
-    transposed: bool
+    transposable: bool
 
     @classmethod
     def of(cls, prefix: str, congested: bool) -> "LevelPlan":
-        """Read the options in PETSc's database.
-
-        Without congestion A differs from B^T only by the derivative of Monotone's viscosity.
-        Incomplete factors then serve both, to the loose tolerances of sweeps, in half the memory.
-        Exact factors are not shared, nor any with congestion: that would cost more iterations than
-        it saves.
-        """
+        """Read the options in PETSc's database."""
         prefix = petsc.PREFIX + prefix
         options = PETSc.Options(prefix)
         ksp, pc = options.getString("ksp_type", "gmres"), options.getString("pc_type", "none")
         schwarz = pc == "python" and options.getString("pc_python_type", "") == SCHWARZ
         part = Relaxation.of(prefix + "sub_" if schwarz else prefix)
         transposable = (pc in TRANSPOSABLE or schwarz) and not congested
-        exact = ksp == "preonly" and pc in DIRECT
-        return cls(prefix, ksp, pc, schwarz, part, transposable and not exact)
+        return cls(prefix, ksp, pc, schwarz, part, transposable)
 
     @property
     def iterates(self) -> bool:
@@ -203,6 +196,17 @@ class LevelPlan:
     def exact(self) -> bool:
         """Whether a level is solved to round-off, by a factorisation."""
         return not self.iterates and self.pc in DIRECT
+
+    @property
+    def transposed(self) -> bool:
+        """Whether factors of B serve A too, transposed.
+
+        Without congestion A differs from B^T only by the derivative of Monotone's viscosity.
+        Incomplete factors then serve both, to the loose tolerances of sweeps, in half the memory.
+        Exact factors are not shared, nor any with congestion: that would cost more iterations than
+        it saves.
+        """
+        return self.transposable and not self.exact
 
     def __str__(self) -> str:
         """Solver and preconditioner."""
@@ -286,7 +290,7 @@ def check(discrete: Discretisation, times: np.ndarray, user: Mapping[str, object
     others = [name for name in petsc.from_outside() if not name.startswith("tao_")]
     if not (others or user):
         return
-    J = Jacobian(discrete, np.array([0.0, np.diff(times).max()]))  # one step will do
+    J = Jacobian(discrete, longest_step(times))
     comm, matrix, options = J.comm, discrete.mass, defaults(J) | dict(user)
 
     def read():

@@ -9,6 +9,7 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.jacobian import longest_step
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.linear.coupled.coarse_space import SAMPLES
@@ -41,7 +42,7 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
     blocks = 3 * k + len(discrete.forms.crossing)
     blocks += 0 if discrete.forms.steady else len(discrete.forms.costs_see)
     one_step = blocks * block + 2 * k * VALUE * FIELDS * discrete.owned
-    system = SpaceTime(discrete, np.array([0.0, np.diff(times).max()]))  # one step suffices
+    system = SpaceTime(discrete, longest_step(times))
     plan, forms = Plan.of(system.jacobian, method.krylov, method.petsc_options), []
     with plan.in_force():
         one_step += k * _factors(discrete, plan.sweep)

@@ -105,6 +105,7 @@ class Solution:
         units = d.problem.units
         bounds = np.array([-levels.m.min(initial=np.inf), levels.m.max(initial=-np.inf)])
         comm.Allreduce(MPI.IN_PLACE, bounds, MPI.MAX)
+        lowest, highest = -float(bounds[0]), float(bounds[1])
         physical = norms * np.sqrt(d.volume / units.time) * [units.cost, 1.0]
         return cls(
             problem=d.problem,
@@ -116,13 +117,13 @@ class Solution:
             cost=float(running.sum() + terminal + exit_cost),
             expected_cost=float(expected),
             residuals={"hjb": float(physical[0]), "fp": float(physical[1])},
-            min_density=-float(bounds[0]),
-            max_density=float(bounds[1]),
+            min_density=lowest,
+            max_density=highest,
             converged=outcome.converged,
             reason=outcome.reason,
             norm=float(np.linalg.norm(norms)),
             tolerance=outcome.tolerance,
-            warnings=reasons(d, levels, gone),
+            warnings=reasons(d, levels, (lowest, highest), gone),
             history=history,
             seconds=seconds,
             solvers=solvers,

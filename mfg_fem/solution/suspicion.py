@@ -17,13 +17,14 @@ SOMEBODY = 1e-9  # of the population
 
 
 def reasons(
-    discrete: Discretisation, levels: Levels, gone: dict[str, np.ndarray]
+    discrete: Discretisation,
+    levels: Levels,
+    extremes: tuple[float, float],
+    gone: dict[str, np.ndarray],
 ) -> tuple[str, ...]:
-    """Sentences, of all levels and the people who are gone by each. Collective."""
+    """Sentences, of all levels, the extremes of m and who is gone by each level. Collective."""
     domain, exits = discrete.problem.domain, discrete.problem.boundary
-    lowest = discrete.comm.allreduce(levels.m.min(initial=np.inf), MPI.MIN)
-    highest = discrete.comm.allreduce(levels.m.max(initial=-np.inf), MPI.MAX)
-    found = []
+    (lowest, highest), found = extremes, []
     if lowest < -NEGATIVE * highest:
         found.append(
             f"The density is negative, down to {lowest:.3g} where its largest is {highest:.3g}: "

@@ -1,5 +1,6 @@
 """Time levels that are not equally far apart."""
 
+import json
 from functools import cache
 
 from mpi4py import MPI
@@ -94,6 +95,22 @@ def test_levels_are_saved_and_resumed(tmp_path):
     assert mfg.solve(whole.problem, graded(8, 1.0), checkpoint=path).seconds == done.seconds
     with pytest.raises(mfg.FileError, match="times is"):
         mfg.solve(whole.problem, 8, checkpoint=path)
+
+
+@pytest.mark.parametrize(
+    "times", [{"a": 1}, [0.0, 0.5], [0.0, 0.6, 0.5, 0.8, 1.0], [0.0, 0.1, 0.2, 0.3, 0.9], None]
+)
+def test_a_file_whose_levels_make_no_sense_is_damaged(tmp_path, times):
+    path, whole = MPI.COMM_WORLD.bcast(tmp_path) / "a.npz", square(None, graded(4, 1.0))
+    whole.save(path)
+    if MPI.COMM_WORLD.rank == 0:
+        with np.load(path) as data:
+            parts = dict(data)
+        parts["about"] = json.dumps(json.loads(str(parts["about"])) | {"times": times})
+        np.savez(path, **parts)
+    MPI.COMM_WORLD.Barrier()
+    with pytest.raises(mfg.FileError, match=r"a\.npz is damaged.*times"):
+        mfg.Solution.load(path, whole.problem)
 
 
 @pytest.mark.parametrize(
