@@ -28,6 +28,7 @@ from mfg_fem import hamiltonians, plots
 from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles
 from mfg_fem.discrete.galerkin import Galerkin
 from mfg_fem.discrete.monotone import Monotone
+from mfg_fem.discrete.sharp import Sharp
 from mfg_fem.errors import (
     CompileError,
     FileError,
@@ -86,6 +87,7 @@ __all__ = [
     "Samples",
     "SharedControl",
     "SharedSolution",
+    "Sharp",
     "Solution",
     "SolutionWarning",
     "box",

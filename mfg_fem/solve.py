@@ -18,9 +18,8 @@ import numpy as np
 from mfg_fem import petsc
 from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles, descend
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.galerkin import Galerkin
-from mfg_fem.discrete.monotone import Monotone
-from mfg_fem.discrete.spacetime import Levels
+from mfg_fem.discrete.schemes import SCHEMES, Scheme
+from mfg_fem.discrete.sharp import Sharp
 from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
 from mfg_fem.io.archive import SAME_POINT
 from mfg_fem.io.files import file_path, holding
@@ -44,7 +43,7 @@ log = logging.getLogger(__name__)
 def solve(
     problem: MeanField,
     steps: int | Sequence[float],
-    scheme: Monotone | Galerkin | None = None,
+    scheme: Scheme | None = None,
     method: Newton | None = None,
     *,
     guess: Solution | None = None,
@@ -71,7 +70,7 @@ def solve(
 def solve(
     problem: MeanField | SharedControl,
     steps: int | Sequence[float],
-    scheme: Monotone | Galerkin | LagrangeGalerkin | Particles | None = None,
+    scheme: Scheme | LagrangeGalerkin | Particles | None = None,
     method: Newton | Descent | None = None,
     *,
     guess: Solution | None = None,
@@ -97,7 +96,7 @@ def solve(
         problem: a MeanFieldGame, MeanFieldControl or SharedControl.
         steps: number N of equal time steps on [0, horizon]; or, except for a SharedControl, the
             increasing time levels from 0 to the horizon themselves.
-        scheme: the discretisation, Monotone() by default; LagrangeGalerkin() for a SharedControl.
+        scheme: the discretisation, Sharp() by default; LagrangeGalerkin() for a SharedControl.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
         guess: a solution on the same mesh and degree, with any number of steps, as initial guess in
             the place of a cold start: for parameter studies.
@@ -149,7 +148,7 @@ def solve(
             arguments: Any = times, scheme or LagrangeGalerkin(), method or Descent(), table.call
             return SharedSolution.of(problem, descend(problem, *arguments))
         problem.check()
-        made = scheme or Monotone(), method or Newton()
+        made = scheme or Sharp(), method or Newton()
         with nullcontext() if path is None else holding(comm, path):
             solution = _solve(problem, times, *made, guess, settings, throw, table)
     except (PETSc.Error, ArithmeticError) as error:
@@ -199,7 +198,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
 
     start = None
     if guess is not None:
-        start = guess.times, Levels(guess.levels.u[None], guess.levels.m[None])
+        start = guess.times, guess.levels.u[None], guess.levels.m[None]
     system, made, outcome = solve_stages(discrete, times, method, start, record, resume)
     if not history:
         raise ProblemError(f"The residual is not finite at the guess ({outcome.reason}).")
@@ -213,8 +212,13 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
         seconds += keeper.seconds
     solution = Solution.of(system, outcome, history, seconds, str(made))
     loose: tuple[str, ...] = ()
-    if solution.converged and solution.norm > STALE * solution.tolerance:
+    if solution.converged and solution.scheme != scheme:
         loose = (
+            f"Newton has not succeeded with {scheme}: this is the solution of {solution.scheme}, "
+            "nearer to first order. More steps or a finer mesh may help.",
+        )
+    if solution.converged and solution.norm > STALE * solution.tolerance:
+        loose += (
             f"The residual is {solution.norm:.1e}, and {solution.tolerance:.1e} was asked for: "
             "PETSc's options have ended Newton earlier.",
         )
@@ -232,7 +236,7 @@ def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step)
     if not (on_step is None or callable(on_step)):
         raise ProblemError(f"on_step must be a callable that takes a row, not {on_step!r}.")
     for name, value, types in (
-        ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else (Monotone, Galerkin)),
+        ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else tuple(SCHEMES.values())),
         ("method", method, (Descent,) if shared else (Newton,)),
         ("guess", guess, () if shared else (Solution,)),
         ("checkpoint", checkpoint, () if shared else (Checkpoint, str, Path)),

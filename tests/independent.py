@@ -50,7 +50,8 @@ class Discrete:
 
     def __init__(self, solution: mfg.Solution, data: Data):
         self.solution, self.data, self.scheme = solution, data, solution.scheme
-        self.monotone = isinstance(self.scheme, mfg.Monotone)
+        self.monotone = isinstance(self.scheme, mfg.Monotone)  # Sharp too
+        self.sharp = isinstance(self.scheme, mfg.Sharp)
         V, mesh = solution.value(0).function_space, solution.problem.domain.mesh
         self.d, self.dofs = mesh.geometry.dim, V.dofmap.list
         self.size = V.dofmap.index_map.size_local
@@ -61,6 +62,7 @@ class Discrete:
         self.weights = self.mass.sum(axis=1)
         self.dt = solution.problem.horizon / solution.steps
         self._find_exits()
+        self._average()
 
     def _integrate(self):
         """Points of the rule in each cell, and there the basis and its gradients."""
@@ -127,15 +129,32 @@ class Discrete:
             free &= ~here
         self.held = ~free
 
+    def _average(self):
+        """Weights of the later u and of the earlier m in each step, at all dofs."""
+        steps, m = self.solution.steps, self.solution.levels.m
+        self.c = np.full(steps, 0.5 * (getattr(self.scheme, "time", "euler") == "midpoint"))
+        if self.sharp:
+            volume = self.volumes.sum()
+            points = np.broadcast_to(self.data.diffusion(self.x), (self.d, self.d, *self.dx.shape))
+            D = np.sum(self.dx * np.trace(points)) / self.d / volume
+            rate = D * (np.pi / volume ** (1 / self.d)) ** 2
+            for n in range(steps):
+                ramp = max(0.0, 1 - (4 / (steps - n)) ** 2) if self.data.sides else 1.0
+                self.c[n] = ramp * min(0.5, 1 / (rate * self.dt))
+        self.s = np.repeat(self.c[:, None], self.size, axis=1)
+        if self.sharp:
+            for n, i in np.ndindex(self.s.shape):
+                kept = 2 * m[n + 1, i] / m[n, i] if m[n, i] > 0 else np.inf
+                if kept < 1 or m[n + 1, i] <= 0:
+                    self.s[n, i] *= 1 - (1 - max(kept, 0.0)) ** 3 if m[n + 1, i] > 0 else 0.0
+
     # --- the data of a step ---
 
     def seen(self, n: int) -> tuple[np.ndarray, np.ndarray, float]:
         """The pair of step n at the dofs, and its time."""
-        u, m = self.solution.levels.u, self.solution.levels.m
-        t = (n + 0.5) * self.dt
-        if getattr(self.scheme, "time", "euler") == "midpoint":
-            return (u[n] + u[n + 1]) / 2, (m[n] + m[n + 1]) / 2, t
-        return u[n], m[n + 1], t
+        u, m, c, s = self.solution.levels.u, self.solution.levels.m, self.c[n], self.s[n]
+        U, M = (1 - c) * u[n] + c * u[n + 1], s * m[n] + (1 - s) * m[n + 1]
+        return U, M, (n + 0.5) * self.dt
 
     def at_points(self, u, m) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The gradient of u (d, cells, points), u and m at the points."""
@@ -186,12 +205,24 @@ class Discrete:
             to_i = np.einsum("kc,ck->c", H_p[:, :, j], g[:, i])
             to_j = np.einsum("kc,ck->c", H_p[:, :, i], g[:, j])
             b = smax(to_i, to_j, width) / (d + 1)
-            coefficient = self.volumes * smax(totals[:, 0] / totals[:, 1], b, width)
+            kappa = totals[:, 0] / totals[:, 1]
+            coefficient = smax(kappa, b, width)
+            if self.sharp:
+                alpha = self._smooth(m[dofs[:, i]], m[dofs[:, j]], i, j)
+                coefficient = alpha * kappa + (1 - alpha) * coefficient
+            coefficient = self.volumes * coefficient
             for row, y in zip(rows, (u, m), strict=True):
                 flux = coefficient * (y[dofs[:, j]] - y[dofs[:, i]])
                 np.add.at(row, dofs[:, i], -flux)
                 np.add.at(row, dofs[:, j], flux)
         return rows[0], rows[1]
+
+    def _smooth(self, one, other, i: int, j: int) -> np.ndarray:
+        """How smooth the density is along an edge of each cell, by its values at both ends."""
+        volume = self.volumes.sum()
+        length = np.linalg.norm(self.corners[:, i] - self.corners[:, j], axis=1)
+        few = 8 * length / volume ** (1 / self.d) * self.solution.problem.population / volume
+        return 4 * np.maximum(one, 0) * np.maximum(other, 0) / ((one + other) ** 2 + few**2)
 
     # --- what has to hold ---
 
@@ -275,6 +306,11 @@ class Discrete:
             u, _, t = self.seen(n)
             total += self.dt * np.sum(self.dx * (u[self.dofs] @ self.phi.T) * self.source_at(t))
         return total
+
+    def limited_cost(self) -> float:
+        """Of dofs whose weights s are not c."""
+        u, m = np.diff(self.solution.levels.u, axis=0), np.diff(self.solution.levels.m, axis=0)
+        return float(np.sum(self.weights * (self.s - self.c[:, None]) * u * m))
 
     def harm(self) -> float:
         """What the crowd costs itself by being there, and a planner counts."""

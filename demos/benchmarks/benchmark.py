@@ -33,7 +33,7 @@ from tables import bars, curves, heat_map, table
 
 from mfg_fem.plots import STYLE
 
-BOTH = ("Monotone", "Galerkin")
+COMPARED = ("Sharp", "Monotone", "Galerkin")
 EASY, HARD = {"D": 0.1, "c": 1.0}, {"D": 0.005, "c": 100.0}
 
 
@@ -51,14 +51,14 @@ def cases(o, **choices):
 def coupling(o):
     """GMRES iterations of a Newton step against diffusion and coupling."""
     n = 8 if o.quick else 64
-    for case in cases(o, scheme=BOTH, D=(0.5, 0.1, 0.02, 0.005), c=(0.1, 1.0, 10.0, 100.0)):
+    for case in cases(o, scheme=COMPARED, D=(0.5, 0.1, 0.02, 0.005), c=(0.1, 1.0, 10.0, 100.0)):
         yield case | measure(n=n, steps=n, **case) | {"limit": {"GMRES max": 15}}
 
 
 def growth(o):
     """Largest GMRES count with the mesh and with the steps."""
     sizes, fixed = ((4, 8), 8) if o.quick else ((32, 64, 128), 32)
-    for case in cases(o, scheme=BOTH, problem=(HARD, EASY), varied=("n", "steps")):
+    for case in cases(o, scheme=COMPARED, problem=(HARD, EASY), varied=("n", "steps")):
         row = {"scheme": case["scheme"], **case["problem"]}
         sides = [{"n": fixed, "steps": fixed} | {case["varied"]: size} for size in sizes]
         counts = [measure(**row, **side)["GMRES max"] for side in sides]
@@ -70,7 +70,7 @@ def growth(o):
 def sweeps(o):
     """The whole nonlinear solve in reference sweeps."""
     n, steps = (8, 8) if o.quick else (128, 32)
-    for case in cases(o, scheme=BOTH, problem=(EASY, HARD)):
+    for case in cases(o, scheme=COMPARED, problem=(EASY, HARD)):
         row = {"scheme": case["scheme"], **case["problem"]}
         row |= measure(n=n, steps=steps, sweep=True, **row)
         most = 8 if case["problem"] is EASY else 10
@@ -81,7 +81,7 @@ def size(o):
     """Cost and memory against size."""
     sides = {2: (32, 64, 128, 256), 3: (16, 24, 32, 50)}
     limits = {2: {"CPU s/Mdof": 8}, 3: {"CPU s/Mdof": 15, "B/dof": 600}}
-    for case in cases(o, dim=(3, 2), c=(1.0, 100.0), scheme=BOTH):
+    for case in cases(o, dim=(3, 2), c=(1.0, 100.0), scheme=COMPARED):
         for n in (4,) if o.quick else sides[case["dim"]][: None if o.full else -1]:
             row = apart(n=n, steps={2: 64, 3: 16}[case["dim"]], **case)
             yield case | {"n": n} | row | {"limit": limits[case["dim"]]}
@@ -89,8 +89,8 @@ def size(o):
 
 def diffusion(o):
     """Cost against diffusion."""
-    n = 8 if o.quick else 64
-    for case in cases(o, scheme=BOTH, c=(1.0, 100.0), D=(0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)):
+    n, numbers = 8 if o.quick else 64, (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+    for case in cases(o, scheme=COMPARED, c=(1.0, 100.0), D=numbers):
         yield case | measure(n=n, steps=n, **case) | {"limit": {"CPU s/Mdof": 8}}
 
 

@@ -30,6 +30,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # the demos
 from crowd_evacuation import MESH, evacuation
 
 SCHEMES = {
+    "Sharp": mfg.Sharp(),
     "Monotone": mfg.Monotone(),
     "Galerkin": mfg.Galerkin(),
     "P1 midpoint": mfg.Galerkin(time="midpoint"),
@@ -69,7 +70,7 @@ def memory(name):
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
-def measure(game="box", n=64, steps=64, scheme="Monotone", sweep=False, **data):
+def measure(game="box", n=64, steps=64, scheme="Sharp", sweep=False, **data):
     """Solve once and count; forms are compiled before. Collective."""
     make, comm = partial({"box": box_game, "hall": hall_game}[game], **data), MPI.COMM_WORLD
     mfg.solve(make(n=2), 1, SCHEMES[scheme], mfg.Newton(max_it=1, continuation="none"), throw=False)

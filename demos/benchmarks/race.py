@@ -68,6 +68,7 @@ def race(o):
     # Of first order in dt as they are, these do best with about four times as many steps as cells.
     sizes = dict.fromkeys(("Monotone", "Galerkin"), ((8, 32), (16, 64), (24, 96), (32, 128)))
     sizes["scipy"] = (*sizes["Monotone"], (48, 192))
+    sizes["Sharp"] = (8, 8), (16, 16), (24, 24), (32, 32)
     sizes["P1 midpoint"] = (8, 8), (16, 16), (24, 24), (32, 32)
     sizes["P2 midpoint"] = (4, 6), (4, 8), (6, 12), (8, 16), (12, 24), (16, 32)
     if importlib.util.find_spec("mfgarchon"):

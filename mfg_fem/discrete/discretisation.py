@@ -62,19 +62,22 @@ class Discretisation:
         self.mean_diffusion = np.array(integrals) / self.volume
         people = [population.population for population in problem.populations]
         self.state = StepState.on(self.V, [number / self.volume for number in people])
+        self.state.limit.value = getattr(scheme, "sharpness", 0.0)
         self.forms = StepForms(problem, scheme, self.state)
         self._compiled = _Compiled(self.forms, scheme.degree)
         always = [("residual", 0), ("jacobian", 0), ("coupling", 0)]
         always += [("fp in m", i) for i in range(self.k)]
         # The forms of totals are packed later, when the solver's memory is free.
         self.packed = Packed(
-            (form for key in always for form in self._compiled[key]), self.state.fields
+            (form for key in always for form in self._compiled[key]),
+            self.state.fields,
+            self.state.corners,
         )
         self._sums: dict[tuple[str, int], la.Vector] = {}
         self._at_vertices = fem.Function(self.forms.coefficients)
         self.has_source = any(map(self.forms.of, ["entering"] * self.k, range(self.k)))
         # Whether B is the transpose of A; congestion and edge viscosity add terms.
-        self.adjoint = not (self.forms.congested or scheme.positive)
+        self.adjoint = not (self.forms.nonlinear or scheme.positive)
         self.exits = [
             Exits.of(population, self.V, lambda e: self.interpolate(self.nodal(e)))
             for population in problem.populations
@@ -92,6 +95,11 @@ class Discretisation:
     def spread(self) -> float:
         """Least D * horizon / diameter^2, to digits that are the same on any number of ranks."""
         return round(self.mean_diffusion.min() * self.problem.horizon / self.diameter**2, 6)
+
+    @property
+    def decay(self) -> float:
+        """The rate at which diffusion flattens the longest wave in the domain."""
+        return float(self.mean_diffusion.max() * (np.pi / self.diameter) ** 2)
 
     @cached_property
     def bounding_box(self) -> tuple[np.ndarray, np.ndarray]:

@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 import basix.ufl
 import ufl
 from dolfinx import fem
 
+from mfg_fem.discrete.step import StepRule
 from mfg_fem.errors import ProblemError
 from mfg_fem.validate import is_integer
 
@@ -33,6 +36,7 @@ class Galerkin:
     time: str = "euler"
     lumped: ClassVar[bool] = False
     positive: ClassVar[bool] = False
+    limited: ClassVar[bool] = False
 
     def __post_init__(self):
         """Refuse what is not implemented."""
@@ -42,10 +46,9 @@ class Galerkin:
         if not isinstance(self.time, str) or self.time not in ("euler", "midpoint"):
             raise ProblemError(f'Galerkin(time={self.time!r}): time is "euler" or "midpoint".')
 
-    @property
-    def midpoint(self) -> bool:
-        """Whether a step sees the averages of its two time levels."""
-        return self.time == "midpoint"
+    def rule(self, dt: np.ndarray, exits: bool, decay: float) -> StepRule:
+        """Implicit Euler or midpoint steps."""
+        return StepRule.constant(len(dt), 0.5 if self.time == "midpoint" else 0.0)
 
     def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
         """One rule for all terms, exact for cubic (P1) or sextic (P2) integrands."""
@@ -59,6 +62,6 @@ class Galerkin:
         )
         return fem.functionspace(mesh, element)
 
-    def diffusion(self, population, stretch, w, crowd):
-        """The diffusion tensor times the viscosity factor."""
-        return stretch * population.D(population.x)
+    def diffusion(self, population, state, w, around, corners, p, q):
+        """P . D q with the diffusion tensor D times the viscosity factor."""
+        return ufl.inner(state.stretch * population.D(population.x) * p, q)

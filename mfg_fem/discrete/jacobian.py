@@ -36,7 +36,8 @@ class Jacobian:
         times, dt: the time levels t^0 < ... < t^N, and their differences.
         even: whether all steps are equally long.
         uniform: whether all steps have equal blocks.
-        half: the weight of the other time level in what a step sees, 1/2 for the midpoint rule.
+        rule: what a step sees of its two time levels.
+        before, after: derivatives of the M of step n in m^n and m^{n+1}, shape (k, N, owned).
         terminal_slopes: d u_i(T) / d m_j(T), shape (k, k, owned).
     """
 
@@ -48,7 +49,8 @@ class Jacobian:
         self.even = bool(np.ptp(self.dt) <= EVEN * times[-1])
         if self.even:  # else round-off would make the factors of steps differ
             self.dt = np.full(self.steps, (times[-1] - times[0]) / self.steps)
-        self.half = 0.5 if discrete.scheme.midpoint else 0.0
+        self.rule = discrete.scheme.rule(self.dt, discrete.has_exits, discrete.decay)
+        self.see(np.ones((self.k, self.steps + 1, self.owned)))
         forms, populations = discrete.forms, range(self.k)
         self.A, self.B, self.D = ([self._blocks() for _ in populations] for _ in range(3))
         self.F = {pair: self._blocks(forms.steady) for pair in forms.costs_see}
@@ -56,6 +58,10 @@ class Jacobian:
         self.terminal_slopes = np.zeros((self.k, self.k, self.owned))
         self.uniform = False
         self._x, self._y = discrete.mass.createVecs()
+
+    def see(self, m: np.ndarray):
+        """Take over the densities at all levels, shape (k, N + 1, owned)."""
+        self.before, self.after = self.rule.slopes(m)
 
     def _blocks(self, alike: bool = False) -> list[PETSc.Mat]:
         create, steps = self.discrete.pattern.create, self.steps
@@ -99,8 +105,8 @@ class Jacobian:
         fill = self.discrete.pattern.fill
         for i in range(self.k):
             u, m = 2 * i, 2 * i + 1
-            self.fill_diagonal(self.A[i][n], i, n, entries[u, u])
-            self.fill_diagonal(self.B[i][n], i, n, entries[m, m])
+            self.fill_A(self.A[i][n], i, n, entries[u, u])
+            self.fill_B(i, n, entries[m, m])
             fill(self.D[i][n], entries[m, u])
         if not (n and self.discrete.forms.steady):
             for (i, j), F in self.F.items():
@@ -108,20 +114,39 @@ class Jacobian:
         for pair, blocks in self.crossing.items():
             fill(blocks[n], entries[pair])
 
-    def fill_diagonal(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
-        """Write entries of A or B of population i and step n, plus Mass/dt, into a block."""
-        if self.half:
-            entries = (1 - self.half) * entries
-        rates = self._rates_of_even_steps[i] if self.even else self._rates(i, n)
-        self.discrete.pattern.fill(block, entries, rates)
+    def fill_A(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
+        """Write A of population i and step n, from entries of d hjb / dU, into `block`."""
+        if self.rule.c[n]:
+            entries = (1 - self.rule.c[n]) * entries
+        self.discrete.pattern.fill(block, entries, self._rates(i, n))
+
+    def fill_B(self, i: int, n: int, entries: np.ndarray):
+        """Write B of population i and step n, from entries of d fp / dM. Collective."""
+        block, pattern = self.B[i][n], self.discrete.pattern
+        if not self.rule.c[n]:
+            pattern.fill(block, entries, self._rates(i, n))
+            return
+        pattern.fill(block, entries)
+        self.scale_columns(block, self.after[i, n])
+        pattern.add(block, self._rates(i, n))
+
+    def scale_columns(self, block: PETSc.Mat, factors: np.ndarray):
+        """Multiply each column of a block by a factor. Collective."""
+        self._x.array[:] = factors
+        block.diagonalScale(None, self._x)
 
     def _rates(self, i: int, n: int) -> list[np.ndarray]:
         """Entries of Mass/dt in the parts of the pattern."""
+        if self.even:
+            return self._rates_of_even_steps[i]
+        return self._split_rates(i, n)
+
+    def _split_rates(self, i: int, n: int) -> list[np.ndarray]:
         return self.discrete.pattern.split(self.discrete.step_entries[i] / self.dt[n])
 
     @cached_property
     def _rates_of_even_steps(self) -> list[list[np.ndarray]]:
-        return [self._rates(i, 0) for i in range(self.k)]
+        return [self._split_rates(i, 0) for i in range(self.k)]
 
     def product(self, mat: PETSc.Mat, x: np.ndarray) -> np.ndarray:
         """Owned values of mat x. Collective."""
@@ -135,6 +160,16 @@ class Jacobian:
         for i, n in np.ndindex(y.shape[:2]):
             y[i, n] = self.product(blocks[i][n], x[i, n])
         return y
+
+    def _product_of_levels(
+        self, name: str, i: int, n: int, x: np.ndarray, other: np.ndarray | None
+    ) -> np.ndarray:
+        """The product of step n with x on its own level and perhaps another. Collective."""
+        block = getattr(self, name)[i][n]
+        if other is None:
+            return self.product(block, x)
+        r = self.ratio(name, i, n)
+        return self.product(block, x + r * other) - self.behind(i, n, r, other)
 
     def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
         """Add to y the product of each step's block with x. Collective."""
@@ -151,31 +186,45 @@ class Jacobian:
         d = self.discrete
         return d.free_weights[i] * x if d.scheme.lumped else self.product(d.free_mass[i], x)
 
-    def other_level(self, blocks: list, i: int, n: int, x: np.ndarray) -> np.ndarray:
-        """(Mass/dt - half K) x: minus the product of step n's block on the other time level."""
-        y = self.mult_free_mass(i, x) / self.dt[n]
-        if self.half:  # A = Mass/dt + K/2, so Mass/dt - K/2 = 2 Mass/dt - A
-            y = 2 * y - self.product(blocks[i][n], x)
-            y[self.discrete.exits[i].held] = 0.0
-        return y
+    def ratio(self, name: str, i: int, n: int) -> np.ndarray | float:
+        """r, with which step n has r K - Mass/dt on its other level, beside A or B = Mass/dt + K.
 
-    def _seen_m(self, dm: np.ndarray) -> np.ndarray:
-        """What the steps see of a change of m^1..m^N, shape (..., N, owned)."""
-        s = self.half
-        if not s:
+        With x on its own level and y on the other its product is block (x + r y) - `behind`(y).
+        """
+        c = self.rule.c[n]
+        if name == "A" or not c:
+            return c / (1 - c)
+        return self.before[i, n] / self.after[i, n]
+
+    def behind(self, i: int, n: int, r: np.ndarray | float, y: np.ndarray) -> np.ndarray:
+        """(1 + r) Mass/dt y of step n without Dirichlet dofs. Collective."""
+        return self.mult_free_mass(i, (1 + r) * y) / self.dt[n]
+
+    def other_level(self, name: str, i: int, n: int, y: np.ndarray) -> np.ndarray:
+        """Minus the product of step n with y on the other level alone. Collective."""
+        r = self.ratio(name, i, n)
+        found = self.behind(i, n, r, y)
+        if self.rule.c[n]:
+            found -= self.product(getattr(self, name)[i][n], r * y)
+            found[self.discrete.exits[i].held] = 0.0
+        return found
+
+    def seen_m(self, dm: np.ndarray) -> np.ndarray:
+        """What the steps see of a change of m^1..m^N, shape (k, N, owned)."""
+        if not self.rule.averages:
             return dm
-        dM = (1 - s) * dm
-        dM[..., 1:, :] += s * dm[..., :-1, :]
+        dM = self.after * dm
+        dM[:, 1:] += self.before[:, 1:] * dm[:, :-1]
         return dM
 
     def _seen_u(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
         """What the steps see of a change of u^0..u^{N-1}, where u^N follows from m^N."""
-        s = self.half
-        if not s:
+        if not self.rule.averages:
             return du
-        dU = (1 - s) * du
-        dU[..., :-1, :] += s * du[..., 1:, :]
-        dU[..., -1, :] += s * self.terminal_change(dm_last)
+        c = self.rule.c[:, None]
+        dU = (1 - c) * du
+        dU[:, :-1] += c[:-1] * du[:, 1:]
+        dU[:, -1] += c[-1] * self.terminal_change(dm_last)
         return dU
 
     def terminal_change(self, dm: np.ndarray) -> np.ndarray:
@@ -184,16 +233,18 @@ class Jacobian:
 
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
         """F dm, which a change of the densities adds to the right-hand side of the HJB rows."""
-        dM, y = self._seen_m(dm), np.zeros_like(dm)
+        dM, y = self.seen_m(dm), np.zeros_like(dm)
         for (i, j), F in self.F.items():
             self._add_products(y[i], F, dM[j])
         self.discrete.release(y)
         last, change = self.steps - 1, self.terminal_change(dm[:, -1])
         for i in range(self.k):
-            y[i, -1] += self.other_level(self.A, i, last, change[i])
+            y[i, -1] += self.other_level("A", i, last, change[i])
         for (row, column), blocks in self.crossing.items():
-            if self.half and row % 2 == 0:  # u^N of another population, which a planner sees
-                y[row // 2, -1] -= self.half * self.product(blocks[last], change[column // 2])
+            if row % 2 == 0 and (
+                c := self.rule.c[last]
+            ):  # u^N of another population, for a planner
+                y[row // 2, -1] -= c * self.product(blocks[last], change[column // 2])
         return y
 
     def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
@@ -202,22 +253,21 @@ class Jacobian:
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
         """A du, the HJB rows of a change of u^0..u^{N-1}."""
-        y = self._products(self.A, du)
-        for i in range(self.k):
-            for n in range(self.steps - 1):
-                y[i, n] -= self.other_level(self.A, i, n, du[i, n + 1])
+        y = np.empty_like(du)
+        for i, n in np.ndindex(y.shape[:2]):
+            after = du[i, n + 1] if n + 1 < self.steps else None
+            y[i, n] = self._product_of_levels("A", i, n, du[i, n], after)
         if self.crossing:
             self._add_crossing(y, 0, self._seen_u(du, np.zeros((self.k, self.owned))))
         return y
 
     def mult_B(self, dm: np.ndarray) -> np.ndarray:
         """B dm, the Fokker-Planck rows of a change of m^1..m^N."""
-        y = self._products(self.B, dm)
-        for i in range(self.k):
-            for n in range(1, self.steps):
-                y[i, n] -= self.other_level(self.B, i, n, dm[i, n - 1])
+        y = np.empty_like(dm)
+        for i, n in np.ndindex(y.shape[:2]):
+            y[i, n] = self._product_of_levels("B", i, n, dm[i, n], dm[i, n - 1] if n else None)
         if self.crossing:
-            self._add_crossing(y, 1, self._seen_m(dm))
+            self._add_crossing(y, 1, self.seen_m(dm))
         return y
 
     def _add_crossing(self, y: np.ndarray, field: int, seen: np.ndarray):

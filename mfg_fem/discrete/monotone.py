@@ -1,7 +1,10 @@
-"""The default scheme: P1, lumped mass, implicit Euler, edge viscosity."""
+"""Monotone: P1, lumped mass, implicit Euler, edge viscosity."""
 
+import functools
 import logging
 import math
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,19 +12,20 @@ from mpi4py import MPI
 
 import numpy as np
 
-import basix.ufl
 import ufl
 from dolfinx import fem, la
 
 from mfg_fem._compat import evaluate
 from mfg_fem.compilation import pointwise
+from mfg_fem.discrete.step import StepRule
+from mfg_fem.forms import cell
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Monotone:
-    """P1, lumped mass, implicit Euler on the pair (u^n, m^{n+1}), edge viscosity. The default.
+    """P1, lumped mass, implicit Euler on the pair (u^n, m^{n+1}), edge viscosity.
 
     With A of `forms/functional.py`, whose D is that of `diffusion`, and lumped Mass, step n has
 
@@ -36,9 +40,9 @@ class Monotone:
     """
 
     degree: ClassVar[int] = 1
-    midpoint: ClassVar[bool] = False
     lumped: ClassVar[bool] = True
     positive: ClassVar[bool] = True
+    limited: ClassVar[bool] = False
 
     def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
         """Quadrature of products of gradients (centroid) and of nodal values (vertices)."""
@@ -50,51 +54,69 @@ class Monotone:
         """The space of `size` values at the vertices, the points of the second rule."""
         return fem.functionspace(mesh, ("Lagrange", 1, (size,)))
 
-    def diffusion(self, population, stretch, w, crowd):
-        """The tensor sum_E smax(kappa_E, b_E) t_E (x) t_E that makes the matrix of M-type.
+    def rule(self, dt: np.ndarray, exits: bool, decay: float) -> StepRule:
+        """Implicit Euler steps."""
+        return StepRule.constant(len(dt), 0.0)
 
-        On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
-        (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and 0 for all other off-diagonal pairs: each
-        edge has one coefficient, and P1 diffusion is sum_E kappa_E t_E (x) t_E with
-        kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the
-        two entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does);
-        with b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
-
-        Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
-        (`edge_diffusion`), which is >= 0 on Delaunay meshes in 2D even where cells are obtuse.
-        smax >= max is smooth, so that Newton converges. Its width, 0.1 |D||g|/L with the size L of
-        the domain, vanishes with h relative to |D||g|^2.
-        """
-        mesh = population.domain.mesh
-        d = mesh.geometry.dim
-        L = fem.Constant(mesh, population.domain.volume() ** (1 / d))
-        J, g = ufl.Jacobian(mesh), _barycentric_gradients(mesh)
-        X = np.vstack([np.zeros(d), np.eye(d)])  # reference vertices
-        kappa = edge_diffusion(population)
-        p, H_p = ufl.variable(ufl.grad(w)), []
-        for vertex in X:
-            to_vertex = J * ufl.as_vector((vertex - X.mean(axis=0)).tolist())
-            seen = crowd + ufl.dot(ufl.grad(crowd), to_vertex)
-            H_p.append(ufl.diff(population.H(population.x + to_vertex, p, seen), p))
-        size = stretch * ufl.tr(population.D(population.x)) / d
-        lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
-        total = []
-        for edge, (i, j) in enumerate(_edges(mesh)):
-            width = 0.05 * size / L * (lengths[i] + lengths[j])
-            b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
-            t = J * ufl.as_vector((X[j] - X[i]).tolist())
-            total.append(_smax(stretch * kappa[edge], b, width) * ufl.outer(t, t))
-        return sum(total[1:], total[0])
+    def diffusion(self, population, state, w, around, corners, p, q):
+        """P . D q, D = sum_E smax(kappa_E, b_E) t_E (x) t_E, see `edges`. Collective."""
+        found = edges(population, state.stretch, w, around, warn=True)
+        return sum_of(low * ufl.dot(t, p) * ufl.dot(t, q) for _, low, t, _ in found)
 
 
-def edge_diffusion(population) -> fem.Function:
+def edges(population, stretch, w, around, warn: bool = False) -> Iterator[tuple]:
+    """Of each edge E of a cell kappa_E, smax(kappa_E, b_E), t_E and the numbers of its ends.
+
+    On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
+    (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and 0 for all other off-diagonal pairs: each
+    edge has one coefficient, and P1 diffusion is sum_E kappa_E t_E (x) t_E with
+    kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the
+    two entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does);
+    with b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
+
+    Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
+    (`edge_diffusion`), which is >= 0 on Delaunay meshes in 2D even where cells are obtuse.
+    smax >= max is smooth, so that Newton converges. Its width, 0.1 |D||g|/L with the size L of
+    the domain, vanishes with h relative to |D||g|^2.
+
+    w is the value function, `around` what is seen at each vertex.
+    """
+    mesh = population.domain.mesh
+    d = mesh.geometry.dim
+    L = size(population.domain)
+    g = cell.barycentric_gradients(mesh)
+    kappa = edge_diffusion(population, warn)
+    p, H_p = ufl.variable(ufl.grad(w)), []
+    for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
+        H_p.append(ufl.diff(population.H(population.x + vertex, p, seen), p))
+    D = stretch * ufl.tr(population.D(population.x)) / d
+    lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
+    for edge, ((i, j), t) in enumerate(zip(cell.edges(mesh), cell.edge_vectors(mesh), strict=True)):
+        width = 0.05 * D / L * (lengths[i] + lengths[j])
+        b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
+        diffusion = stretch * kappa[edge]
+        yield diffusion, _smax(diffusion, b, width), t, (i, j)
+
+
+def sum_of(terms):
+    """The sum of expressions, of which there is at least one."""
+    return functools.reduce(operator.add, terms)
+
+
+def size(domain) -> fem.Constant:
+    """The size L of the domain, of the volume L^d."""
+    return fem.Constant(domain.mesh, domain.volume() ** (1 / domain.dim))
+
+
+def edge_diffusion(population, warn: bool = False) -> fem.Function:
     """Mean of -g_i.D g_j over the cells around each edge, on each edge of each cell. Collective.
 
     It is weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
+    A warning tells of edges on which max(kappa_E, 0) adds diffusion that does not vanish with h.
     """
     mesh = population.domain.mesh
     tdim = mesh.topology.dim
-    D, g, edges = population.D(population.x), _barycentric_gradients(mesh), _edges(mesh)
+    D, g, edges = population.D(population.x), cell.barycentric_gradients(mesh), cell.edges(mesh)
     kappa = fem.Function(fem.functionspace(mesh, ("DG", 0, (len(edges),))))
     if tdim == 1:
         mesh.topology.create_connectivity(1, 1)
@@ -121,29 +143,14 @@ def edge_diffusion(population) -> fem.Function:
     index_map = mesh.topology.index_map(1)
     wrong = np.sum(mean[: index_map.size_local] < -1e-10 * np.abs(mean).max(initial=0.0))
     share = mesh.comm.allreduce(int(wrong), MPI.SUM) / index_map.size_global
-    if share > 0.01 and mesh.comm.rank == 0:
+    if warn and share > 0.01 and mesh.comm.rank == 0:
         log.warning(
             "Monotone adds diffusion on %.0f %% of the edges, because the mesh is not Delaunay "
-            "there for this diffusion: positive but less accurate. Compare with Galerkin().",
+            "there for this diffusion: positive but less accurate. Compare with Sharp().",
             100 * share,
         )
     kappa.x.array[:] = mean[around].ravel()
     return kappa
-
-
-def _edges(mesh) -> list[tuple[int, int]]:
-    """The edges of a cell as pairs of its vertices, in DOLFINx's order."""
-    return [tuple(edge) for edge in basix.topology(_cell_type(mesh))[1]]
-
-
-def _cell_type(mesh):
-    return getattr(basix.CellType, mesh.topology.cell_name())
-
-
-def _barycentric_gradients(mesh) -> list:
-    K = ufl.JacobianInverse(mesh)
-    g = [K[k, :] for k in range(mesh.geometry.dim)]
-    return [-sum(g[1:], g[0]), *g]
 
 
 def _smax(a, b, width):

@@ -17,12 +17,13 @@ CELLS = 8192  # cells packed at a time, so that the dofs stay in the cache
 class Packed:
     """Packed coefficients of forms, which share arrays where they can.
 
-    The forms are on all cells, and others may come later. `fields` is the only coefficient that
-    changes, a Function with blocks of 2 k components.
+    The forms are on all cells, and others may come later. The only coefficients that change are
+    `fields`, a Function with blocks of 2 k components, and `corners`, the densities among them at
+    the vertices of each cell. These are written into the arrays alone.
     """
 
-    def __init__(self, forms: Iterable[fem.Form], fields: fem.Function):
-        self.fields = fields
+    def __init__(self, forms: Iterable[fem.Form], fields: fem.Function, corners: fem.Function):
+        self.fields, self.corners = fields, corners
         self.groups: list[_Group] = []
         # The longest lists come first: a form whose list begins another's shares its array.
         for form in sorted(forms, key=lambda form: -len(form._cpp_object.coefficients)):
@@ -32,7 +33,7 @@ class Packed:
         names = form._cpp_object.coefficients
         found = next((group for group in self.groups if group.serves(names)), None)
         if not found:
-            found = _Group(form, self.fields)
+            found = _Group(form, self.fields, self.corners)
             self.groups.append(found)
         return found
 
@@ -49,7 +50,7 @@ class Packed:
 class _Group:
     """The array of one form, shared by every form whose coefficients begin its list."""
 
-    def __init__(self, form: fem.Form, fields: fem.Function):
+    def __init__(self, form: fem.Form, fields: fem.Function, corners: fem.Function):
         self.fields, self.stale = fields, True
         self.names = form._cpp_object.coefficients
         self.arrays = cpp.fem.pack_coefficients(form._cpp_object)
@@ -58,8 +59,10 @@ class _Group:
         first, last = ends.get(fields._cpp_object, (0, 0))
         # Where the fields are in each array, by pairs of numbers; empty on a rank without cells.
         self.places = [y[:, first:last].view(complex) for y in self.arrays.values() if last]
+        first, last = ends.get(corners._cpp_object, (0, 0))
+        self.corners = [y[:, first:last] for y in self.arrays.values() if last]
         dofs = fields.function_space.dofmap.list
-        self.dofs = dofs[: max((len(place) for place in self.places), default=0)]
+        self.dofs = dofs[: max(map(len, (*self.places, *self.corners)), default=0)]
 
     def serves(self, names: list) -> bool:
         """Whether these coefficients begin the list of this group."""
@@ -73,8 +76,11 @@ class _Group:
                 pairs = pairs.reshape(-1, blocks)
             for first in range(0, len(self.dofs), CELLS):
                 some = slice(first, first + CELLS)
-                values = pairs[self.dofs[some]].reshape(-1, blocks * self.dofs.shape[1])
+                values = pairs[self.dofs[some]]  # (cells, dofs) or (cells, dofs, populations)
                 for place in self.places:
-                    place[some] = values
+                    place[some] = values.reshape(len(values), -1)
+                for place in self.corners:
+                    by_population = values if blocks == 1 else values.swapaxes(1, 2)
+                    place[some] = by_population.imag.reshape(len(values), -1)
             self.stale = False
         return self.arrays

@@ -95,7 +95,18 @@ class Pattern:
         values = matrix.getAttr("values")
         for k, (mine, part) in enumerate(zip(values, self.split(entries), strict=True)):
             np.add(part, more[k] if more else 0.0, out=mine)
-        if len(values) > 1:
+        self._note(matrix)
+
+    def add(self, matrix: PETSc.Mat, more: list[np.ndarray]):
+        """Add entries of the owned rows, already split, to a matrix."""
+        values = matrix.getAttr("values")
+        for mine, part in zip(values, more, strict=True):
+            mine += part
+        self._note(matrix)
+
+    def _note(self, matrix: PETSc.Mat):
+        """Tell PETSc that the entries have changed."""
+        if len(matrix.getAttr("values")) > 1:
             matrix.getDiagonalBlock().stateIncrease()
         matrix.stateIncrease()
 

@@ -9,7 +9,8 @@ the midpoint rule. With dt = t^{n+1} - t^n it reads for each population
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mpi4py import MPI
@@ -19,27 +20,32 @@ import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian
-from mfg_fem.discrete.step import fields_of_step
+from mfg_fem.discrete.step import StepRule
 
 ROUND_OFF = 1e-15  # relative to the value function
-LEAVING = 0.9  # largest share of the people at a node that one Newton step removes
+LEAVING = 0.99  # largest share of the people at a node that one Newton step removes
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Owned nodal values at levels 0..N: (k, N + 1, owned), for one population (N + 1, owned)."""
+    """Owned nodal values at levels 0..N: (k, N + 1, owned), for one population (N + 1, owned).
+
+    Attributes:
+        rule: what a step sees of them.
+    """
 
     u: np.ndarray
     m: np.ndarray
+    rule: StepRule
 
-    def of_step(self, n: int, scheme) -> tuple[np.ndarray, np.ndarray]:
-        """What step n of the scheme sees of u and m, both without the axis of time levels."""
+    def of_step(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """What step n sees of u and m, both without the axis of time levels."""
         u, m = ((y[..., n, :], y[..., n + 1, :]) for y in (self.u, self.m))
-        return fields_of_step(scheme, u, m)
+        return self.rule.fields(n, u, m)
 
     def population(self, i: int) -> "Levels":
         """The levels of population i alone."""
-        return Levels(self.u[i], self.m[i])
+        return Levels(self.u[i], self.m[i], self.rule)
 
 
 class SpaceTime:
@@ -100,7 +106,26 @@ class SpaceTime:
         ends = self.discrete.ends
         u_T, _ = ends.values(self.discrete, X[1, :, -1])
         u = np.concatenate([X[0], u_T[:, None]], axis=1)
-        return Levels(u, np.concatenate([ends.start[:, None], X[1]], axis=1))
+        return Levels(u, np.concatenate([ends.start[:, None], X[1]], axis=1), self.jacobian.rule)
+
+    def sharpen(self, sharpness: float):
+        """Take this share of what the scheme has beyond first order, if it has any."""
+        d = self.discrete
+        if d.scheme.limited:
+            d.state.limit.value = d.scheme.sharpness * sharpness
+            whole = d.scheme.rule(self.dt, d.has_exits, d.decay)
+            self.jacobian.rule = StepRule(sharpness * whole.c, limited=True)
+
+    @contextmanager
+    def sturdy(self) -> Iterator[None]:
+        """Take Euler steps in the place of limited ones during a with block: for starts."""
+        J, rule = self.jacobian, self.jacobian.rule
+        if rule.limited:
+            J.rule = StepRule.constant(self.steps, 0.0)
+        try:
+            yield
+        finally:
+            J.rule = rule
 
     def _see(self, fields: tuple[np.ndarray, np.ndarray], n: int):
         self.discrete.set_state(*fields, (self.times[n] + self.times[n + 1]) / 2)
@@ -114,7 +139,7 @@ class SpaceTime:
         self.assembled, found, alike = 0, None, self._alike(levels)
         for n in range(self.steps):
             if not alike[n]:
-                self._see(levels.of_step(n, self.discrete.scheme), n)
+                self._see(levels.of_step(n), n)
                 found = assemble()
                 self.assembled += 1
             yield n, found
@@ -125,7 +150,7 @@ class SpaceTime:
             return np.zeros(self.steps, bool)
         ends, before = np.full((self.steps, 5, self.k), np.inf), None
         for n in range(self.steps):
-            seen = levels.of_step(n, self.discrete.scheme)
+            seen = levels.of_step(n)
             if before:
                 ends[n, 4] = np.abs(seen[0]).max(axis=1, initial=0.0)
                 for i, change in enumerate(map(np.subtract, seen, before)):
@@ -159,7 +184,7 @@ class SpaceTime:
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The Fokker-Planck rows of `residual`, if B has been assembled at X."""
         d = self.discrete
-        if d.forms.congested or d.has_source:
+        if d.forms.nonlinear or self.jacobian.rule.limited or d.has_source:
             levels, R = self.levels(X), np.empty(self.shape[1:])
             for i in range(self.k):
                 for n, rows in self._each(levels, lambda i=i: d.assemble_rows("fp", i)):
@@ -168,7 +193,7 @@ class SpaceTime:
         else:  # linear in the density, so that a product suffices
             R = self.jacobian.mult_B(X[1])
             for i in range(self.k):
-                R[i, 0] -= self.jacobian.other_level(self.jacobian.B, i, 0, d.ends.start[i])
+                R[i, 0] -= self.jacobian.other_level("B", i, 0, d.ends.start[i])
         return d.release(R)
 
     def _rate(self, changes: np.ndarray, n: int) -> np.ndarray:
@@ -179,12 +204,13 @@ class SpaceTime:
         d, levels, J = self.discrete, self.levels(X), self.jacobian
         coefficients = np.empty((self.k * (self.k + 1), *self.shape[2:]))
         _, J.terminal_slopes = d.ends.values(d, X[1, :, -1])
+        J.see(levels.m)
         for n, (entries, coupling) in self._each(
             levels, lambda: (d.assemble_jacobian(), d.coupling())
         ):
             J.fill(n, entries)
             coefficients[:, n] = coupling
-        J.uniform = J.even and self.assembled == 1
+        J.uniform = J.even and self.assembled == 1 and not J.rule.limited
         return coefficients
 
     def hjb_row(self, X: np.ndarray, i: int, n: int, u_next: np.ndarray) -> np.ndarray:
@@ -194,27 +220,33 @@ class SpaceTime:
         u = X[0, :, n]
         after = u.copy()  # a planner's HJB rows depend on u of all populations
         after[i] = u_next
-        self._see(fields_of_step(d.scheme, (u, after), (before, X[1, :, n])), n)
+        self._see(self.jacobian.rule.fields(n, (u, after), (before, X[1, :, n])), n)
         row = d.assemble_rows("hjb", i) + self.jacobian.mult_mass(u[i] - u_next) / self.dt[n]
         row[d.exits[i].held] = 0.0
         return row
 
     def fill_hjb(self, A: PETSc.Mat, i: int, n: int):
         """Assemble A of population i and step n at the fields of the last `hjb_row`."""
-        self.jacobian.fill_diagonal(A, i, n, self.discrete.assemble_block("hjb in u", i))
+        self.jacobian.fill_A(A, i, n, self.discrete.assemble_block("hjb in u", i))
 
     def linearise_fp(self, X: np.ndarray):
         """Assemble B alone at X."""
         d, levels = self.discrete, self.levels(X)
+        self.jacobian.see(levels.m)
         for i in range(self.k):
             for n, entries in self._each(levels, lambda i=i: d.assemble_block("fp in m", i)):
-                self.jacobian.fill_diagonal(self.jacobian.B[i][n], i, n, entries)
+                self.jacobian.fill_B(i, n, entries)
 
-    def measure(self, levels: Levels) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Running cost and people entering per step, (k, N); terminal and expected costs, (k,).
+    def measure(self, levels: Levels) -> tuple[np.ndarray, ...]:
+        """Running costs and people entering, (k, N); terminal, expected and limited costs, (k,).
 
         The expected costs are what the value function predicts for those who are there at the start
-        and, with a source, for those who enter.
+        and, with a source, for those who enter. The limited costs are
+
+            sum_n sum_x W (s - c_n) (m^n - m^{n+1}) (u^n - u^{n+1}),
+
+        by which the cost of a game exceeds them where weights s of the density are not c_n: sum M
+        hjb - U fp over all steps, in which the diffusion cancels.
         """
         d, names = self.discrete, ("running", "entering", "expected")
 
@@ -229,10 +261,22 @@ class SpaceTime:
             for costs, densities in pairs
             for cost, m in zip(costs, densities, strict=True)
         ]
+        ends += list(self._limited(levels))
         sums = self.comm.allreduce(np.concatenate([local.ravel(), ends]), MPI.SUM)
         running, entering, expected = sums[: local.size].reshape(local.shape).transpose(1, 2, 0)
-        terminal, first = sums[local.size :].reshape(2, self.k)
-        return running, entering, terminal, first + expected.sum(axis=1)
+        terminal, first, limited = sums[local.size :].reshape(3, self.k)
+        return running, entering, terminal, first + expected.sum(axis=1), limited
+
+    def _limited(self, levels: Levels) -> np.ndarray:
+        """This rank's part of the limited costs."""
+        found, rule = np.zeros(self.k), levels.rule
+        if rule.limited:
+            for n in range(self.steps):
+                before, after = levels.m[:, n], levels.m[:, n + 1]
+                moved = (rule.weight(n, before, after) - rule.c[n]) * (before - after)
+                change = levels.u[:, n] - levels.u[:, n + 1]
+                found += np.sum(self.discrete.weights * moved * change, axis=1)
+        return found
 
     def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
         """The whole Jacobian times dX."""
@@ -242,11 +286,12 @@ class SpaceTime:
         """Steps dX, of which Newton subtracts from X the one of least residual. Collective.
 
         The first is cut where the full step would make a density negative: the coefficient m H_pp
-        of the coupling changes sign there. Where data are infinite at m = 0, some people are left
-        (LEAVING). The full step is the second if the scheme does not keep solutions positive, so
-        that they may be negative on coarse meshes.
+        of the coupling changes sign there. Where data are infinite at m = 0, or the scheme has a
+        kink there, some people are left (LEAVING). The full step is the second if the scheme does
+        not keep solutions positive, so that they may be negative on coarse meshes.
         """
-        share = LEAVING if self.discrete.problem.infinite else 1.0
+        kinked = self.discrete.problem.infinite or self.discrete.scheme.limited
+        share = LEAVING if kinked else 1.0
         cut = np.stack([dX[0], np.minimum(dX[1], share * X[1])])
         alike = self.comm.allreduce(np.array_equal(cut[1], dX[1]), MPI.LAND)
         return [cut] if alike or self.discrete.scheme.positive else [cut, dX]

@@ -1,15 +1,74 @@
-"""What a step of a scheme sees of its two time levels, and the space of the fields."""
+"""What the steps of a scheme see of their two time levels, and the space of the fields."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from dolfinx import fem
 
+DRAINED = 0.5  # a node that keeps less than this share of its people in a step has smaller weights
 
-def fields_of_step(scheme, u, m) -> tuple[np.ndarray, np.ndarray]:
-    """The pair (u[0], m[1]), or for the midpoint rule the averages of both time levels."""
-    if scheme.midpoint:
-        return (u[0] + u[1]) / 2, (m[0] + m[1]) / 2
-    return u[0], m[1]
+
+@dataclass(frozen=True)
+class StepRule:
+    """The weights of the later value function and of the earlier density in what step n sees.
+
+    It sees U = (1 - c_n) u^n + c_n u^{n+1} and M = s m^n + (1 - s) m^{n+1}, at each node with s =
+    c_n, or if limited with
+
+        s = c_n (1 - (1 - r)_+^3),    r = m^{n+1} / (DRAINED m^n),
+
+    so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule.
+
+    Attributes:
+        c: the weights c_n, shape (N,).
+        limited: whether s depends on the densities.
+    """
+
+    c: np.ndarray
+    limited: bool = False
+
+    @classmethod
+    def constant(cls, steps: int, c: float) -> "StepRule":
+        """The same weight in all steps."""
+        return cls(np.full(steps, c))
+
+    @property
+    def averages(self) -> bool:
+        """Whether any step sees both of its levels."""
+        return bool(self.c.any())
+
+    def weight(self, n: int, before: np.ndarray, after: np.ndarray) -> np.ndarray | float:
+        """S in step n between these densities, at each node or for all."""
+        if not self.limited or (after >= DRAINED * before).all():
+            return self.c[n]
+        return self.c[n] * (1 - (1 - _kept(before, after)) ** 3)
+
+    def fields(self, n: int, u, m) -> tuple[np.ndarray, np.ndarray]:
+        """(U, M) of step n between the levels u[0], m[0] and u[1], m[1]."""
+        if not self.c[n]:
+            return u[0], m[1]
+        c, s = self.c[n], self.weight(n, *m)
+        return u[0] + c * (u[1] - u[0]), m[1] + s * (m[0] - m[1])
+
+    def slopes(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of M in m^n and m^{n+1} at all steps, for m of shape (k, N + 1, owned)."""
+        before, after, c = m[:, :-1], m[:, 1:], self.c[:, None]
+        if not (self.limited and self.averages) or (after >= DRAINED * before).all():
+            return np.broadcast_to(c, after.shape), np.broadcast_to(1 - c, after.shape)
+        r = _kept(before, after)
+        s = c * (1 - (1 - r) ** 3)
+        # (m^n - m^{n+1}) times the derivatives of s in m^n and m^{n+1}; both vanish for r = 1.
+        ratio = DRAINED * r
+        rise = 3 * c * (1 - r) ** 2 * (1 - ratio) / DRAINED * (after > 0)
+        return s - rise * ratio, 1 - s + rise
+
+
+def _kept(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The ratio m^{n+1} / (DRAINED m^n), between 0 and 1; 0 where nobody is left."""
+    kept = np.ones_like(after)
+    np.divide(after, DRAINED * before, out=kept, where=after < DRAINED * before)
+    return np.where(after > 0, kept, 0.0)
 
 
 def function_space(scheme, mesh) -> fem.FunctionSpace:

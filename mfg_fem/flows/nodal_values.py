@@ -8,6 +8,7 @@ from dolfinx import fem
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError
+from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.functional import drift
 from mfg_fem.mesh.locate import Replica
 from mfg_fem.solution.shared import SharedSolution
@@ -38,12 +39,17 @@ def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
     v = drift(problem, u, m)
     velocity = _Averages(replica, v, fem.functionspace(mesh, ("DG", 1, shape)))
     if current:
-        D = scheme.diffusion(problem, fem.Constant(mesh, 1.0), u, m)
+        corners = at_vertices(m, mesh)
+        frozen = problem, solution.discrete.state, u, list(corners), corners
+        diffused = [
+            scheme.diffusion(*frozen, e, ufl.grad(m))
+            for e in map(ufl.as_vector, np.eye(*shape).tolist())
+        ]
         W = fem.functionspace(mesh, ("DG", scheme.degree - 1, shape))
-        flux = _Averages(replica, m * v - ufl.dot(D, ufl.grad(m)), W)
+        flux = _Averages(replica, m * v - ufl.as_vector(diffused), W)
     nodal = np.empty((solution.steps, *replica.x.shape))
     for n in range(solution.steps):
-        for function, values in zip((u, m), solution.levels.of_step(n, scheme), strict=True):
+        for function, values in zip((u, m), solution.levels.of_step(n), strict=True):
             function.x.array[: len(values)] = values
             function.x.scatter_forward()
         nodal[n] = velocity()

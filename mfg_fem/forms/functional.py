@@ -14,14 +14,14 @@ components, which the components of z replace in the end: UFL then sees which bl
 
 `seen` are the densities in the costs. A game freezes them while differentiating (a player does not
 move the crowd), a control does not (the planner does): `problem.seen`. A scheme may replace D by a
-larger tensor that depends on symbols for u and for the seen densities. These are frozen in the
+larger tensor that depends on symbols for u and for densities at vertices. These are frozen in the
 first derivatives, so that the Fokker-Planck matrix is the transpose of the frozen HJB linearisation
 (exact mass, positivity), and differentiated in Newton's Jacobian. Achdou, Capuzzo-Dolcetta 2010;
 Lasry, Lions 2007.
 
 Continuation changes Constants and knows nothing of the user's callables: the viscosity factor
-`stretch` multiplies the diffusion, and the seen density is (1 - share) crowd + share m, where
-`crowd` is the uniform density.
+`stretch` multiplies the diffusion, the seen density is (1 - share) crowd + share m, where `crowd`
+is the uniform density, and `limit` multiplies what a scheme takes out of its viscosity (`Sharp`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,6 +35,7 @@ from dolfinx import fem
 from ufl.algorithms import expand_derivatives
 from ufl.corealg.traversal import traverse_unique_terminals
 
+from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.tables import Tables
 
 
@@ -44,24 +45,30 @@ class StepState:
 
     Attributes:
         fields: the blocked Function (u_1, m_1, ..., u_k, m_k).
+        corners: the densities at the vertices of each cell, constant on it, population by
+            population: known to kernels only (`discrete/packing.py`), where they cost nothing.
         t: the time.
-        stretch, share, crowd: the parameters of continuation, see above.
+        stretch, share, crowd, limit: the parameters of continuation, see above.
     """
 
     fields: fem.Function
+    corners: fem.Function
     t: fem.Constant
     stretch: fem.Constant
     share: fem.Constant
     crowd: tuple[fem.Constant, ...]
+    limit: fem.Constant
 
     @classmethod
     def on(cls, V: fem.FunctionSpace, crowd: Sequence[float]) -> "StepState":
         """A state on V; `crowd` has the uniform density of each population."""
-        t, stretch, share = (fem.Constant(V.mesh, value) for value in (0.0, 1.0, 1.0))
+        t, stretch, share, limit = (fem.Constant(V.mesh, y) for y in (0.0, 1.0, 1.0, 1.0))
         element = basix.ufl.blocked_element(V.ufl_element(), shape=(2 * len(crowd),))
         fields = fem.Function(fem.functionspace(V.mesh, element))
         uniform = tuple(fem.Constant(V.mesh, float(density)) for density in crowd)
-        return cls(fields, t, stretch, share, uniform)
+        shape = (len(crowd), V.mesh.topology.dim + 1)
+        corners = fem.Function(fem.functionspace(V.mesh, ("DG", 0, shape)))
+        return cls(fields, corners, t, stretch, share, uniform, limit)
 
     @property
     def densities(self) -> tuple:
@@ -91,19 +98,23 @@ def cost_terms(population, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
 def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) -> list[ufl.Form]:
     """A(u, m; seen) in one form per quadrature rule: for Monotone the costs, and the diffusion.
 
-    Here u and m are symbols of value functions and densities, and `frozen` has the symbols
-    (w, crowd) of u and of the seen densities that first derivatives leave alone.
+    Here u and m are symbols of value functions and densities, and `frozen` has the symbols of what
+    first derivatives leave alone: (w, crowd, corners) of u, of the seen densities, and of the
+    densities at the vertices of a cell.
     """
-    x, t, (w, crowd) = problem.x, state.t, frozen
+    x, t, (w, crowd, corners) = problem.x, state.t, frozen
     gradients, values = scheme.measures(problem.domain.mesh)
     costs, diffusion, constant = [], [], True
+    # What is seen at each vertex.
+    vertices = range(problem.domain.dim + 1)
+    around = [problem.crowd(state.seen([y[v] for y in corners])) for v in vertices]
     for i, population in enumerate(problem.populations):
         seen = problem.crowd(problem.seen(i, state.seen(m), crowd))
-        D = scheme.diffusion(population, state.stretch, w[i], problem.crowd(crowd))
-        diffusion.append(ufl.inner(D * ufl.grad(u[i]), ufl.grad(m[i])))
+        fields = ufl.grad(u[i]), ufl.grad(m[i])
+        diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
         costs.append(cost_terms(population, t, ufl.grad(u[i]), m[i], seen, tables))
         costs.append(-tables(population.s(x, t)) * u[i])
-        constant &= not any(y in (x, *crowd) for y in traverse_unique_terminals(D))
+        constant &= not any(y == x for y in traverse_unique_terminals(diffusion[-1]))
     costs, diffusion = sum(costs), sum(diffusion)
     if gradients == values:
         return [(diffusion + costs) * values]
@@ -132,7 +143,9 @@ class StepForms:
             sees the density of the other while it moves, or one planner moves both.
         steady: whether the derivative of the HJB rows in the densities is the same at all states,
             as for costs that are linear in m.
-        congested: whether H_p depends on a density: the Fokker-Planck equation is nonlinear in it.
+        congested: whether H_p depends on a density.
+        nonlinear: whether the Fokker-Planck rows are nonlinear in the densities: with congestion,
+            or if the viscosity depends on them.
         autonomous: whether the forms depend on t through the fields only, and on u through grad u
             only.
     """
@@ -145,10 +158,14 @@ class StepForms:
         self.coefficients = fem.functionspace(mesh, ("Lagrange", 1, (k * (k + 1),)))
         self.v, self.dv = ufl.TestFunction(self.single), ufl.TrialFunction(self.single)
         self.u, self.m, w, crowd = (symbols(self.single, k) for _ in range(4))
+        dim = problem.domain.dim
+        self.corners = symbols(fem.functionspace(mesh, ("DG", 0, (dim + 1,))), k)
         self.components = tuple(chain(*zip(self.u, self.m, strict=True)))
         self.thaw = dict(zip((*w, *crowd), (*self.u, *state.seen(self.m)), strict=True))
         self.tables = Tables(partial(scheme.points, mesh))
-        self.A = functional(problem, scheme, state, self.u, self.m, (w, crowd), self.tables)
+        self.A = functional(
+            problem, scheme, state, self.u, self.m, (w, crowd, self.corners), self.tables
+        )
         _, self.rule = scheme.measures(mesh)
         self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
         pairs = [(i, j) for i in range(k) for j in range(k)]
@@ -164,14 +181,17 @@ class StepForms:
             y in (*form.coefficients(), *form.constants())
             for form in chain(*self.slopes.values())
             if form is not None
-            for y in (*self.components, state.t)
+            for y in (*self.components, *self.corners, state.t)
         )
-        self.congested = any(
-            y in form.coefficients()
-            for j in range(1, 2 * k, 2)
-            for form in self._block(j, j)
-            if form is not None
-            for y in self.m
+        self.congested, self.nonlinear = (
+            any(
+                y in form.coefficients()
+                for j in range(1, 2 * k, 2)
+                for form in self._block(j, j)[part]
+                if form is not None
+                for y in (*self.m, *self.corners)
+            )
+            for part in (slice(1), slice(None))  # the costs alone, then all
         )
         self.autonomous = not any(state.t in form.constants() for form in self.A)
 
@@ -188,6 +208,7 @@ class StepForms:
         else:
             forms = self._block(j, j) if " in " in name else self._rows[j]
         fields = dict(zip(self.components, ufl.split(self.state.fields), strict=True))
+        fields |= {y: self.state.corners[i, :] for i, y in enumerate(self.corners)}
         return merged(ufl.replace(form, fields) for form in forms if form is not None)
 
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
@@ -197,7 +218,10 @@ class StepForms:
 
     def _block(self, row: int, column: int) -> list[ufl.Form | None]:
         """A block of the Jacobian, one form per part of A."""
-        return _derivatives(self._rows[row], self.components[column], self.dv)
+        changes = {self.components[column]: self.dv}
+        if column % 2:  # of a density
+            changes[self.corners[column // 2]] = at_vertices(self.dv, self.space.mesh)
+        return _derivatives(self._rows[row], tuple(changes), tuple(changes.values()))
 
     def _whole(self, name: str) -> list[ufl.Form | None]:
         """All residual rows, or the whole Jacobian."""
@@ -209,7 +233,8 @@ class StepForms:
         ]
         if name == "residual":
             return rows
-        return _derivatives(rows, self.components, dz)
+        corners = (at_vertices(dm, self.space.mesh) for dm in dz[1::2])
+        return _derivatives(rows, (*self.components, *self.corners), (*dz, *corners))
 
     @property
     def _coupling(self) -> list[ufl.Form]:

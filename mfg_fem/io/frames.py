@@ -44,7 +44,7 @@ class Frames:
         """Fill the Functions with level n; returns self. Collective."""
         levels, steps = self.solution.levels, self.solution.steps
         step = min(n, steps - 1)
-        self._fill(*levels.of_step(step, self.solution.scheme))
+        self._fill(*levels.of_step(step))
         self._average.x.array[:] = self._assemble(self._moments) / self._weights
         self.velocity.interpolate(self._average)
         self._fill(levels.u[n], levels.m[n])

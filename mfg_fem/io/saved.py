@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.galerkin import Galerkin
-from mfg_fem.discrete.monotone import Monotone
-from mfg_fem.discrete.spacetime import Levels
+from mfg_fem.discrete.schemes import SCHEMES, Scheme
 from mfg_fem.errors import FileError, ProblemError, together
 from mfg_fem.io import archive
 from mfg_fem.io.files import file_path
@@ -59,7 +57,7 @@ def members(field: str, k: int) -> list[str]:
     return [field] if k == 1 else [f"{field}_{i}_" for i in range(k)]
 
 
-def description(problem, scheme: Monotone | Galerkin, times: np.ndarray) -> dict:
+def description(problem, scheme: Scheme, times: np.ndarray) -> dict:
     """The entries of `about` that name the problem, the scheme and the times."""
     steps = len(times) - 1
     equal = np.allclose(np.diff(times), times[-1] / steps, rtol=1e-9, atol=0.0)
@@ -79,7 +77,7 @@ class Saved:
     """A saved solution; its levels are read when a discretisation asks for them."""
 
     path: Path
-    scheme: Monotone | Galerkin
+    scheme: Scheme
     times: np.ndarray
     converged: bool
     reason: str
@@ -87,18 +85,17 @@ class Saved:
     history: list[dict]
     seconds: float
 
-    def levels_on(self, discrete: Discretisation) -> Levels:
-        """All levels on the dofs this rank owns. Collective.
+    def levels_on(self, discrete: Discretisation) -> list[np.ndarray]:
+        """U and m at all levels on the dofs this rank owns. Collective.
 
         Raises:
             FileError: the file belongs to another mesh or degree, or is damaged.
         """
         with archive.read(self.path, Nodes(discrete.problem.domain, discrete.V)) as get:
-            fields = [
+            return [
                 np.array([get(name, len(self.times)) for name in members(field, discrete.k)])
                 for field in "um"
             ]
-            return Levels(*fields)
 
 
 def load(path: str | Path, problem) -> Saved:
@@ -123,8 +120,7 @@ def load(path: str | Path, problem) -> Saved:
         if about[name] != here and comm.rank == 0:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
     try:
-        scheme = {"Monotone": Monotone, "Galerkin": Galerkin}[about["scheme"]]
-        scheme = scheme(**about["scheme_fields"])
+        scheme = SCHEMES[about["scheme"]](**about["scheme_fields"])
     except (KeyError, TypeError, ProblemError) as exc:
         wanted = f"{about['scheme']} {about['scheme_fields']}"
         raise FileError(f"{path} is damaged, or of another version: no scheme {wanted}.") from exc

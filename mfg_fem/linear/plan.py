@@ -166,7 +166,7 @@ class LevelPlan:
         ksp, pc: PETSc's types of solver and preconditioner.
         schwarz: whether the preconditioner is `OptimisedSchwarz`.
         relaxation: of incomplete factors, of the whole level or of a rank's subdomain.
-        transposable: whether its transpose solves for A with the factors of B, without congestion.
+        transposable: whether its transpose solves for A with the factors of B, as A is about B^T.
     """
 
     prefix: str
@@ -177,14 +177,14 @@ class LevelPlan:
     transposable: bool
 
     @classmethod
-    def of(cls, prefix: str, congested: bool) -> "LevelPlan":
+    def of(cls, prefix: str, adjoint: bool) -> "LevelPlan":
         """Read the options in PETSc's database."""
         prefix = petsc.PREFIX + prefix
         options = PETSc.Options(prefix)
         ksp, pc = options.getString("ksp_type", "gmres"), options.getString("pc_type", "none")
         schwarz = pc == "python" and options.getString("pc_python_type", "") == SCHWARZ
         part = Relaxation.of(prefix + "sub_" if schwarz else prefix)
-        transposable = (pc in TRANSPOSABLE or schwarz) and not congested
+        transposable = (pc in TRANSPOSABLE or schwarz) and adjoint
         return cls(prefix, ksp, pc, schwarz, part, transposable)
 
     @property
@@ -201,10 +201,10 @@ class LevelPlan:
     def transposed(self) -> bool:
         """Whether factors of B serve A too, transposed.
 
-        Without congestion A differs from B^T only by the derivative of Monotone's viscosity.
-        Incomplete factors then serve both, to the loose tolerances of sweeps, in half the memory.
-        Exact factors are not shared, nor any with congestion: that would cost more iterations than
-        it saves.
+        If Fokker-Planck rows are linear in the densities, A differs from B^T only by the
+        derivative of Monotone's viscosity. Incomplete factors then serve both, to the loose
+        tolerances of sweeps, in half the memory. Exact factors are not shared, nor any of other
+        equations: that would cost more iterations than it saves.
         """
         return self.transposable and not self.exact
 
@@ -256,7 +256,7 @@ class Plan:
     def read(cls, J: Jacobian, krylov: str, options: Mapping[str, object]) -> "Plan":
         """Read PETSc's database, where these options are. Collective."""
         ours = PETSc.Options(petsc.PREFIX)
-        sweep, matched, start = (LevelPlan.of(y, J.discrete.forms.congested) for y in LEVELS)
+        sweep, matched, start = (LevelPlan.of(y, not J.discrete.forms.nonlinear) for y in LEVELS)
         plain = "fgmres" if matched.iterates else "gmres"
         kinds = {"schur": "gmres", "two-field": "fgmres", "h-form": plain}
         solvers = {y: ours.getString(PREFIXES[y] + "ksp_type", kind) for y, kind in kinds.items()}
@@ -269,7 +269,7 @@ class Plan:
             start=start,
             coarse_size=coarse_size(J),
             wave_number=ours.getReal("wave_number", 0.0),
-            in_turn=not (matched.iterates or J.half),
+            in_turn=not matched.iterates,
             options=options,
         )
 

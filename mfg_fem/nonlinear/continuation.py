@@ -6,14 +6,17 @@
    nonlinear HJB sweep).
 2. *Nested in time.* With congestion a coarser time grid comes first. If Newton fails from there, it
    tries once more with the density that the drift of this start transports.
-3. *Path.* If that fails (congestion with little diffusion), a homotopy: the seen density is
-   gap crowd + (1 - gap) m with the uniform density crowd, and the diffusion D stretch^gap, while
+3. *First order.* If that fails with a limited scheme (`Sharp`; vacuum with little diffusion, exits
+   with few steps), its sharpness is 0 in all stages until the problem that was asked is solved to
+   first order. It is then 1, or what can be reached in steps that are halved.
+4. *Path.* If the start still fails (congestion with little diffusion), a homotopy: the seen density
+   is gap crowd + (1 - gap) m with the uniform density crowd, and the diffusion D stretch^gap, while
    the homotopy parameter gap falls from 1 to 0. At 1 each plays alone: an HJB and then a linear
    Fokker-Planck equation. If moving is easy where nobody is, as for H = |p|^2 / (c0 + c1 m)^a, the
    gap bounds the seen density from below, so it falls by a ratio: the last of it matters as much as
    the first. The ratio adapts, and so does the smallest gap before 0.
 
-Both parameters are Constants of the compiled forms, so that no stage compiles anything. The path is
+All parameters are Constants of the compiled forms, so that no stage compiles anything. The path is
 a chain of stages, each one Newton solve. The next stage depends only on this one and on how it
 ended, so that a solve can go on from any `State`: see `resume.py`.
 """
@@ -28,7 +31,7 @@ import numpy as np
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.spacetime import Levels, SpaceTime
+from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.linear.coupled.formulations import Equation, form_of
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan
@@ -36,7 +39,7 @@ from mfg_fem.nonlinear.advice import advice
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, NewtonSolver, Outcome, Patience
 from mfg_fem.nonlinear.responses import best_response, transport
-from mfg_fem.nonlinear.stages import LAST_GAP, RATIO, Stage, State, at_times, coarsened
+from mfg_fem.nonlinear.stages import LAST_GAP, RATIO, SHARPER, Stage, State, at_times, coarsened
 from mfg_fem.problem.checks import refuse_not_finite
 
 log = logging.getLogger(__name__)
@@ -61,7 +64,7 @@ def solve_stages(
     discrete: Discretisation,
     times: np.ndarray,
     method: Newton,
-    guess: tuple[np.ndarray, Levels] | None,
+    guess: tuple[np.ndarray, ...] | None,
     record: Callable[[dict, State], None],
     resume: tuple[State, list[dict]] | None = None,
 ) -> tuple[SpaceTime, Plan, Outcome]:
@@ -71,7 +74,7 @@ def solve_stages(
         discrete: the problem on its mesh.
         times: time levels.
         method: Newton's settings.
-        guess: initial guess, with its time levels.
+        guess: initial guess: its time levels, and u and m there.
         record: called after each Newton step with its row of the history and the state.
         resume: the state and the history of an earlier solve, to go on from there.
     """
@@ -101,7 +104,10 @@ def solve_stages(
             finally:
                 path.destroy()
                 system.destroy()
-        nested = (system.times, system.levels(outcome.X)) if outcome.converged else None
+        nested = None
+        if outcome.converged:
+            levels = system.levels(outcome.X)
+            nested = system.times, levels.u, levels.m
         failed = "" if outcome.converged else outcome.reason
         state, rows = None, []
     return system, plan, outcome
@@ -124,6 +130,7 @@ class Path:
         equation = Equation(system.jacobian, plan, self.sweeps, scale, system.unit)
         self.newton = NewtonSolver(system, form_of(equation), self._record)
         self.auto, self.coarse = method.continuation == "auto", coarse
+        self.limited = system.discrete.scheme.limited
 
     def destroy(self):
         """Free PETSc's objects, except the system's."""
@@ -134,10 +141,16 @@ class Path:
     def _record(self, row: dict, X: np.ndarray):
         self.record(row, replace(self.state, X=X))
 
-    def set(self, gap: float, stretch: float):
-        """Set the gap and the viscosity factor of the forms."""
+    def set(self, gap: float, stretch: float, sharpness: float):
+        """Set the gap, the viscosity factor and the sharpness of forms and steps."""
         state = self.system.discrete.state
         state.share.value, state.stretch.value = 1 - gap, stretch**gap
+        self.system.sharpen(sharpness)
+
+    @property
+    def _easy(self) -> float:
+        """The sharpness of easier problems."""
+        return 0.0 if self.limited else 1.0
 
     def respond(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """X with the best response to its densities for u, and the norms of the residual there.
@@ -155,13 +168,14 @@ class Path:
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
         """The cold start, with or without best response, and the norms of the residual there."""
         d, X = self.system.discrete, self.system.even_crowd()
-        norms, units = self.newton.norms(X), d.problem.units
+        with self.system.sturdy():  # averages with the initial density are no sign of unrest
+            norms, units = self.newton.norms(X), d.problem.units
         d.set_state(X[0, :, 0], X[1, :, 0], 0.0)
         slope = d.integral(d.coupling()[: d.k**2]).sum() / (d.k * d.volume)
         # How much the costs depend on the density, as a norm of HJB rows.
         felt = slope * units.density * units.time / units.cost
         if norms[0] <= min(EVEN * norms[1], felt):
-            return X, norms
+            return X, self.newton.norms(X) if self.limited else norms
         return self.respond(X)
 
     def _natural_norm(self, X: np.ndarray) -> float:
@@ -171,13 +185,13 @@ class Path:
 
     def first(
         self,
-        guess: tuple[np.ndarray, Levels] | None,
-        nested: tuple[np.ndarray, Levels] | None,
+        guess: tuple[np.ndarray, ...] | None,
+        nested: tuple[np.ndarray, ...] | None,
         failed: str = "",
     ) -> State:
         """First stage: from a guess, a coarser grid, or cold; of the path if that grid failed."""
-        steps = self.system.steps
-        self.set(0.0, 1.0)
+        steps, sharpness = self.system.steps, self._easy if self.coarse else 1.0
+        self.set(0.0, 1.0, sharpness)
         (X, norms), name = self._cold(), "cold"
         if not np.isfinite(norms).all():
             self._refuse()
@@ -191,13 +205,13 @@ class Path:
             X, name = self._interpolated(*guess), "guess"
         elif nested is not None:
             (X, _), name = self.respond(self._interpolated(*nested)), "nested"
-        state = State(Stage(steps, name), float(atol), X, X)
+        state = State(Stage(steps, name, sharpness=sharpness), float(atol), X, X)
         return self._alone(state, replace(state.stage, failed=failed), 0) if failed else state
 
-    def _interpolated(self, times: np.ndarray, levels: Levels) -> np.ndarray:
+    def _interpolated(self, times: np.ndarray, u: np.ndarray, m: np.ndarray) -> np.ndarray:
         """Unknowns by linear interpolation in time, stretched from another horizon."""
         here = self.system.times
-        return self.system.hold(at_times(times * (here[-1] / times[-1]), levels, here))
+        return self.system.hold(at_times(times * (here[-1] / times[-1]), u, m, here))
 
     def _refuse(self):
         """Say which data are not finite at uniform densities, and when. Collective."""
@@ -216,7 +230,7 @@ class Path:
         following: State | None = state
         while following:
             self.state, stage = following, following.stage
-            self.set(stage.gap, stage.stretch)
+            self.set(stage.gap, stage.stretch, stage.sharpness)
             atol, patience = self.state.atol, None
             if self.auto and stage.name != "guess":
                 patience = ASTRAY if stage.on_path else PATIENCE
@@ -226,7 +240,11 @@ class Path:
                 self.state.X, atol, self.method.max_it, str(stage), rows, patience
             )
             following, rows = self.after(self.state, outcome), []
-        self.set(0.0, 1.0)
+        self.set(0.0, 1.0, stage.sharpness)
+        if stage.settled:
+            discrete = self.system.discrete
+            sharpness = discrete.scheme.sharpness * stage.sharpness
+            discrete.scheme = replace(discrete.scheme, sharpness=sharpness)
         if stage.failed and not outcome.converged:
             failed = f"{stage.failed}; then, in the easier problem {str(stage)!r}"
             outcome = replace(outcome, failed=failed)
@@ -252,14 +270,14 @@ class Path:
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:
         """Whether round-off, and not max_it, has kept Newton from a smaller residual."""
         start, stopped = state.atol / self.method.rtol, outcome.iterations >= self.method.max_it
-        asked = not (state.stage.gap or self.coarse)
+        asked = state.stage.asked and not self.coarse
         return asked and not (outcome.converged or stopped) and outcome.norm <= ROUND_OFF * start
 
     def after(self, state: State, outcome: Outcome) -> State | None:
         """The stage after that of `state`; None if it was the last."""
         stage, X = state.stage, state.start
         done = outcome.converged or self._at_round_off(state, outcome)  # the path cannot help
-        if not self.auto or self.coarse or (done and not stage.gap):
+        if not self.auto or self.coarse or (done and stage.asked):
             return None
         if stage.name == "nested":
             moved = transport(self.system, self.sweeps, X)
@@ -267,9 +285,23 @@ class Path:
                 log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
                 stage = replace(stage, name="nested, moved")
                 return replace(state, stage=stage, start=moved, X=moved)
+        if stage.name == SHARPER or (outcome.converged and not stage.gap):
+            if stage.settled:
+                return None
+            if outcome.converged:
+                X, stage = outcome.X, replace(stage, reached=stage.sharpness)
+            log.info("Newton goes on to more sharpness than %.3g", stage.reached)
+            return replace(state, stage=stage.sharper(), start=X, X=X)
         if not stage.on_path:
+            stage = replace(stage, failed=outcome.reason)
+            if self.limited and stage.sharpness:
+                log.info("Newton stopped (%s); solving to first order", outcome.reason)
+                stage = replace(stage, name="first order", sharpness=0.0)
+                self.set(0.0, 1.0, 0.0)
+                X, _ = self._cold()
+                return replace(state, stage=stage, start=X, X=X)
             log.info("Newton stopped (%s); going through easier problems", outcome.reason)
-            return self._alone(state, replace(stage, failed=outcome.reason), 0)
+            return self._alone(state, stage, 0)
         steps, ratio = outcome.iterations, stage.ratio
         stage = replace(stage, taken=stage.taken + steps)
         if stage.taken > PATH_MAX_IT * self.method.max_it:
@@ -290,8 +322,9 @@ class Path:
     def _alone(self, state: State, stage: Stage, which: int) -> State:
         """The first stage of the path: the best response to uniform densities, and its density."""
         stretch = STRETCHES[which]
-        self.set(1.0, stretch)
+        self.set(1.0, stretch, self._easy)
         X = self.respond(self.system.even_crowd())[0]
         X = transport(self.system, self.sweeps, X)
         stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
+        stage = replace(stage, sharpness=self._easy)
         return replace(state, stage=stage.towards(RATIO), start=X, X=X)

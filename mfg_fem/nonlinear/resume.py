@@ -99,6 +99,8 @@ class Keeper:
             "rtol": method.rtol,
             "continuation": method.continuation,
         }
+        # The scheme of the solution may be less sharp than the one that was asked.
+        self.about["asked"] = self.about.pop("scheme_fields")
         self.history: list[dict] = []
         self.state: Any = None
         self.finished, self.seconds = False, 0.0

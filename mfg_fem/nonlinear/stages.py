@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mfg_fem.discrete.spacetime import Levels
-
+SHARPER = "sharper"  # the name of such a stage
+LEAST_SHARPER = 0.1  # least increase of sharpness that is tried
 RATIO, LAST_GAP = 0.5, 2e-3  # the first ratio of a gap to the one before; gap below which it is 0
 
 
@@ -16,9 +16,13 @@ class Stage:
     Attributes:
         steps: time steps of its grid.
         name: "cold", "guess" or "nested", the start of the problem that was asked; "nested, moved",
-            the same with the density that the drift of "nested" transports, if that has failed; or
-            "path", a point of the path, if all these have failed.
+            the same with the density that the drift of "nested" transports, if that has failed;
+            "first order", the cold start of the scheme without sharpness; "path", a point of the
+            path, if all these have failed; or SHARPER, which starts from a less sharp solution.
         gap, stretch: homotopy parameter, and viscosity factor at gap 1.
+        sharpness: factor of what the scheme has beyond first order, see `Sharp`.
+        reached: the sharpness of what this stage starts from, if that is a solution.
+        settled: whether no larger sharpness will be tried.
         before: the gap of what this stage starts from.
         ratio: of this gap to the one before, unless it is the last.
         last: smaller gaps are replaced by 0.
@@ -33,6 +37,9 @@ class Stage:
     before: float = 1.0
     ratio: float = RATIO
     last: float = LAST_GAP
+    sharpness: float = 1.0
+    reached: float = 0.0
+    settled: bool = False
     taken: int = 0
     failed: str = ""
 
@@ -41,6 +48,8 @@ class Stage:
         where = self.name
         if self.on_path:
             where = f"crowd {1 - self.gap:.6g}, diffusion x{self.stretch**self.gap:.3g}"
+        if self.sharpness < 1 or self.name == SHARPER:
+            where += f", sharpness {self.sharpness:.3g}"
         return f"{self.steps} steps, {where}"
 
     @property
@@ -51,7 +60,22 @@ class Stage:
     @property
     def goes_back(self) -> bool:
         """Whether the stage after a failure starts from the same unknowns as this one."""
-        return self.on_path or self.name == "nested"
+        return self.on_path or self.name in ("nested", SHARPER)
+
+    @property
+    def asked(self) -> bool:
+        """Whether this is the problem that was asked, or the sharpest that can be had."""
+        return not self.gap and (self.sharpness == 1 or self.settled)
+
+    def sharper(self, **changes) -> "Stage":
+        """The next stage towards sharpness 1, or the last at the sharpness that was reached."""
+        stage = replace(self, name=SHARPER, **changes)
+        if self.sharpness == stage.reached:
+            return replace(stage, sharpness=min(2 * stage.reached, 1.0) or 1.0)
+        middle = (stage.reached + self.sharpness) / 2
+        if middle - stage.reached < LEAST_SHARPER:
+            return replace(stage, sharpness=stage.reached, settled=True)
+        return replace(stage, sharpness=middle)
 
     def towards(self, ratio: float, **changes) -> "Stage":
         """The next stage on the path, whose gap is `ratio` times the one before, or 0."""
@@ -82,9 +106,9 @@ def coarsened(times: np.ndarray, steps: int) -> np.ndarray:
     return np.interp(position, np.arange(len(times)), times)
 
 
-def at_times(times: np.ndarray, levels: Levels, wanted: np.ndarray) -> np.ndarray:
-    """Unknowns at the wanted times, by linear interpolation of levels at these times."""
+def at_times(times: np.ndarray, u: np.ndarray, m: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Unknowns at the wanted times, by linear interpolation of the levels at these times."""
     left = np.clip(np.searchsorted(times, wanted, "right") - 1, 0, len(times) - 2)
     weight = ((wanted - times[left]) / (times[left + 1] - times[left]))[:, None]
-    u, m = ((1 - weight) * y[:, left] + weight * y[:, left + 1] for y in (levels.u, levels.m))
+    u, m = ((1 - weight) * y[:, left] + weight * y[:, left + 1] for y in (u, m))
     return np.stack([u[:, :-1], m[:, 1:]])

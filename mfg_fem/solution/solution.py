@@ -13,8 +13,7 @@ from dolfinx import fem
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.galerkin import Galerkin
-from mfg_fem.discrete.monotone import Monotone
+from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.spacetime import Levels, SpaceTime
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.forms.functional import drift
@@ -38,8 +37,11 @@ class Solution:
         entered: people who have entered through the source by each level.
         cost: total cost of the population: running, terminal and exit costs.
         expected_cost: what the value function says that the players of a game pay: the integral
-            of u(0) m0 and, with a source, of u s. At an equilibrium it is the cost, to the
-            tolerance of Newton; of a control it means nothing, as u is a marginal cost.
+            of u(0) m0 and, with a source, of u s. At an equilibrium it is the cost without the
+            limited cost, to the tolerance of Newton; of a control it means nothing, as u is a
+            marginal cost.
+        limited_cost: of nodes that lose most of their people in one step of `Sharp`, where both
+            equations are not quite adjoint: see `SpaceTime.measure`.
         residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
             density divided by its mean.
         min_density, max_density: smallest and largest nodal density of all levels.
@@ -57,13 +59,14 @@ class Solution:
     """
 
     problem: MeanField
-    scheme: Monotone | Galerkin
+    scheme: Scheme
     times: np.ndarray
     masses: np.ndarray
     gone: dict[str, np.ndarray]
     entered: np.ndarray
     cost: float
     expected_cost: float
+    limited_cost: float
     residuals: dict[str, float]
     min_density: float
     max_density: float
@@ -99,7 +102,7 @@ class Solution:
             for name, dofs in exits.dofs.items()
         }
         exit_cost = comm.allreduce(float((leaving @ exits.cost[exits.held]).sum()), MPI.SUM)
-        running, entering, terminal, expected = (y[0] for y in system.measure(whole))
+        running, entering, terminal, expected, limited = (y[0] for y in system.measure(whole))
         squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2, 3))
         norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
         units = d.problem.units
@@ -116,6 +119,7 @@ class Solution:
             entered=np.concatenate([[0.0], np.cumsum(entering)]),
             cost=float(running.sum() + terminal + exit_cost),
             expected_cost=float(expected),
+            limited_cost=float(limited),
             residuals={"hjb": float(physical[0]), "fp": float(physical[1])},
             min_density=lowest,
             max_density=highest,
@@ -164,14 +168,14 @@ class Solution:
         """Optimal drift -H_p on step n (0..steps-1), constant (P1) or linear (P2) on each cell.
 
         Of what the scheme sees on that step: u at its start and m at its end, or for the midpoint
-        rule both in its middle.
+        rule, limited or not, averages of both.
         """
         n = self._index("velocity", n, self.steps, "steps")
         mesh = self.problem.domain.mesh
         shape = (self.problem.domain.dim,)
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
         v = fem.Function(W, name="velocity")
-        u, m = (self._function(y, "") for y in self.levels.of_step(n, self.scheme))
+        u, m = (self._function(y, "") for y in self.levels.of_step(n))
         expression = drift(self.problem, u, m)
         v.interpolate(pointwise(expression, interpolation_points(W)))
         return v
@@ -243,7 +247,9 @@ class Solution:
         """How far the cost of a game is from what its value function says."""
         if not isinstance(self.problem, MeanFieldGame):
             return ""
-        return f" ({self.cost - self.expected_cost:+.1e} beside int u(0) m0)"
+        defect = self.cost - self.expected_cost - self.limited_cost
+        limited = f" {self.limited_cost:+.1e} (limited steps)" if self.limited_cost else ""
+        return f" ({defect:+.1e} beside int u(0) m0{limited})"
 
     def __str__(self) -> str:
         """The report."""
@@ -275,10 +281,10 @@ class Solution:
         problem.check()
         data = saved.load(path, problem)
         discrete = Discretisation(problem, data.scheme)
-        levels = data.levels_on(discrete)
+        u, m = data.levels_on(discrete)
         system = SpaceTime(discrete, data.times)
         try:
-            X = np.stack([levels.u[:, :-1], levels.m[:, 1:]])
+            X = np.stack([u[:, :-1], m[:, 1:]])
             outcome = Outcome(X, data.converged, data.reason, 0, tolerance=data.tolerance)
             solution = cls.of(system, outcome, data.history, data.seconds)
         finally:

@@ -28,14 +28,14 @@ def reasons(
     if lowest < -NEGATIVE * highest:
         found.append(
             f"The density is negative, down to {lowest:.3g} where its largest is {highest:.3g}: "
-            "the mesh or the time step is too coarse for this scheme. Monotone() keeps it positive."
+            "the mesh or the time step is too coarse for this scheme. Sharp() keeps it positive."
         )
     people = discrete.problem.population
     back = [name for name, number in gone.items() if number.min() < -NEGATIVE * people]
     if back:
         found.append(
             f"More people come in through the exits {_names(back)} than leave, where nobody can: "
-            "the mesh is too coarse there for this scheme. Monotone() does not do that."
+            "the mesh is too coarse there for this scheme. Sharp() does not do that."
         )
     sealed = _sealed(discrete, levels.m[-1]) if exits else 0.0
     if sealed > SOMEBODY * people:

@@ -14,7 +14,8 @@ import mfg_fem as mfg
 from mfg_fem.discrete.spacetime import SpaceTime
 
 GAME, CONTROL = mfg.MeanFieldGame, mfg.MeanFieldControl
-MONOTONE, P1, P2 = mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(degree=2)
+SHARP, MONOTONE = mfg.Sharp(), mfg.Monotone()
+P1, P2 = mfg.Galerkin(), mfg.Galerkin(degree=2)
 P1_MIDPOINT, P2_MIDPOINT = mfg.Galerkin(1, "midpoint"), mfg.Galerkin(2, "midpoint")
 
 CONGESTION = {"hamiltonian": mfg.hamiltonians.congestion(2.0, 0.8)}
@@ -33,11 +34,13 @@ NONLINEAR = {"running_cost": lambda x, t, m: ufl.exp(-t) * m**2 + ufl.ln(1 + m)}
 TIMED = CONGESTION | TERMINAL | EXIT
 
 CASES = [
-    (GAME, MONOTONE, 1, CONGESTION | TERMINAL),
+    (GAME, SHARP, 1, CONGESTION | TERMINAL),
+    (GAME, SHARP, 2, TENSOR | POWER),
+    (GAME, SHARP, 2, TIMED | SOURCE | NONLINEAR),
+    (CONTROL, SHARP, 2, TIMED),
+    (GAME, SHARP, 3, CONGESTION | SPACE | EXIT),
     (GAME, MONOTONE, 2, TENSOR | POWER),
-    (GAME, MONOTONE, 2, TIMED | SOURCE | NONLINEAR),
     (CONTROL, MONOTONE, 2, TIMED),
-    (GAME, MONOTONE, 3, CONGESTION | SPACE | EXIT),
     (CONTROL, P1, 2, TENSOR | CONGESTION | NONLINEAR | TERMINAL),
     (GAME, P1, 1, POWER | EXIT),
     (GAME, P1, 2, WIND | SPACE | TERMINAL),

@@ -45,28 +45,44 @@ CASES = {
     ),
 }
 CLOSED = ("game", "control", "congestion", "tensor", "vacuum")
-SOLVED = [(name, dim) for name in CASES for dim in CELLS]
+SHARP, MONOTONE = mfg.Sharp(), mfg.Monotone()
+SOLVED = [(name, dim, SHARP) for name in CASES for dim in CELLS]
+SOLVED += [(name, 2, MONOTONE) for name in CASES]
 
 
 @cache
-def solved(name: str, dim: int) -> mfg.Solution:
-    return mfg.solve(CASES[name](jittered(dim, CELLS[dim]), diffusion=SMALL), 12)
+def solved(name: str, dim: int, scheme=SHARP) -> mfg.Solution:
+    return mfg.solve(CASES[name](jittered(dim, CELLS[dim]), diffusion=SMALL), 12, scheme)
 
 
-@pytest.mark.parametrize("name, dim", SOLVED)
-def test_density_is_never_negative_on_a_jittered_mesh(name, dim):
-    assert solved(name, dim).min_density >= -1e-12
+@pytest.mark.parametrize("name, dim, scheme", SOLVED, ids=str)
+def test_density_is_never_negative_on_a_jittered_mesh(name, dim, scheme):
+    assert solved(name, dim, scheme).min_density >= -1e-12
 
 
-@pytest.mark.parametrize("name, dim", [case for case in SOLVED if case[0] in CLOSED])
-def test_mass_stays_where_nobody_leaves_or_enters(name, dim):
-    masses = solved(name, dim).masses
-    assert np.abs(masses - 1).max() <= 1e-12
+@pytest.mark.parametrize("name, dim, scheme", SOLVED, ids=str)
+def test_mass_inside_plus_gone_is_initial_plus_entered(name, dim, scheme):
+    solution = solved(name, dim, scheme)
+    assert np.abs(solution.balance).max() <= 1e-12
+    if name in CLOSED:
+        assert np.abs(solution.masses - 1).max() <= 1e-12
 
 
-@pytest.mark.parametrize("name, dim", [case for case in SOLVED if case[0] not in CLOSED])
-def test_mass_inside_plus_gone_is_initial_plus_entered(name, dim):
-    assert np.abs(solved(name, dim).balance).max() <= 1e-10
+def test_hard_cases_take_few_newton_steps():
+    taken = [solved(name, dim).iterations for name, dim, scheme in SOLVED if scheme == SHARP]
+    assert len(taken) == 16 and sum(taken) <= 125
+
+
+@pytest.mark.parametrize("name, dim, scheme", SOLVED, ids=str)
+def test_cost_identity_holds_on_hard_cases(name, dim, scheme):
+    """Where nodes are emptied within a step, only with the limited cost."""
+    solution = solved(name, dim, scheme)
+    if isinstance(solution.problem, mfg.MeanFieldControl):
+        pytest.skip("the value function of a control is a marginal cost")
+    defect = solution.cost - solution.expected_cost - solution.limited_cost
+    assert abs(defect) <= 1e-8 * abs(solution.cost)
+    if name in ("exits", "vacuum") and scheme == SHARP:
+        assert abs(solution.limited_cost) > 1e-6
 
 
 @pytest.mark.parametrize("scheme", [mfg.Galerkin(), mfg.Galerkin(2, "midpoint")], ids=str)
@@ -76,7 +92,7 @@ def test_mass_balance_closes_for_galerkin_too(name, diffusion, scheme):
     assert np.abs(solution.balance).max() <= 1e-10
 
 
-SCHEMES = (mfg.Monotone(), *(mfg.Galerkin(k, t) for k in (1, 2) for t in ("euler", "midpoint")))
+SCHEMES = (SHARP, MONOTONE, *(mfg.Galerkin(k, t) for k in (1, 2) for t in ("euler", "midpoint")))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
@@ -94,7 +110,8 @@ def test_cost_of_a_game_is_what_its_value_function_says(exits, scheme):
         boundary=exits,
     )
     solution = mfg.solve(problem, 8, scheme)
-    assert solution.cost == pytest.approx(solution.expected_cost, rel=1e-7)
+    expected = solution.expected_cost + solution.limited_cost
+    assert solution.cost == pytest.approx(expected, rel=1e-7)
 
 
 def test_people_gone_never_come_back():
@@ -134,10 +151,14 @@ class Frozen:
         densities = random.uniform(0.5, 1.5, (1, n))
         discrete.set_state(random.uniform(-1, 1, (1, n)), densities, 0.5)
         u, m, w, crowd = (symbols(discrete.V, 1) for _ in range(4))
+        corners = symbols(fem.functionspace(discrete.V.mesh, ("DG", 0, (dim + 1,))), 1)
+        dofs = discrete.V.dofmap.list[:, : dim + 1]
+        state.corners.x.array[:] = fields.x.array[1::2][dofs].ravel()
         tables = Tables(partial(scheme.points, discrete.V.mesh))
-        parts = functional(problem, scheme, state, u, m, (w, crowd), tables)
+        parts = functional(problem, scheme, state, u, m, (w, crowd, corners), tables)
         test, trial = ufl.TestFunction(discrete.V), ufl.TrialFunction(discrete.V)
         values = {y[0]: fields[j] for y, j in ((u, 0), (m, 1), (w, 0), (crowd, 1))}
+        values[corners[0]] = state.corners[0, :]
 
         def assemble(first, second):
             total = 0
@@ -158,8 +179,8 @@ class Frozen:
 FROZEN = [
     (name, scheme, dim)
     for name in ("game", "congestion", "tensor")
-    for scheme in (mfg.Monotone(), mfg.Galerkin(degree=2))
-    for dim in ((2, 3) if scheme == mfg.Monotone() else (2,))
+    for scheme in (SHARP, MONOTONE, mfg.Galerkin(degree=2))
+    for dim in ((2, 3) if scheme == SHARP else (2,))
 ]
 frozen = cache(Frozen)
 
@@ -182,8 +203,9 @@ def test_columns_of_the_fokker_planck_matrix_sum_to_zero(name, scheme, dim):
     assert np.abs(case.fp.sum(axis=0)).max() <= 1e-12 * np.abs(case.fp).max()
 
 
-@pytest.mark.parametrize("name, dim", [(n, d) for n, s, d in FROZEN if s == mfg.Monotone()])
+@pytest.mark.parametrize("name", ["game", "congestion", "tensor"])
+@pytest.mark.parametrize("dim", [2, 3])
 def test_monotone_couples_vertices_with_the_right_sign_only(name, dim):
-    matrix = frozen(name, mfg.Monotone(), dim).fp
+    matrix = frozen(name, MONOTONE, dim).fp
     off_diagonal = matrix - np.diag(np.diag(matrix))
     assert off_diagonal.max() <= 1e-14 * np.abs(matrix).max()

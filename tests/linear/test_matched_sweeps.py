@@ -24,10 +24,10 @@ def krylov(solution) -> list[int]:
     return [row["krylov"] for row in solution.history if row["step"] > 0]
 
 
-def flat_matched(wave_number: float | None = None, coarse: int = 0):
+def flat_matched(wave_number: float | None = None, coarse: int = 0, scheme=None):
     """Matched sweeps at rest in an even crowd: constant coefficients but for the ends of time."""
     problem = default(mfg.box(1, 16), diffusion=0.02, coupling=10.0)
-    system = system_of(problem, 12)
+    system = system_of(problem, 12, scheme or mfg.Monotone())
     coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(system.even_crowd()))
     choices = {"matched_ksp_type": "preonly", "matched_pc_type": "lu", "coarse_size": coarse}
@@ -67,10 +67,12 @@ def test_eigenvalues_keep_the_bounds_of_the_symbol(wave_number):
 
 
 @serial_only
+@pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin(1, "midpoint")], ids=str)
 @pytest.mark.parametrize(("precision", "accuracy"), [(np.float64, 1e-8), (np.float32, 1e-3)])
-def test_coarse_space_solves_on_its_range(precision, accuracy, monkeypatch):
+def test_coarse_space_solves_on_its_range(scheme, precision, accuracy, monkeypatch):
+    """Of averages too, whose operator is a full matrix in time."""
     monkeypatch.setattr("mfg_fem.linear.coupled.block_tridiagonal.PRECISION", precision)
-    system, coupling, matched = flat_matched(coarse=4)
+    system, coupling, matched = flat_matched(coarse=4, scheme=scheme)
     random, X = np.random.default_rng(1), system.even_crowd()
     for _ in range(2):  # at rest, then with matrices made in place at other coefficients
         v = matched.coarse[0].solve(random.standard_normal(coupling.F0.shape[1:]))
@@ -112,8 +114,10 @@ GAMES = {
     "alone": lambda: default(square(6), coupling=0.0),
     "crowded end": lambda: default(square(6), terminal_cost=lambda x, m: m),
 }
-CASES = [(game, mfg.Monotone()) for game in GAMES]
+CASES = [(game, mfg.Sharp()) for game in GAMES]
 CASES += [
+    ("square", mfg.Monotone()),
+    ("exits", mfg.Monotone()),
     ("square", mfg.Galerkin()),
     ("square", mfg.Galerkin(2)),
     ("line", mfg.Galerkin(1, "midpoint")),
@@ -143,10 +147,11 @@ def test_all_forms_give_the_same_newton_step(game, scheme):
 @pytest.mark.parametrize(
     "D, coupling, scheme",
     [
-        (0.5, 100.0, mfg.Monotone()),
-        (0.005, 1.0, mfg.Monotone()),
+        (0.5, 100.0, mfg.Sharp()),
+        (0.005, 1.0, mfg.Sharp()),
+        (0.005, 100.0, mfg.Sharp()),
         (0.005, 100.0, mfg.Monotone()),
-        (0.005, 100.0, mfg.Galerkin()),
+        (0.005, 100.0, mfg.Galerkin(1, "midpoint")),
     ],
     ids=str,
 )
@@ -171,7 +176,7 @@ def test_auto_takes_the_h_form_where_coupling_is_strong():
 
 
 def test_auto_takes_the_schur_form_without_coupling():
-    solution = mfg.solve(default(square(8), coupling=0.0), 8)
+    solution = mfg.solve(default(square(8), coupling=0.0), 8, mfg.Monotone())
     assert solution.history[-1]["form"] == "Schur form" and max(krylov(solution)) <= 2
 
 

@@ -190,7 +190,7 @@ def test_even_crowd_on_flat_ground_stays_even():
 
 
 def test_velocity_is_minus_the_gradient_for_the_quadratic_hamiltonian():
-    solution = mfg.solve(default(mfg.box((1, 1), 8)), 4)
+    solution = mfg.solve(default(mfg.box((1, 1), 8)), 4, mfg.Monotone())
     v, u = solution.velocity(1), solution.value(1)
     square = ufl.dot(v + ufl.grad(u), v + ufl.grad(u)) * ufl.dx
     assert fem.assemble_scalar(fem.form(square)) < 1e-24

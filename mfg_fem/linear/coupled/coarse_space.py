@@ -12,8 +12,14 @@ pair, W = w / dt and step n counting from 0,
 
     (H v)_n = B_n g_n - W g_{n-1} + D_n v_n,      g_n = F0_n^-1 (A_n v_n - W v_{n+1}).
 
-The midpoint rule takes the Euler steps with the same operators in space, as the coarse space is for
-waves that are long in time too.
+Averages with weights c_n (`discrete/step.py`) have T*^-1 F0^-1 A in the place of F0^-1 A, a full
+matrix in time. As T* and differences in time commute, so to speak, it goes if rows are combined by
+
+    (L R)_n = (1 - c_n) R_n + c_{n-1} dt_{n-1} / dt_n R_{n-1}:
+
+with g_n = F0_n^-1 (A v)_n, (L H v)_n = W (g_n - g_{n-1}) + (1 - c_n) K_n g_n + c_{n-1} dt_{n-1} /
+dt_n K_{n-1} g_{n-1} + (L D T v)_n is block tridiagonal again. L acts on time alone, so that it is
+the same for the projected rows. Weights that are limited at single nodes count as c_n here.
 """
 
 from functools import reduce
@@ -125,49 +131,65 @@ class CoarseSpace:
         N, dim, dt = self.J.steps, self.J.discrete.problem.domain.dim, self.J.dt
         # If the terminal cost depends on the density, the last level differs from the others.
         samples = [*np.rint(np.linspace(0, N - 1, min(N, SAMPLES[dim]))), max(N - 1 - sloped, 0)]
-        latest = dt[0]
-        for n in range(1, N):  # both sides of a change of dt
-            if abs(dt[n] / latest - 1) > LONGER:
+        c = self.J.rule.c
+        latest, weight = dt[0], c[0]
+        for n in range(1, N):  # both sides of a change of dt or c
+            if abs(dt[n] / latest - 1) > LONGER or abs(c[n] - weight) > LONGER / 2:
                 samples += [n - 1, n]
-                latest = dt[n]
+                latest, weight = dt[n], c[n]
         return np.unique(samples).astype(int)
 
     def blocks(self, coupling, n: int) -> np.ndarray:
-        """What g_n and D_n add to the blocks (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
+        """What step n adds to the blocks (n, n), (n, n + 1), (n + 1, n) and (n + 1, n + 1).
 
-        With gA = F0^-1 A Z and gW = F0^-1 W Z it is Z^T (B gA + D Z), - Z^T B gW, - Z^T W gA and
-        Z^T W gW of this rank's rows, each by its entries at `places`.
+        With gA = F0^-1 A Z and gW = F0^-1 W Z the Euler pair has Z^T (B gA + D Z), - Z^T B gW,
+        - Z^T W gA and Z^T W gW of this rank's rows, each by its entries at `places`; averages
+        combine the same products.
         """
         J, i, after = self.J, self.i, min(n + 1, self.J.steps - 1)
-        A, B = (self._euler(blocks[i][n], n) for blocks in (J.A, J.B))
-        gA, gW = self._times("gA", A.matMult, self.Z), self._mass_times("gW", self.Z.copy(), n)
+        c, B = J.rule.c[n], self._evenly(J.B[i][n], n)
+        gA = self._times("gA", J.A[i][n].matMult, self.Z)
+        gW = self._mass_times("gW", self.Z.copy(), n)
         inverse = gA.createVecLeft()
         inverse.array[:] = 1 / coupling.F0[i, n]
         for M in (gA, gW):
             M.diagonalScale(inverse, None)
-        HZ = self._times("HZ", B.matMult, gA)
-        HZ.axpy(1.0, self._times("DZ", J.D[i][n].matMult, self.Z), SUBSET)
-        own = self.projection.of(HZ)
+        HZ, DZ = self._times("HZ", B.matMult, gA), self._times("DZ", J.D[i][n].matMult, self.Z)
+        D = self.projection.of(DZ) if c else 0.0
+        HZ.axpy(1.0, DZ, SUBSET)
+        BgA = self.projection.of(HZ) - D
         if self.places is None:  # HZ has the widest pattern of the four
             taken = self.projection.taken(HZ)
             J.comm.Allreduce(MPI.IN_PLACE, taken, MPI.LOR)
             self.places = np.flatnonzero(taken)
-        lower = -self.projection.of(self._mass_times("WgA", gA, after))
-        if J.discrete.adjoint and J.even:
-            upper = lower.T
-        else:
-            upper = -self.projection.of(self._times("BgW", B.matMult, gW))
-        next_own = self.projection.of(self._mass_times("WgW", gW, after))
-        return np.array([y.ravel()[self.places] for y in (own, upper, lower, next_own)])
+        BgW = 0.0 if self.adjoint else self.projection.of(self._times("BgW", B.matMult, gW))
+        WgA = self.projection.of(self._mass_times("WgA", gA, n))
+        WgW = self.projection.of(self._mass_times("WgW", gW, n))
+        # With r = c / (1 - c) step n has r A - (1 + r) W on the level n + 1, and row n + 1 of L H
+        # has r B - (1 + r) W in the place of B.
+        r, longer = c / (1 - c), J.dt[n] / J.dt[after]
+        lower = r * BgA - (1 + r) * WgA + c * (1 - c) * D
+        BgO = lower.T - c * (1 - c) * D if self.adjoint else r * BgA - (1 + r) * BgW
+        next_own = r * BgO - (1 + r) * (r * WgA - (1 + r) * WgW) + c**2 * D
+        own = BgA + ((1 - c) ** 2 * D if c else 0.0)
+        upper = BgO + c * (1 - c) * D
+        found = own, upper, longer * lower, longer * next_own
+        return np.array([y.ravel()[self.places] for y in found])
 
-    def _euler(self, block: PETSc.Mat, n: int) -> PETSc.Mat:
-        """The block that the Euler pair has at step n with the same operator in space."""
-        if not self.J.half:
-            return block
-        block = block.copy()  # W + K / 2, where W + K is wanted
-        block.scale(2)
-        block.axpy(-1 / self.J.dt[n], self.J.discrete.free_mass[self.i], SAME)
-        return block
+    @property
+    def adjoint(self) -> bool:
+        """Whether the upper blocks are the transposes of the lower ones."""
+        return self.J.discrete.adjoint and self.J.even
+
+    def _evenly(self, B: PETSc.Mat, n: int) -> PETSc.Mat:
+        """B of step n if it saw (1 - c) m^{n+1} at all nodes."""
+        if not (self.J.rule.limited and self.J.rule.c[n]):
+            return B
+        B, mass, rate = B.copy(), self.J.discrete.free_mass[self.i], 1 / self.J.dt[n]
+        B.axpy(-rate, mass, SAME)
+        self.J.scale_columns(B, (1 - self.J.rule.c[n]) / self.J.after[self.i, n])
+        B.axpy(rate, mass, SAME)
+        return B
 
     def _mass_times(self, name: str, M: PETSc.Mat, n: int) -> PETSc.Mat:
         """W M of step n without Dirichlet dofs; it overwrites M if mass is lumped. Collective."""
@@ -189,5 +211,14 @@ class CoarseSpace:
     def solve(self, r: np.ndarray) -> np.ndarray:
         """Z (Z^T H Z)^-1 Z^T r. Collective."""
         y = np.ascontiguousarray(self.projection.restrict(r))
+        if self.J.rule.averages:
+            y = self._combined(y)
         self.J.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
         return self.projection.prolong(self.operator.solve(y / self.unit))
+
+    def _combined(self, y: np.ndarray) -> np.ndarray:
+        """L y, for rows of time levels."""
+        c, dt = self.J.rule.c[:, None], self.J.dt[:, None]
+        found = (1 - c) * y
+        found[1:] += c[:-1] * dt[:-1] / dt[1:] * y[:-1]
+        return found

@@ -128,20 +128,17 @@ class Coupling:
 
     def mult_F0(self, dm: np.ndarray) -> np.ndarray:
         """F0 T* dm."""
-        s = self.J.half
-        y = (1 - s) * dm
-        y[:, 1:] += s * dm[:, :-1]
-        y *= self.F0
-        return y
+        return self.F0 * self.J.seen_m(dm)
 
     def density(self, du: np.ndarray) -> np.ndarray:
         """T*^-1 F0^-1 A du, the change of the densities with which du fulfils the HJB rows."""
-        s = self.J.half
-        dm = self.J.mult_A(du)
-        dm /= (1 - s) * self.F0 if s else self.F0
-        if s:
-            for n in range(1, self.J.steps):
-                dm[:, n] -= s / (1 - s) * dm[:, n - 1]
+        J, dm = self.J, self.J.mult_A(du)
+        dm /= self.F0
+        if J.rule.averages:
+            dm[:, 0] /= J.after[:, 0]
+            for n in range(1, J.steps):
+                dm[:, n] -= J.before[:, n] * dm[:, n - 1]
+                dm[:, n] /= J.after[:, n]
         return dm
 
     def mult_H(self, du: np.ndarray) -> np.ndarray:
@@ -199,19 +196,30 @@ class MatchedSweeps:
                 X = self._X(i, coupling.q[i, n])
                 for name, blocks in self.blocks.items():
                     getattr(J, name)[i][n].copy(blocks[i][n], SAME)
-                    blocks[i][n].axpy(1 - J.half, X, SAME)
+                    self._add(blocks[i][n], X, name, i, n)
                     if self.plan.in_turn:
                         self.sweeps.factors[name][i].update(n)
         J.discrete.pattern.free_scratch()
         for space in self.coarse:
             space.refresh(coupling)
 
+    def _add(self, block: PETSc.Mat, X: PETSc.Mat, name: str, i: int, n: int):
+        """Add X as what a step sees of it on its own level. Collective."""
+        c = self.J.rule.c[n]
+        if name == "A" or not c:
+            block.axpy(1 - c, X, SAME)
+            return
+        scaled = self._scratch[1]  # free again after `_X`
+        X.copy(scaled, SAME)
+        self.J.scale_columns(scaled, self.J.after[i, n])
+        block.axpy(1.0, scaled, SAME)
+
     def _matched_wave_number(self) -> float:
         d, coupling = self.J.discrete, self.coupling
         length = self.coarse[0].spacing if self.coarse else d.diameter
         high = min(np.pi / d.mesh_size, coupling.q_max / self.J.diffusion)
         kappa = np.pi * np.sqrt(max(high * length / np.pi, 1.0)) / length
-        return kappa if coupling.exact or self.J.half else CONSISTENT * kappa
+        return kappa if coupling.exact or self.J.rule.averages else CONSISTENT * kappa
 
     def _X(self, i: int, q: np.ndarray) -> PETSc.Mat:
         """X with zero rows and columns at the Dirichlet dofs of population i.

@@ -1,6 +1,5 @@
 """Linear sweeps through time: backward for the HJB block, forward for the Fokker-Planck block."""
 
-from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -67,13 +66,10 @@ class Sweeps:
         """Solve A du = r, the last level first, each to rtol; a `rough` sweep stops earlier."""
         if rtol:
             self.ksp.setTolerances(rtol=rtol)
-        solution, last = np.empty_like(r), self.J.steps - 1
+        solution = np.empty_like(r)
         for i, du in enumerate(solution):
             for n in reversed(range(self.J.steps)):
-                rhs = r[i, n]
-                if n < last:
-                    rhs = rhs + self.J.other_level(self.blocks["A"], i, n, du[n + 1])
-                du[n] = self.solve_level("A", i, n, rhs, du[n + 1 : n + 3], rough)
+                du[n] = self.solve_level("A", i, n, r[i, n], du[n + 1 : n + 3], rough)
         return solution
 
     def forward(self, r: np.ndarray, rough: bool = False) -> np.ndarray:
@@ -81,10 +77,7 @@ class Sweeps:
         solution = np.empty_like(r)
         for i, dm in enumerate(solution):
             for n in range(self.J.steps):
-                rhs = r[i, n]
-                if n > 0:
-                    rhs = rhs + self.J.other_level(self.blocks["B"], i, n, dm[n - 1])
-                dm[n] = self.solve_level("B", i, n, rhs, dm[max(n - 2, 0) : n][::-1], rough)
+                dm[n] = self.solve_level("B", i, n, r[i, n], dm[max(n - 2, 0) : n][::-1], rough)
         return solution
 
     @contextmanager
@@ -98,24 +91,31 @@ class Sweeps:
     def solve_level(
         self, name: str, i: int, n: int, rhs: np.ndarray, before=(), rough: bool = False
     ) -> np.ndarray:
-        """Solve with the block "A" or "B" of population i and step n. Collective.
+        """Solve the rows of A or B, by name, of population i and step n. Collective.
 
-        Iterations start from the extrapolation of `before`, the solutions at the next levels,
-        nearest first.
+        `before` has the solutions at the next levels, nearest first. The rows see the first of
+        them, and iterations start from their extrapolation.
         """
-        return self._solve(self.blocks[name][i][n], self.factors[name][i].of(n), rhs, before, rough)
+        block, factor = self.blocks[name][i][n], self.factors[name][i].of(n)
+        if not len(before):
+            return self._solve(block, factor, rhs, 0.0, rough)
+        r = self.J.ratio(name, i, n)
+        other = r * before[0] if self.J.rule.averages else 0.0
+        guess = before[0] if len(before) == 1 else 2 * before[0] - before[1]
+        rhs = rhs + self.J.behind(i, n, r, before[0])
+        return self._solve(block, factor, rhs, guess + other, rough) - other
 
     def respond(self, i: int, n: int, rhs: np.ndarray) -> np.ndarray:
         """Solve with the present A of population i and step n, factored anew. Collective."""
         self.response[i].update(n)
-        return self._solve(self.J.A[i][n], self.response[i].of(n), rhs)
+        return self._solve(self.J.A[i][n], self.response[i].of(n), rhs, 0.0)
 
     def forget_response(self):
         """Free the factors of `respond`."""
         for factors in self.response:
             factors.reset()
 
-    def _solve(self, block, factor, rhs: np.ndarray, before=(), rough: bool = False) -> np.ndarray:
+    def _solve(self, block, factor, rhs: np.ndarray, guess, rough: bool = False) -> np.ndarray:
         self.rough, self.rhs.array[:] = rough, rhs
         self.ksp.setPC(factor)
         self.ksp.setOperators(block)
@@ -123,7 +123,7 @@ class Sweeps:
             # Always set: without a guess, right-preconditioned BiCGStab would add the last
             # solution.
             self.ksp.setInitialGuessNonzero(True)
-            self.x.array[:] = _led_to(before)
+            self.x.array[:] = guess
         self.ksp.solve(self.rhs, self.x)
         return self.x.array_r.copy()
 
@@ -145,9 +145,3 @@ class Sweeps:
             obj.destroy()
         for matrix in (matrix for own in self.transposes for matrix in own):
             matrix.destroy()
-
-
-def _led_to(before: Sequence[np.ndarray]) -> np.ndarray | float:
-    if len(before) > 1:
-        return 2 * before[0] - before[1]
-    return before[0] if len(before) else 0.0
