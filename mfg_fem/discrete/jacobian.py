@@ -105,7 +105,7 @@ class Jacobian:
         fill = self.discrete.pattern.fill
         for i in range(self.k):
             u, m = 2 * i, 2 * i + 1
-            self.fill_A(self.A[i][n], i, n, entries[u, u])
+            self.fill_diagonal(self.A[i][n], i, n, entries[u, u])
             self.fill_B(i, n, entries[m, m])
             fill(self.D[i][n], entries[m, u])
         if not (n and self.discrete.forms.steady):
@@ -114,8 +114,8 @@ class Jacobian:
         for pair, blocks in self.crossing.items():
             fill(blocks[n], entries[pair])
 
-    def fill_A(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
-        """Write A of population i and step n, from entries of d hjb / dU, into `block`."""
+    def fill_diagonal(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
+        """Write (1 - c) entries of population i and step n, plus Mass/dt, into a block."""
         if self.rule.c[n]:
             entries = (1 - self.rule.c[n]) * entries
         self.discrete.pattern.fill(block, entries, self._rates(i, n))
@@ -123,8 +123,8 @@ class Jacobian:
     def fill_B(self, i: int, n: int, entries: np.ndarray):
         """Write B of population i and step n, from entries of d fp / dM. Collective."""
         block, pattern = self.B[i][n], self.discrete.pattern
-        if not self.rule.c[n]:
-            pattern.fill(block, entries, self._rates(i, n))
+        if not (self.rule.limited and self.rule.c[n]):
+            self.fill_diagonal(block, i, n, entries)
             return
         pattern.fill(block, entries)
         self.scale_columns(block, self.after[i, n])
@@ -240,10 +240,9 @@ class Jacobian:
         last, change = self.steps - 1, self.terminal_change(dm[:, -1])
         for i in range(self.k):
             y[i, -1] += self.other_level("A", i, last, change[i])
+        c = self.rule.c[last]
         for (row, column), blocks in self.crossing.items():
-            if row % 2 == 0 and (
-                c := self.rule.c[last]
-            ):  # u^N of another population, for a planner
+            if c and row % 2 == 0:  # u^N of another population, which a planner sees
                 y[row // 2, -1] -= c * self.product(blocks[last], change[column // 2])
         return y
 

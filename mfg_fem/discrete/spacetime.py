@@ -227,7 +227,7 @@ class SpaceTime:
 
     def fill_hjb(self, A: PETSc.Mat, i: int, n: int):
         """Assemble A of population i and step n at the fields of the last `hjb_row`."""
-        self.jacobian.fill_A(A, i, n, self.discrete.assemble_block("hjb in u", i))
+        self.jacobian.fill_diagonal(A, i, n, self.discrete.assemble_block("hjb in u", i))
 
     def linearise_fp(self, X: np.ndarray):
         """Assemble B alone at X."""

@@ -190,7 +190,9 @@ class Path:
         failed: str = "",
     ) -> State:
         """First stage: from a guess, a coarser grid, or cold; of the path if that grid failed."""
-        steps, sharpness = self.system.steps, self._easy if self.coarse else 1.0
+        steps = self.system.steps
+        # Where a coarser grid comes first, a cold start would hardly do: first order does too.
+        sharpness = self._easy if self.coarse or nested is not None else 1.0
         self.set(0.0, 1.0, sharpness)
         (X, norms), name = self._cold(), "cold"
         if not np.isfinite(norms).all():
@@ -234,7 +236,7 @@ class Path:
             atol, patience = self.state.atol, None
             if self.auto and stage.name != "guess":
                 patience = ASTRAY if stage.on_path else PATIENCE
-            if stage.gap:
+            if not (stage.asked or stage.on_path and not stage.gap or self.coarse):
                 atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
             outcome = self.newton.solve(
                 self.state.X, atol, self.method.max_it, str(stage), rows, patience
@@ -279,12 +281,6 @@ class Path:
         done = outcome.converged or self._at_round_off(state, outcome)  # the path cannot help
         if not self.auto or self.coarse or (done and stage.asked):
             return None
-        if stage.name == "nested":
-            moved = transport(self.system, self.sweeps, X)
-            if np.isfinite(self.newton.norms(moved)).all():
-                log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
-                stage = replace(stage, name="nested, moved")
-                return replace(state, stage=stage, start=moved, X=moved)
         if stage.name == SHARPER or (outcome.converged and not stage.gap):
             if stage.settled:
                 return None
@@ -292,6 +288,12 @@ class Path:
                 X, stage = outcome.X, replace(stage, reached=stage.sharpness)
             log.info("Newton goes on to more sharpness than %.3g", stage.reached)
             return replace(state, stage=stage.sharper(), start=X, X=X)
+        if stage.name == "nested":
+            moved = transport(self.system, self.sweeps, X)
+            if np.isfinite(self.newton.norms(moved)).all():
+                log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
+                stage = replace(stage, name="nested, moved")
+                return replace(state, stage=stage, start=moved, X=moved)
         if not stage.on_path:
             stage = replace(stage, failed=outcome.reason)
             if self.limited and stage.sharpness:

@@ -43,16 +43,18 @@ class Waves(Heat):
         return 1 + self.size * product
 
 
-MONOTONE, P1, P2 = mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(degree=2, time="midpoint")
+SHARP, MONOTONE = mfg.Sharp(), mfg.Monotone()
+P1, P2 = mfg.Galerkin(), mfg.Galerkin(degree=2, time="midpoint")
 
 
 @pytest.mark.parametrize(
     "dim, scheme, cells, steps, rate, largest",
     [
         (1, MONOTONE, (16, 32), lambda n: n * n // 16, 1.9, 7e-3),
+        (1, SHARP, (16, 32), lambda n: n, 1.9, 7e-3),
         (1, P1, (16, 32), lambda n: n * n // 16, 1.9, 7e-3),
         (1, P2, (8, 16), lambda n: n * n // 4, 2.8, 6e-4),
-        (2, MONOTONE, (8, 16), lambda n: n * n // 8, 1.6, 6e-2),
+        (2, SHARP, (8, 16), lambda n: n, 1.8, 6e-2),
         (2, P1, (8, 16), lambda n: n * n // 8, 1.8, 5.5e-2),
         (2, P2, (4, 8), lambda n: n * n // 4, 2.7, 1.2e-2),
     ],

@@ -20,7 +20,7 @@ from dolfinx import fem
 import mfg_fem as mfg
 
 GAME, CONTROL = mfg.MeanFieldGame, mfg.MeanFieldControl
-MONOTONE, P1, P2 = mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(degree=2)
+SHARP, P1, P2 = mfg.Sharp(), mfg.Galerkin(), mfg.Galerkin(degree=2)
 P1_MIDPOINT, P2_MIDPOINT = mfg.Galerkin(1, "midpoint"), mfg.Galerkin(2, "midpoint")
 
 
@@ -40,7 +40,7 @@ class Case:
 
     domain: Callable
     data: dict
-    scheme: mfg.Monotone | mfg.Galerkin = MONOTONE
+    scheme: mfg.Sharp | mfg.Galerkin = SHARP
     kind: type = GAME
     steps: int = 6
 

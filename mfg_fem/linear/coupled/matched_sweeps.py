@@ -33,7 +33,7 @@ v = v0 + P^-1 (r - H v0).
 
 Several populations have a P each, with F0 the sum over the densities that a population sees,
 F0_i = sum_j |F_ij|: H is then not block-diagonal as P is, and the bounds hold where the own density
-counts most. The midpoint rule sees averages T du and T* dm of two time levels:
+counts most. Steps that see averages T du and T* dm of two time levels (`discrete/step.py`) have
 H = B T*^-1 F0^-1 A + D T and P = (B + X T*) T*^-1 F0^-1 (A + X T).
 """
 
