@@ -191,8 +191,8 @@ class Path:
     ) -> State:
         """First stage: from a guess, a coarser grid, or cold; of the path if that grid failed."""
         steps = self.system.steps
-        # Where a coarser grid comes first, a cold start would hardly do: first order does too.
-        sharpness = self._easy if self.coarse or nested is not None else 1.0
+        # With congestion a cold start of a limited scheme would hardly do: first order comes first.
+        sharpness = self._easy if self.system.discrete.forms.congested else 1.0
         self.set(0.0, 1.0, sharpness)
         (X, norms), name = self._cold(), "cold"
         if not np.isfinite(norms).all():
@@ -236,7 +236,7 @@ class Path:
             atol, patience = self.state.atol, None
             if self.auto and stage.name != "guess":
                 patience = ASTRAY if stage.on_path else PATIENCE
-            if not (stage.asked or stage.on_path and not stage.gap or self.coarse):
+            if not (stage.asked or (stage.on_path and not stage.gap) or self.coarse):
                 atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
             outcome = self.newton.solve(
                 self.state.X, atol, self.method.max_it, str(stage), rows, patience

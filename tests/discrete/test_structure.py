@@ -73,12 +73,10 @@ def test_hard_cases_take_few_newton_steps():
     assert len(taken) == 16 and sum(taken) <= 125
 
 
-@pytest.mark.parametrize("name, dim, scheme", SOLVED, ids=str)
+@pytest.mark.parametrize("name, dim, scheme", [y for y in SOLVED if y[0] != "control"], ids=str)
 def test_cost_identity_holds_on_hard_cases(name, dim, scheme):
     """Where nodes are emptied within a step, only with the limited cost."""
     solution = solved(name, dim, scheme)
-    if isinstance(solution.problem, mfg.MeanFieldControl):
-        pytest.skip("the value function of a control is a marginal cost")
     defect = solution.cost - solution.expected_cost - solution.limited_cost
     assert abs(defect) <= 1e-8 * abs(solution.cost)
     if name in ("exits", "vacuum") and scheme == SHARP:
