@@ -61,7 +61,7 @@ def statement(*populations: Population, horizon: float = 1.0, planner: bool = Fa
 
 def solved(problem, steps: int, scheme=None, **method):
     """All levels of the solution, its history, and the discretisation."""
-    discrete, history = Discretisation(problem, scheme or mfg.Monotone()), []
+    discrete, history = Discretisation(problem, scheme or mfg.Sharp()), []
     times = np.linspace(0, problem.horizon, steps + 1)
     record = lambda row, state: history.append(row)  # noqa: E731
     system, _, outcome = solve_stages(discrete, times, mfg.Newton(**method), None, record)

@@ -62,7 +62,8 @@ class Discretisation:
         self.mean_diffusion = np.array(integrals) / self.volume
         people = [population.population for population in problem.populations]
         self.state = StepState.on(self.V, [number / self.volume for number in people])
-        self.state.limit.value = getattr(scheme, "sharpness", 0.0)
+        if scheme.limited:
+            self.state.limit.value = scheme.sharpness
         self.forms = StepForms(problem, scheme, self.state)
         self._compiled = _Compiled(self.forms, scheme.degree)
         always = [("residual", 0), ("jacobian", 0), ("coupling", 0)]

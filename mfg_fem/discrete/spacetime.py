@@ -2,8 +2,8 @@
 
 Unknowns are u^0..u^{N-1} and m^1..m^N of each population at the owned dofs, an array of shape
 (2, k, N, owned): ranks share space, not time. The ends of the time interval determine u^N and m^0
-(`ends.py`). Step n sees the fields (U, M) = (u^n, m^{n+1}), or the averages of both time levels for
-the midpoint rule. With dt = t^{n+1} - t^n it reads for each population
+(`ends.py`). Step n sees the fields (U, M) = (u^n, m^{n+1}), or averages of both time levels
+(`step.py`). With dt = t^{n+1} - t^n it reads for each population
 
     hjb^n = Mass (u^n - u^{n+1}) / dt + dA/dm (U, M) = 0
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
