@@ -140,7 +140,7 @@ class Discrete:
             rate = D * (np.pi / volume ** (1 / self.d)) ** 2
             for n in range(steps):
                 ramp = max(0.0, 1 - (4 / (steps - n)) ** 2) if self.data.sides else 1.0
-                self.c[n] = ramp * min(0.5, 1 / (rate * self.dt))
+                self.c[n] = self.scheme.sharpness * ramp * min(0.5, 1 / (rate * self.dt))
         self.s = np.repeat(self.c[:, None], self.size, axis=1)
         if self.sharp:
             for n, i in np.ndindex(self.s.shape):
@@ -222,7 +222,8 @@ class Discrete:
         volume = self.volumes.sum()
         length = np.linalg.norm(self.corners[:, i] - self.corners[:, j], axis=1)
         few = 8 * length / volume ** (1 / self.d) * self.solution.problem.population / volume
-        return 4 * np.maximum(one, 0) * np.maximum(other, 0) / ((one + other) ** 2 + few**2)
+        both = 4 * np.maximum(one, 0) * np.maximum(other, 0)
+        return self.scheme.sharpness * both / ((one + other) ** 2 + few**2)
 
     # --- what has to hold ---
 
