@@ -192,7 +192,8 @@ class Path:
         """First stage: from a guess, a coarser grid, or cold; of the path if that grid failed."""
         steps = self.system.steps
         # With congestion a cold start of a limited scheme would hardly do: first order comes first.
-        sharpness = self._easy if self.system.discrete.forms.congested else 1.0
+        cold = self.auto and guess is None
+        sharpness = self._easy if cold and self.system.discrete.forms.congested else 1.0
         self.set(0.0, 1.0, sharpness)
         (X, norms), name = self._cold(), "cold"
         if not np.isfinite(norms).all():

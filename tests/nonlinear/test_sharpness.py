@@ -44,6 +44,14 @@ def test_a_solution_that_is_less_sharp_says_so_and_is_saved_as_what_it_is(blunt,
     assert again.cost == pytest.approx(solution.cost, rel=1e-12)
 
 
+@pytest.mark.parametrize("continuation", ["auto", "none"])
+def test_congestion_ends_with_the_scheme_that_was_asked(continuation):
+    game = default(mfg.box((1, 1), 8), hamiltonian=mfg.hamiltonians.congestion(1.0, 1.0))
+    solution = mfg.solve(game, 6, method=mfg.Newton(continuation=continuation))
+    direct = mfg.solve(game, 6, guess=solution)
+    assert direct.iterations == 0 and solution.scheme == direct.scheme == mfg.Sharp()
+
+
 def test_without_continuation_it_fails(blunt):
     with pytest.raises(mfg.NotConverged):
         mfg.solve(default(mfg.box(1, 8)), 6, method=mfg.Newton(continuation="none"))
