@@ -239,7 +239,7 @@ class Keeper:
         self.writing = self.written - began
 
     def _save(self, state: State):
-        started = state.stage.goes_back
+        started = state.stage.needs_start
         about = self.about | {
             "stage": asdict(state.stage),
             "atol": state.atol,

@@ -58,9 +58,9 @@ class Stage:
         return self.name == "path"
 
     @property
-    def goes_back(self) -> bool:
-        """Whether the stage after a failure starts from the same unknowns as this one."""
-        return self.on_path or self.name in ("nested", SHARPER)
+    def needs_start(self) -> bool:
+        """Whether what it started from is needed again: by the next stage, or for its tolerance."""
+        return self.on_path or self.name in ("nested", SHARPER) or self.sharpness < 1
 
     @property
     def asked(self) -> bool:

@@ -51,26 +51,38 @@ def begun(path):
         mfg.solve(easy(), 4, checkpoint=mfg.Checkpoint(path, budget=0.0))
 
 
-@pytest.mark.parametrize("patience", [Patience(steps=3), Patience(length=1.5)])
-def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch, patience):
-    # To be on the path soon: stages end early, one way or the other.
-    monkeypatch.setattr("mfg_fem.nonlinear.continuation.PATIENCE", patience)
-    runs, whole = 0, mfg.solve(hard(), STEPS)
+def same_steps_if_stopped_after_each(problem, steps: int, path) -> mfg.Solution:
+    """Compare with a solve that is never stopped, which is returned."""
+    runs, whole = 0, mfg.solve(problem, steps)
     while True:
         runs += 1
         try:
             settings = mfg.Checkpoint(path, budget=0.0)
-            solution = mfg.solve(hard(), STEPS, checkpoint=settings)
+            solution = mfg.solve(problem, steps, checkpoint=settings)
             break
         except mfg.OutOfTime as stop:
             assert stop.path == path and "run the same again" in str(stop)
-    assert len({row["stage"] for row in whole.history}) >= 4
     assert runs > whole.iterations / 2
     keys = ("stage", "step", "krylov")
-    steps, wanted = ([[row[k] for k in keys] for row in s.history] for s in (solution, whole))
-    assert steps == wanted
+    taken, wanted = ([[row[k] for k in keys] for row in s.history] for s in (solution, whole))
+    assert taken == wanted
     assert np.allclose(solution.levels.u, whole.levels.u, rtol=0, atol=1e-10)
     assert np.allclose(solution.levels.m, whole.levels.m, rtol=0, atol=1e-10)
+    return whole
+
+
+@pytest.mark.parametrize("patience", [Patience(steps=3), Patience(length=1.5)])
+def test_stopped_after_every_step_a_solve_takes_the_same_steps(path, monkeypatch, patience):
+    # To be on the path soon: stages end early, one way or the other.
+    monkeypatch.setattr("mfg_fem.nonlinear.continuation.PATIENCE", patience)
+    whole = same_steps_if_stopped_after_each(hard(), STEPS, path)
+    assert len({row["stage"] for row in whole.history}) >= 4
+
+
+def test_stopped_at_first_order_a_solve_takes_the_same_steps(path):
+    """Whose tolerance follows from what it started from."""
+    whole = same_steps_if_stopped_after_each(evacuation(mfg.box((1, 1), 8), 0.05, 1.0), 6, path)
+    assert whole.history[0]["stage"] == "6 steps, cold, sharpness 0"
 
 
 @serial_only
