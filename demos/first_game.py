@@ -121,6 +121,7 @@ if comm.rank == 0:
         ax.set_xticks(rows[:, 0], [f"1/{cells}" for cells in options.cells])
         ax.xaxis.set_minor_formatter(NullFormatter())
         ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, fontsize=8)
+    names = ax.get_legend_handles_labels()
+    figure.legend(*names, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     options.out.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.out / "errors.png", dpi=200)

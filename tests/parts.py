@@ -27,7 +27,7 @@ def plan_of(system: SpaceTime, krylov: str = "auto", **options) -> Plan:
 def level_plan(**options):
     """The plan of sweeps with these options alone, in force."""
     with petsc.options({f"sweep_{k}": v for k, v in options.items()}):
-        yield LevelPlan.of("sweep_", adjoint=True)
+        yield LevelPlan.of("sweep_", linear=True)
 
 
 def path_of(system: SpaceTime, method=None) -> Path:

@@ -63,5 +63,5 @@ class Galerkin:
         return fem.functionspace(mesh, element)
 
     def diffusion(self, population, state, w, around, corners, p, q):
-        """P . D q with the diffusion tensor D times the viscosity factor."""
+        """The product p . D q with the diffusion tensor D times the viscosity factor."""
         return ufl.inner(state.stretch * population.D(population.x) * p, q)

@@ -1,9 +1,7 @@
 """Monotone: P1, lumped mass, implicit Euler, edge viscosity."""
 
-import functools
 import logging
 import math
-import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -59,9 +57,9 @@ class Monotone:
         return StepRule.constant(len(dt), 0.0)
 
     def diffusion(self, population, state, w, around, corners, p, q):
-        """P . D q, D = sum_E smax(kappa_E, b_E) t_E (x) t_E, see `edges`. Collective."""
+        """The product p . D q with D = sum_E smax(kappa_E, b_E) t_E (x) t_E. Collective."""
         found = edges(population, state.stretch, w, around, warn=True)
-        return sum_of(low * ufl.dot(t, p) * ufl.dot(t, q) for _, low, t, _ in found)
+        return sum(low * ufl.dot(t, p) * ufl.dot(t, q) for _, low, t, _ in found)
 
 
 def edges(population, stretch, w, around, warn: bool = False) -> Iterator[tuple]:
@@ -96,11 +94,6 @@ def edges(population, stretch, w, around, warn: bool = False) -> Iterator[tuple]
         b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
         diffusion = stretch * kappa[edge]
         yield diffusion, _smax(diffusion, b, width), t, (i, j)
-
-
-def sum_of(terms):
-    """The sum of expressions, of which there is at least one."""
-    return functools.reduce(operator.add, terms)
 
 
 def size(domain) -> fem.Constant:

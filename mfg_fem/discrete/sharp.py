@@ -8,7 +8,7 @@ import numpy as np
 import ufl
 from dolfinx import fem
 
-from mfg_fem.discrete.monotone import Monotone, edges, size, sum_of
+from mfg_fem.discrete.monotone import Monotone, edges, size
 from mfg_fem.discrete.step import StepRule
 from mfg_fem.errors import ProblemError
 from mfg_fem.validate import number
@@ -86,7 +86,7 @@ class Sharp(Monotone):
         return StepRule(self.sharpness * ramp * np.minimum(0.5, 1 / (decay * dt)), limited=True)
 
     def diffusion(self, population, state, w, around, corners, p, q):
-        """P . D q with D = sum_E (alpha_E kappa_E + (1 - alpha_E) low_E) t_E (x) t_E."""
+        """The product p . D q, D = sum_E (alpha_E kappa_E + (1 - alpha_E) low_E) t_E (x) t_E."""
         domain = population.domain
         L, M = size(domain), corners
         mean = fem.Constant(domain.mesh, population.population / domain.volume())
@@ -98,4 +98,4 @@ class Sharp(Monotone):
             return (low - alpha * (low - kappa)) * ufl.dot(t, p) * ufl.dot(t, q)
 
         found = edges(population, state.stretch, w, around)
-        return sum_of(term(kappa, low, t, *ends) for kappa, low, t, ends in found)
+        return sum(term(kappa, low, t, *ends) for kappa, low, t, ends in found)

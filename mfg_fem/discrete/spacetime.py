@@ -61,7 +61,7 @@ class SpaceTime:
         self.times, self.dt, self.steps = times, self.jacobian.dt, self.jacobian.steps
         self.comm, self.owned, self.k = discrete.comm, discrete.owned, discrete.k
         self.unknowns = self.jacobian.nodes * self.steps * self.k  # of each field
-        self.assembled = 0
+        self.assembled, self._sharpest = 0, self.jacobian.rule
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -113,15 +113,14 @@ class SpaceTime:
         d = self.discrete
         if d.scheme.limited:
             d.state.limit.value = d.scheme.sharpness * sharpness
-            whole = d.scheme.rule(self.dt, d.has_exits, d.decay)
-            self.jacobian.rule = StepRule(sharpness * whole.c, limited=True)
+            self.jacobian.rule = self._sharpest.times(sharpness)
 
     @contextmanager
     def sturdy(self) -> Iterator[None]:
         """Take Euler steps in the place of limited ones during a with block: for starts."""
         J, rule = self.jacobian, self.jacobian.rule
         if rule.limited:
-            J.rule = StepRule.constant(self.steps, 0.0)
+            J.rule = rule.times(0.0)
         try:
             yield
         finally:
@@ -184,7 +183,7 @@ class SpaceTime:
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The Fokker-Planck rows of `residual`, if B has been assembled at X."""
         d = self.discrete
-        if d.forms.nonlinear or self.jacobian.rule.limited or d.has_source:
+        if d.forms.nonlinear or d.has_source:
             levels, R = self.levels(X), np.empty(self.shape[1:])
             for i in range(self.k):
                 for n, rows in self._each(levels, lambda i=i: d.assemble_rows("fp", i)):

@@ -1,6 +1,6 @@
 """What the steps of a scheme see of their two time levels, and the space of the fields."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,13 +33,17 @@ class StepRule:
         """The same weight in all steps."""
         return cls(np.full(steps, c))
 
+    def times(self, share: float) -> "StepRule":
+        """The rule with this share of the weights."""
+        return replace(self, c=share * self.c)
+
     @property
     def averages(self) -> bool:
         """Whether any step sees both of its levels."""
         return bool(self.c.any())
 
     def weight(self, n: int, before: np.ndarray, after: np.ndarray) -> np.ndarray | float:
-        """S in step n between these densities, at each node or for all."""
+        """The weight s in step n between these densities, at each node or for all."""
         if not self.limited or (after >= DRAINED * before).all():
             return self.c[n]
         return self.c[n] * (1 - (1 - _kept(before, after)) ** 3)

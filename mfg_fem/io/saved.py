@@ -86,7 +86,7 @@ class Saved:
     seconds: float
 
     def levels_on(self, discrete: Discretisation) -> list[np.ndarray]:
-        """U and m at all levels on the dofs this rank owns. Collective.
+        """The values u and m at all levels on the dofs this rank owns. Collective.
 
         Raises:
             FileError: the file belongs to another mesh or degree, or is damaged.

@@ -177,14 +177,14 @@ class LevelPlan:
     transposable: bool
 
     @classmethod
-    def of(cls, prefix: str, adjoint: bool) -> "LevelPlan":
-        """Read the options in PETSc's database."""
+    def of(cls, prefix: str, linear: bool) -> "LevelPlan":
+        """Read PETSc's database; `linear` says whether Fokker-Planck rows are so in m."""
         prefix = petsc.PREFIX + prefix
         options = PETSc.Options(prefix)
         ksp, pc = options.getString("ksp_type", "gmres"), options.getString("pc_type", "none")
         schwarz = pc == "python" and options.getString("pc_python_type", "") == SCHWARZ
         part = Relaxation.of(prefix + "sub_" if schwarz else prefix)
-        transposable = (pc in TRANSPOSABLE or schwarz) and adjoint
+        transposable = (pc in TRANSPOSABLE or schwarz) and linear
         return cls(prefix, ksp, pc, schwarz, part, transposable)
 
     @property

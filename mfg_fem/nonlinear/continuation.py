@@ -237,7 +237,7 @@ class Path:
             atol, patience = self.state.atol, None
             if self.auto and stage.name != "guess":
                 patience = ASTRAY if stage.on_path else PATIENCE
-            if not (stage.asked or (stage.on_path and not stage.gap) or self.coarse):
+            if stage.eased and not self.coarse:
                 atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
             outcome = self.newton.solve(
                 self.state.X, atol, self.method.max_it, str(stage), rows, patience

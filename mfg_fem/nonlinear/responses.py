@@ -10,8 +10,8 @@ from mfg_fem.linear.level.sweeps import Sweeps
 MAX_POLICY_ITERATIONS = 12  # few suffice, except near the first, roughest level
 MAX_CORRECTIONS = 8  # solves until the residual of a sweep is round-off
 MAX_SWEEPS = 10  # of Newton's, for limited steps
-CLOSER = 0.1  # a sweep that reduces the residual to less needs no new linearisation
-FLAT = 100.0  # times round-off: the residual at which they end
+FLAT = 100.0  # times round-off: the residual at which these end
+CLOSER = 0.1  # one that reduces the residual to less needs no new linearisation after it
 EPS = np.finfo(float).eps
 
 

@@ -60,7 +60,12 @@ class Stage:
     @property
     def needs_start(self) -> bool:
         """Whether what it started from is needed again: by the next stage, or for its tolerance."""
-        return self.on_path or self.name in ("nested", SHARPER) or self.sharpness < 1
+        return self.on_path or self.name in ("nested", SHARPER) or self.eased
+
+    @property
+    def eased(self) -> bool:
+        """Whether a loose tolerance will do, as another stage starts from what this one finds."""
+        return not (self.asked or (self.on_path and not self.gap))
 
     @property
     def asked(self) -> bool:
