@@ -45,6 +45,7 @@ from mfg_fem.errors import (
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
+from mfg_fem.nonlinear.sinkhorn import Sinkhorn
 from mfg_fem.parallel import abort_on_exceptions
 from mfg_fem.problem.boundary import Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
@@ -88,6 +89,7 @@ __all__ = [
     "SharedControl",
     "SharedSolution",
     "Sharp",
+    "Sinkhorn",
     "Solution",
     "SolutionWarning",
     "box",

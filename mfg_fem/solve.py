@@ -18,6 +18,7 @@ import numpy as np
 from mfg_fem import petsc
 from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles, descend
 from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.monotone import Monotone
 from mfg_fem.discrete.schemes import SCHEMES, Scheme
 from mfg_fem.discrete.sharp import Sharp
 from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
@@ -28,7 +29,9 @@ from mfg_fem.nonlinear import memory
 from mfg_fem.nonlinear.continuation import solve_stages
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, Outcome
+from mfg_fem.nonlinear.planning import solve_planning
 from mfg_fem.nonlinear.resume import Checkpoint, Keeper
+from mfg_fem.nonlinear.sinkhorn import Sinkhorn, solve_by_sinkhorn
 from mfg_fem.nonlinear.stages import State
 from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
@@ -44,7 +47,7 @@ def solve(
     problem: MeanField,
     steps: int | Sequence[float],
     scheme: Scheme | None = None,
-    method: Newton | None = None,
+    method: Newton | Sinkhorn | None = None,
     *,
     guess: Solution | None = None,
     checkpoint: Checkpoint | str | Path | None = None,
@@ -71,7 +74,7 @@ def solve(
     problem: MeanField | SharedControl,
     steps: int | Sequence[float],
     scheme: Scheme | LagrangeGalerkin | Particles | None = None,
-    method: Newton | Descent | None = None,
+    method: Newton | Sinkhorn | Descent | None = None,
     *,
     guess: Solution | None = None,
     checkpoint: Checkpoint | str | Path | None = None,
@@ -96,8 +99,10 @@ def solve(
         problem: a MeanFieldGame, MeanFieldControl or SharedControl.
         steps: number N of equal time steps on [0, horizon]; or, except for a SharedControl, the
             increasing time levels from 0 to the horizon themselves.
-        scheme: the discretisation, Sharp() by default; LagrangeGalerkin() for a SharedControl.
+        scheme: the discretisation, Sharp() by default; Monotone() for Sinkhorn(), and
+            LagrangeGalerkin() for a SharedControl.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
+            Sinkhorn() is another for a terminal density.
         guess: a solution on the same mesh and degree, with any number of steps, as initial guess in
             the place of a cold start: for parameter studies.
         checkpoint: a file to resume from if it exists, and to save the state in at most once a
@@ -148,7 +153,8 @@ def solve(
             arguments: Any = times, scheme or LagrangeGalerkin(), method or Descent(), table.call
             return SharedSolution.of(problem, descend(problem, *arguments))
         problem.check()
-        made = scheme or Sharp(), method or Newton()
+        default = Monotone() if isinstance(method, Sinkhorn) else Sharp()
+        made = scheme or default, method or Newton()
         with nullcontext() if path is None else holding(comm, path):
             solution = _solve(problem, times, *made, guess, settings, throw, table)
     except (PETSc.Error, ArithmeticError) as error:
@@ -188,18 +194,21 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
     if method.check_memory:
         memory.check(discrete, times, method)
 
-    def record(row: dict, state: State):
+    def record(row: dict, state: State | None):
         if keeper and keeper.repeats(row):
             return
         history.append(row)
         table.add(row)
-        if keeper:
+        if keeper and state:
             keeper.visit(state)
 
     start = None
     if guess is not None:
         start = guess.times, guess.levels.u[None], guess.levels.m[None]
-    system, made, outcome = solve_stages(discrete, times, method, start, record, resume)
+    walk: Callable = solve_planning if discrete.ends.planned else solve_stages
+    if isinstance(method, Sinkhorn):
+        walk = solve_by_sinkhorn
+    system, made, outcome = walk(discrete, times, method, start, record, resume)
     if not history:
         raise ProblemError(f"The residual is not finite at the guess ({outcome.reason}).")
     failed: tuple[str, ...] = () if outcome.converged else (_sentence(outcome, history[-1]),)
@@ -230,6 +239,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
 
 def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step):
     shared = isinstance(problem, SharedControl)
+    planned = not shared and problem.terminal_density is not None
     flag("throw", throw)
     if progress is not None:
         flag("progress, unless None,", progress)
@@ -237,7 +247,7 @@ def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step)
         raise ProblemError(f"on_step must be a callable that takes a row, not {on_step!r}.")
     for name, value, types in (
         ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else tuple(SCHEMES.values())),
-        ("method", method, (Descent,) if shared else (Newton,)),
+        ("method", method, (Descent,) if shared else (Newton, *[Sinkhorn] * planned)),
         ("guess", guess, () if shared else (Solution,)),
         ("checkpoint", checkpoint, () if shared else (Checkpoint, str, Path)),
     ):

@@ -3,6 +3,7 @@
 from functools import cached_property
 
 from mpi4py import MPI
+from petsc4py import PETSc
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ufl.algorithms import expand_derivatives, extract_coefficients
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import compiled, pointwise
-from mfg_fem.discrete.ends import TerminalCost
+from mfg_fem.discrete.ends import ends_of
 from mfg_fem.discrete.exits import Exits
 from mfg_fem.discrete.packing import Packed
 from mfg_fem.discrete.pattern import Assembler, Pattern
@@ -84,7 +85,7 @@ class Discretisation:
             for population in problem.populations
         ]
         self._assemble_matrices()
-        self.ends = TerminalCost(self)
+        self.ends = ends_of(self)
 
     @property
     def mesh_size(self) -> float:
@@ -164,6 +165,20 @@ class Discretisation:
         volumes = fem.assemble_vector(compiled(ufl.TestFunction(vertices)[0] * values))
         self._vertex_weights = _summed(volumes, vertices)[0]
         self._hold(entries)
+
+    def weighted_stiffness(self, a: np.ndarray) -> PETSc.Mat:
+        """The matrix of a grad u . grad v for owned nodal values of a, a new one. Collective."""
+        form, weight = self._weighted_stiffness
+        weight.x.array[: self.owned] = a
+        weight.x.scatter_forward()
+        return self.pattern.create(self._assembler.assemble([form]).ravel())
+
+    @cached_property
+    def _weighted_stiffness(self) -> tuple[fem.Form, fem.Function]:
+        u, v, weight = ufl.TrialFunction(self.V), ufl.TestFunction(self.V), fem.Function(self.V)
+        gradients, _ = self.scheme.measures(self.V.mesh)
+        form = compiled(weight * ufl.inner(ufl.grad(u), ufl.grad(v)) * gradients)
+        return form, weight
 
     def _hold(self, entries: np.ndarray):
         """Make `free_mass` without Dirichlet dofs, and `step_entries`, with their diagonal."""

@@ -217,14 +217,14 @@ class Jacobian:
         dM[:, 1:] += self.before[:, 1:] * dm[:, :-1]
         return dM
 
-    def _seen_u(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
-        """What the steps see of a change of u^0..u^{N-1}, where u^N follows from m^N."""
+    def _seen_u(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
+        """What the steps see of a change of u^0..u^{N-1} and of u^N."""
         if not self.rule.averages:
             return du
         c = self.rule.c[:, None]
         dU = (1 - c) * du
         dU[:, :-1] += c[:-1] * du[:, 1:]
-        dU[:, -1] += c[-1] * self.terminal_change(dm_last)
+        dU[:, -1] += c[-1] * du_T
         return dU
 
     def terminal_change(self, dm: np.ndarray) -> np.ndarray:
@@ -237,18 +237,22 @@ class Jacobian:
         for (i, j), F in self.F.items():
             self._add_products(y[i], F, dM[j])
         self.discrete.release(y)
-        last, change = self.steps - 1, self.terminal_change(dm[:, -1])
-        for i in range(self.k):
-            y[i, -1] += self.other_level("A", i, last, change[i])
+        y[:, -1] += self.end_rows(self.terminal_change(dm[:, -1]))
+        return y
+
+    def end_rows(self, du_T: np.ndarray) -> np.ndarray:
+        """What a change of u(T), (k, owned), adds to the right-hand side of the last HJB rows."""
+        last = self.steps - 1
+        y = np.stack([self.other_level("A", i, last, own) for i, own in enumerate(du_T)])
         c = self.rule.c[last]
         for (row, column), blocks in self.crossing.items():
             if c and row % 2 == 0:  # u^N of another population, which a planner sees
-                y[row // 2, -1] -= c * self.product(blocks[last], change[column // 2])
+                y[row // 2] -= c * self.product(blocks[last], du_T[column // 2])
         return y
 
-    def mult_D(self, du: np.ndarray, dm_last: np.ndarray) -> np.ndarray:
-        """D du, the Fokker-Planck rows of a change of the value functions."""
-        return self.discrete.release(self._products(self.D, self._seen_u(du, dm_last)))
+    def mult_D(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
+        """D du, the Fokker-Planck rows of a change of the value functions, of u(T) by du_T."""
+        return self.discrete.release(self._products(self.D, self._seen_u(du, du_T)))
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
         """A du, the HJB rows of a change of u^0..u^{N-1}."""
@@ -280,5 +284,5 @@ class Jacobian:
         (du, dm), y = dX, np.empty_like(dX)
         y[0], y[1] = self.mult_A(du), self.mult_B(dm)
         y[0] -= self.mult_F(dm)
-        y[1] += self.mult_D(du, dm[:, -1])
+        y[1] += self.mult_D(du, self.terminal_change(dm[:, -1]))
         return y

@@ -143,6 +143,7 @@ class StepForms:
             sees the density of the other while it moves, or one planner moves both.
         steady: whether the derivative of the HJB rows in the densities is the same at all states,
             as for costs that are linear in m.
+        interacting: whether the costs of anybody depend on a density.
         congested: whether H_p depends on a density.
         nonlinear: whether the Fokker-Planck rows are nonlinear in the densities: with congestion,
             or if the viscosity depends on them.
@@ -171,6 +172,7 @@ class StepForms:
         pairs = [(i, j) for i in range(k) for j in range(k)]
         self.slopes = {(i, j): self._block(2 * i, 2 * j + 1) for i, j in pairs}
         self.costs_see = [pair for pair in pairs if any(self.slopes[pair])]
+        self.interacting = any(self.slopes[pair][0] is not None for pair in pairs)
         self.crossing = [
             (2 * i + field, 2 * j + field)
             for i, j in pairs

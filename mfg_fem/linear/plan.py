@@ -25,6 +25,7 @@ from mfg_fem.validate import count
 
 PREFIXES = {"schur": "schur_", "two-field": "", "h-form": "hform_"}  # options, by formulation
 FORMS = ("auto", *PREFIXES)
+CLOSING = "closing_"  # options of the formulation with a terminal density
 LOOSEST = 0.1  # of Eisenstat-Walker's relative tolerances
 
 # Eisenstat-Walker forcing saves iterations in early Newton steps. The line search backtracks,
@@ -44,6 +45,8 @@ DEFAULTS: dict[str, object] = {
     "ksp_max_it": 400,
     "schur_ksp_type": "gmres",
     "schur_ksp_gmres_restart": 200,
+    "closing_ksp_type": "gmres",
+    "closing_ksp_gmres_restart": 400,
     "hform_ksp_gmres_restart": 200,
 }
 # In 3D flexible GMRES's vectors would take more memory than the Jacobian; GCR stores only its
@@ -53,6 +56,7 @@ LEAN_LUMPED = LEAN | {"hform_ksp_gmres_restart": 8}
 ZERO_PIVOT = 1e-14  # relative to the least mass over dt
 
 SMALL = 2000  # nodes up to which a time level is factored
+PLANNED = {2: 30_000, 3: 5000}  # the same with a terminal density, by dimension
 WITH_EXITS = 10_000  # the same for matched sweeps with exits
 REDUNDANT = 10_000  # nodes up to which every rank factors the whole time level
 INNER_RTOL = {2: 1e-3, 3: 3e-3}  # tolerance of one time level, by dimension
@@ -126,7 +130,7 @@ def defaults(J: Jacobian) -> dict[str, object]:
     d, ranks, number = J.discrete, J.comm.size, J.diffusion_number
     dim = d.problem.domain.dim
     sweep = matched = direct(J.nodes, ranks)
-    if dim > 1 and J.nodes > SMALL:
+    if dim > 1 and J.nodes > (PLANNED[dim] if d.ends.planned else SMALL):
         sweep = iterative(dim, ranks, INNER_RTOL[dim], number)
     if dim > 1 and J.nodes > (WITH_EXITS if d.has_exits else SMALL):
         matched = {"ksp_type": "preonly"} | incomplete(dim, ranks, number)
@@ -299,7 +303,7 @@ def check(discrete: Discretisation, times: np.ndarray, user: Mapping[str, object
         snes.setOptionsPrefix(petsc.PREFIX)
         snes.setFromOptions()
         snes.destroy()
-        for prefix in (*PREFIXES.values(), *LEVELS):
+        for prefix in (*PREFIXES.values(), CLOSING, *LEVELS):
             solver = PETSc.KSP().create(comm)
             solver.setOptionsPrefix(petsc.PREFIX + prefix)
             solver.setFromOptions()

@@ -15,20 +15,22 @@ CLOSER = 0.1  # one that reduces the residual to less needs no new linearisation
 EPS = np.finfo(float).eps
 
 
-def best_response(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> tuple[np.ndarray, bool]:
-    """X with u the best response to m, per population; and whether all levels converged.
+def best_response(
+    system: SpaceTime, sweeps: Sweeps, X: np.ndarray, rtol: float = 1e-2
+) -> tuple[np.ndarray, bool]:
+    """X with u the best response to m, per population; and whether all levels converged to rtol.
 
     Backward in time, Newton on each time level starts from the next level. For convex H and a
     positive scheme this is policy iteration, which converges from any start; limited steps are
     Euler steps here.
     """
     with system.sturdy():
-        found = _responses(system, sweeps, X.copy())
+        found = _responses(system, sweeps, X.copy(), rtol)
     sweeps.forget_response()
     return found
 
 
-def _responses(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> tuple[np.ndarray, bool]:
+def _responses(system, sweeps: Sweeps, X: np.ndarray, rtol: float) -> tuple[np.ndarray, bool]:
     solved, J = True, system.jacobian
     u_T, _ = system.discrete.ends.values(system.discrete, X[1, :, -1])
     for i, exits in enumerate(system.discrete.exits):
@@ -40,7 +42,7 @@ def _responses(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> tuple[np.nda
                 residual = system.hjb_row(X, i, n, u_next)
                 norm = np.sqrt(system.comm.allreduce(residual @ residual, MPI.SUM))
                 first = first or norm
-                if norm <= 1e-2 * first:
+                if norm <= rtol * first:
                     break
                 if not np.isfinite(norm):
                     return X, False

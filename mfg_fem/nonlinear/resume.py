@@ -22,13 +22,13 @@ from mfg_fem.io import archive, saved
 from mfg_fem.io.files import clear, file_path, on_root
 from mfg_fem.mesh.nodes import Nodes
 from mfg_fem.nonlinear.method import Newton
-from mfg_fem.nonlinear.stages import Stage, State
+from mfg_fem.nonlinear.stages import PlanningStage, Stage, State
 
 log = logging.getLogger(__name__)
 
 SECONDS = int | float | np.integer | np.floating
 RUN = {"history": [saved.ROW], "seconds": float, "longest": float}
-STATE = {"stage": {part.name: part.type for part in fields(Stage)}, "atol": float, "started": bool}
+STATE = {"atol": float, "started": bool}
 SAME_RESIDUAL = 1e-6  # relative; on another number of ranks the last digits differ
 
 
@@ -106,6 +106,7 @@ class Keeper:
         self.finished, self.seconds = False, 0.0
         self.longest, self.writing = 0.0, 0.0
         self.k = discrete.k
+        self.kind: Any = PlanningStage if discrete.ends.planned else Stage
         self._prepare(len(times) - 1)
         if self.comm.bcast(on_root(self.comm, f"{self.path} cannot be read", self.path.exists)):
             with _advising():
@@ -140,7 +141,8 @@ class Keeper:
         if differ:
             raise self._foreign("; ".join(differ))
         self.finished = "stage" not in about
-        archive.fit(self.path, about, RUN | ({} if self.finished else STATE))
+        kind = {"stage": {part.name: part.type for part in fields(self.kind)}}
+        archive.fit(self.path, about, RUN | ({} if self.finished else STATE | kind))
         self.history, self.seconds = about["history"], about["seconds"]
         self.longest = about["longest"]
         if not self.finished:
@@ -148,9 +150,10 @@ class Keeper:
                 count = about["stage"]["steps"]
                 if not 1 <= count <= self.about["steps"]:
                     raise FileError(f"{self.path} is damaged: a stage has {count} steps")
-                X = self._fields(get, "", count)
-                start = self._fields(get, "start_", count) if about["started"] else X
-            self.state = State(Stage(**about["stage"]), about["atol"], start, X)
+                stage = self.kind(**about["stage"])
+                X = self._fields(get, "", stage.levels)
+                start = self._fields(get, "start_", stage.levels) if about["started"] else X
+            self.state = State(stage, about["atol"], start, X)
         if self.comm.rank == 0:
             taken = sum(row["step"] > 0 for row in self.history)
             log.info("%s: going on after %d Newton steps", self.path, taken)

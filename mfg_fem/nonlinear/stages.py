@@ -1,6 +1,7 @@
 """The stages of a solve: each is one Newton solve, of an easier problem or of the one asked."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,11 @@ class Stage:
         return f"{self.steps} steps, {where}"
 
     @property
+    def levels(self) -> int:
+        """Levels of its unknowns."""
+        return self.steps
+
+    @property
     def on_path(self) -> bool:
         """Whether this is one of the easier problems, or the last problem of their path."""
         return self.name == "path"
@@ -90,16 +96,78 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class PlanningStage:
+    """One Newton solve of a planning problem.
+
+    Attributes:
+        steps: time steps.
+        floor, stretch, sharpness, share: floor of the densities, factor of the diffusion, sharpness
+            of the scheme, and share of the density in what costs see, beside the uniform density.
+        from_floor, from_stretch, from_sharpness, from_share: those of what it starts from.
+        halved: how often steps of its kind were halved.
+        settled: whether no larger sharpness will be tried.
+        guess: whether it starts from a guess.
+        last: whether it is the problem that was asked.
+    """
+
+    steps: int
+    floor: float
+    stretch: float
+    sharpness: float
+    share: float
+    from_floor: float
+    from_stretch: float
+    from_sharpness: float
+    from_share: float
+    halved: int = 0
+    settled: bool = False
+    guess: bool = False
+    last: bool = False
+
+    def __str__(self) -> str:
+        """Its name in the history."""
+        text = f"{self.steps} steps, floor {self.floor:.3g}, diffusion x{self.stretch:.4g}"
+        text += f", crowd {self.share:.3g}" if self.share < 1 else ""
+        return text + (f", sharpness {self.sharpness:.3g}" if self.sharpness else "")
+
+    @property
+    def levels(self) -> int:
+        """Levels of its unknowns."""
+        return self.steps + 1
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether what it started from may be needed again."""
+        return True
+
+    def solved(self) -> "PlanningStage":
+        """A stage that starts from the solution of this one."""
+        here = self.floor, self.stretch, self.sharpness, self.share
+        return PlanningStage(self.steps, *here, *here, self.halved, self.settled)
+
+    def half(self) -> "PlanningStage":
+        """Half of the way."""
+        return replace(
+            self,
+            floor=float(np.sqrt(self.from_floor * self.floor)),
+            stretch=float(np.sqrt(self.from_stretch * self.stretch)),
+            sharpness=(self.from_sharpness + self.sharpness) / 2,
+            share=(self.from_share + self.share) / 2,
+            halved=self.halved + 1,
+        )
+
+
+@dataclass(frozen=True)
 class State:
     """All that a solve needs to go on.
 
     Attributes:
-        stage: the present stage.
+        stage: the present stage, or that of a planning problem.
         atol: the tolerance on its grid.
         start, X: what the stage started from, and Newton's present iterate.
     """
 
-    stage: Stage
+    stage: Any
     atol: float
     start: np.ndarray
     X: np.ndarray

@@ -13,9 +13,9 @@ from ufl.algorithms import expand_derivatives
 from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import MeshError, ProblemError, alike, together
-from mfg_fem.mesh.periodic import SAME_POINT
 from mfg_fem.mesh.values import VertexValues
 from mfg_fem.problem.boundary import Exit
+from mfg_fem.problem.seams import check_periodic, exit_name
 from mfg_fem.problem.units import Units, gradient_for
 from mfg_fem.validate import is_number, number
 
@@ -24,6 +24,7 @@ SIGNATURES = {
     "running_cost": "(x, t, m)",
     "terminal_cost": "(x, m)",
     "initial_density": "(x)",
+    "terminal_density": "(x)",
     "source": "(x, t)",
 }
 KINK = (
@@ -37,22 +38,18 @@ REMEDY = (
 MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which costs are checked, as parts of the horizon
 
 
-def exit_name(name: str) -> str:
-    """The name of the cost of this exit in messages."""
-    return f"boundary[{name!r}].cost"
-
-
 def check_arguments(problem) -> dict[str, float]:
     """Check types and numbers, without evaluating a callable; returns the numbers. Collective."""
     domain = problem.domain
     with together(domain.comm):
         numbers = {
             name: number(name, getattr(problem, name), above=True)
-            for name in ("horizon", "population")
+            for name in ("horizon", "population", "floor")
         }
+        _check_ends(problem)
         for name in SIGNATURES:
             value = getattr(problem, name)
-            if name == "source" and value is None:
+            if value is None and name in ("source", "terminal_cost", "terminal_density"):
                 continue
             if not callable(value):  # as UFL's expressions are
                 raise ProblemError(
@@ -73,6 +70,26 @@ def check_arguments(problem) -> dict[str, float]:
     alike(domain.comm, problem=type(problem).__name__, **numbers, boundary=[*problem.boundary])
     _check_exits(domain, [*problem.boundary])
     return numbers
+
+
+def _check_ends(problem):
+    """Refuse two ends, or none, and what does not go with a terminal density."""
+    if (problem.terminal_cost is None) == (problem.terminal_density is None):
+        raise ProblemError(
+            "Give either terminal_cost=, what players pay at the end, or terminal_density=, where "
+            "they are to be then."
+        )
+    if problem.terminal_density is None:
+        return
+    if problem.boundary or problem.source is not None:
+        raise ProblemError(
+            "With a terminal_density nobody may enter or leave, as those who are there at the end "
+            "must be as many as at the start: leave out boundary= and source=."
+        )
+    if not problem.floor < 1:
+        raise ProblemError(
+            f"floor is a part of the largest density, less than 1, not {problem.floor}."
+        )
 
 
 def _check_exits(domain, exits: list[str]):
@@ -121,6 +138,8 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     H = problem.H(x, p, m)
 
     mass = _check_density(mesh, m0, problem.population)
+    if problem.terminal_density is not None:
+        _check_density(mesh, problem.m_T(x), problem.population, "terminal_density(x)")
     share.value = problem.population / mass
     _check_diffusion(mesh, D)
     spread = _check_costs(problem, costs, m, t)
@@ -137,23 +156,26 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
         hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
     share.value = 0.0
     infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, m, p)
-    return Units.of(length, time, density, gradient, spread + time * float(np.ptp(rest))), infinite
+    spread += time * float(np.ptp(rest))
+    if problem.terminal_density is not None and gradient is not None:
+        spread = np.inf  # the value function that leads people to their places is as large as that
+    return Units.of(length, time, density, gradient, spread), infinite
 
 
-def _check_density(mesh, m0, population: float) -> float:
-    """The mass of m0, which has to be positive; m0 must not be negative."""
-    density = VertexValues(mesh, m0)
+def _check_density(mesh, m, population: float, name: str = "initial_density(x)") -> float:
+    """The mass of a density m, which has to be positive; m must not be negative."""
+    density = VertexValues(mesh, m)
     (found,) = density.extremes()
-    _finite(found, "initial_density(x)")
+    _finite(found, name)
     lowest, mass = found[0], density.integral()
     if lowest < 0:
         raise ProblemError(
-            f"initial_density(x) is negative somewhere (minimum {lowest:.3g}); "
-            "a density must be >= 0. Cut it off, e.g. ufl.max_value(m0, 0)."
+            f"{name} is negative somewhere (minimum {lowest:.3g}); "
+            "a density must be >= 0. Cut it off, e.g. ufl.max_value(m, 0)."
         )
     if not mass > 0:
         raise ProblemError(
-            "initial_density(x) vanishes on the whole mesh, so it cannot be scaled to the "
+            f"{name} vanishes on the whole mesh, so it cannot be scaled to the "
             f"population {population:g}. Is the crowd inside the domain?"
         )
     return mass
@@ -303,34 +325,3 @@ def _finite(ends, name: str, where: str = "", advice: str = ""):
             f"{name} is not finite (NaN or infinite) somewhere on the mesh{where}. "
             f"Look for a division by zero, a logarithm or a root of zero.{advice}"
         )
-
-
-def check_periodic(problem):
-    """Raise unless data that are interpolated at nodes agree on opposite sides. Collective.
-
-    A node on a seam has one value. Data that are integrated cell by cell (running cost,
-    Hamiltonian, diffusion, source) may jump there, as anywhere.
-    """
-    domain, x = problem.domain, problem.x
-    if not domain.seams:
-        return
-    coordinates = list(x)
-    for axis, (low, high) in domain.seams.items():
-        near = SAME_POINT * (high - low)
-        there = ufl.gt(x[axis], high - near)
-        coordinates[axis] = ufl.conditional(there, x[axis] - (high - low), x[axis])
-    opposite = ufl.as_vector(coordinates)
-    one = fem.Constant(domain.mesh, 1.0)
-    data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, one)}
-    for name in problem.boundary:
-        data[exit_name(name)] = lambda y, name=name: problem.exit_cost(name, y)
-    for name, make in data.items():
-        values = VertexValues(domain.mesh, make(x), make(opposite))
-        ends = values.extremes(lambda here, there: (here - there, here))
-        jump, size = np.abs(ends).max(axis=1)
-        if not jump <= 1e-8 * size:
-            raise ProblemError(
-                f"{name} is not periodic: its values on opposite sides of the domain, which are "
-                f"one place, differ by up to {jump:.3g}. Make them agree, as cos(2 pi x / L) does, "
-                "or use a domain that is not periodic there."
-            )

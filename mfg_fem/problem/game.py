@@ -9,8 +9,9 @@ import ufl
 
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.boundary import Exit
-from mfg_fem.problem.checks import check_arguments, check_values, exit_name
+from mfg_fem.problem.checks import check_arguments, check_values
 from mfg_fem.problem.data import Data
+from mfg_fem.problem.seams import exit_name
 from mfg_fem.problem.units import Units
 
 Given: TypeAlias = (
@@ -30,8 +31,10 @@ class MeanField:
     diffusion: float | Given
     hamiltonian: Given
     running_cost: Given
-    terminal_cost: Given
+    terminal_cost: Given | None = None
     initial_density: Given
+    terminal_density: Given | None = None
+    floor: float = 1e-6
     population: float = 1.0
     boundary: Mapping[str, Exit] = field(default_factory=dict)
     source: Given | None = None
@@ -60,7 +63,10 @@ class MeanField:
         data.state("initial_density(x)", self.initial_density, "x")
         data.state("diffusion", self.diffusion, "x", ((), (d, d)))
         data.state("running_cost(x, t, m)", self.running_cost, "xtm")
-        data.state("terminal_cost(x, m)", self.terminal_cost, "xm")
+        terminal_cost = ufl.zero() if self.terminal_cost is None else self.terminal_cost
+        data.state("terminal_cost(x, m)", terminal_cost, "xm")
+        if self.terminal_density is not None:
+            data.state("terminal_density(x)", self.terminal_density, "x")
         data.state("source(x, t)", ufl.zero() if self.source is None else self.source, "xt")
         data.state("hamiltonian(x, p, m)", self.hamiltonian, "xpm")
         for name, condition in self.boundary.items():
@@ -99,6 +105,10 @@ class MeanField:
         """Initial density before it is scaled to the population."""
         return self.data("initial_density(x)", x)
 
+    def m_T(self, x) -> ufl.core.expr.Expr:
+        """Terminal density before it is scaled to the population."""
+        return self.data("terminal_density(x)", x)
+
     def exit_cost(self, name: str, x) -> ufl.core.expr.Expr:
         """What a player who leaves there pays."""
         return self.data(exit_name(name), x)
@@ -132,6 +142,11 @@ class MeanFieldGame(MeanField):
     with u the value function (the cost still to come) and m the density of players. Every
     boundary reflects unless it is named in `boundary`.
 
+    With a terminal density m_T in the place of g, a planning problem, m(T) = m_T is prescribed, and
+    u(T) is found with the rest, up to a constant: it is such that int u(T) m_T = 0. With no cost
+    but that of moving, the control is the Schroedinger bridge between m0 and m_T, and optimal
+    transport as D falls to 0. Lions 2011; Achdou, Camilli, Capuzzo-Dolcetta 2012; Leonard 2014.
+
     Args:
         domain: a Domain, or a DOLFINx simplex mesh.
         horizon: the final time T.
@@ -139,8 +154,11 @@ class MeanFieldGame(MeanField):
             positive definite (d, d) tensor. Where it varies it acts in divergence form.
         hamiltonian: H(x, p, m), convex in p and twice differentiable; the drift is -H_p.
         running_cost: f(x, t, m), what a player pays per unit of time besides moving.
-        terminal_cost: g(x, m), pointwise in m.
+        terminal_cost: g(x, m), pointwise in m; or None, with a terminal density.
         initial_density: m0(x) >= 0, scaled so that its integral is `population`.
+        terminal_density: m_T(x) >= 0, scaled likewise, or None. Nobody may enter or leave then.
+        floor: least value of initial and terminal density of a planning problem, as part of their
+            largest: where they are smaller, both get so many people more everywhere.
         population: total mass of m0: the number of players.
         boundary: name of a boundary -> Exit(...). Where exits meet, or share facets, people leave
             through the one that is named first.

@@ -13,6 +13,7 @@ from dolfinx import fem
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.planning import Planning
 from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.spacetime import Levels, SpaceTime
 from mfg_fem.errors import ProblemError, together
@@ -44,6 +45,8 @@ class Solution:
             equations are not quite adjoint: see `SpaceTime.measure`.
         residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
             density divided by its mean.
+        terminal_gap: L1 distance of the density at the end from the terminal density, if one was
+            prescribed, as a part of the population.
         min_density, max_density: smallest and largest nodal density of all levels.
         converged, reason: whether Newton reached its tolerance, and PETSc's reason. Of a loaded
             solution: whether its residual, in the problem it was loaded for, is that small.
@@ -68,6 +71,7 @@ class Solution:
     expected_cost: float
     limited_cost: float
     residuals: dict[str, float]
+    terminal_gap: float
     min_density: float
     max_density: float
     converged: bool
@@ -105,6 +109,10 @@ class Solution:
         running, entering, terminal, expected, limited = (y[0] for y in system.measure(whole))
         squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2, 3))
         norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
+        norm, gap = float(np.linalg.norm(norms)), 0.0
+        if d.ends.planned:
+            planning = Planning(system)
+            norm, gap = planning.norm(X), planning.gap(X[1, :, -1])
         units = d.problem.units
         bounds = np.array([-levels.m.min(initial=np.inf), levels.m.max(initial=-np.inf)])
         comm.Allreduce(MPI.IN_PLACE, bounds, MPI.MAX)
@@ -121,11 +129,12 @@ class Solution:
             expected_cost=float(expected),
             limited_cost=float(limited),
             residuals={"hjb": float(physical[0]), "fp": float(physical[1])},
+            terminal_gap=gap,
             min_density=lowest,
             max_density=highest,
             converged=outcome.converged,
             reason=outcome.reason,
-            norm=float(np.linalg.norm(norms)),
+            norm=norm,
             tolerance=outcome.tolerance,
             warnings=reasons(d, levels, (lowest, highest), gone),
             history=history,
@@ -236,12 +245,26 @@ class Solution:
                 f"  inside at the end             {self.masses[-1]:.6g} of {self.masses[0]:.6g}"
                 + (f", entered {self.entered[-1]:.6g}" if self.problem.source else ""),
                 *gone,
+                *self._ends(),
                 f"  mass balance, largest defect  {np.abs(self.balance).max():.1e}",
                 f"  smallest density              {self.min_density:.3e}",
                 f"  total cost                    {self.cost:.8g}" + self._duality(),
                 *(f"  WARNING: {text}" for text in self.warnings),
             ]
         )
+
+    def _ends(self) -> list[str]:
+        """What a planning problem has besides."""
+        ends = self.discrete.ends
+        if not ends.planned:
+            return []
+        percent = ("{:.2g} % and {:.2g} %".format(*(100 * y for y in x)) for x in ends.changes)
+        background, smoothed = percent
+        return [
+            f"  L1 distance at the end        {self.terminal_gap:.1e} of the population",
+            f"  background, start and end     {background} of the population (floor=)",
+            f"  smoothed, start and end       {smoothed} of the population moved",
+        ]
 
     def _duality(self) -> str:
         """How far the cost of a game is from what its value function says."""
@@ -283,6 +306,8 @@ class Solution:
         discrete = Discretisation(problem, data.scheme)
         u, m = data.levels_on(discrete)
         system = SpaceTime(discrete, data.times)
+        if discrete.ends.planned:
+            discrete.ends.potential = u[:, -1]
         try:
             X = np.stack([u[:, :-1], m[:, 1:]])
             outcome = Outcome(X, data.converged, data.reason, 0, tolerance=data.tolerance)

@@ -172,7 +172,7 @@ class SchurForm(_OneField):
         """The scaled operator, called by PETSc."""
         z = self._split(x)
         du, dm = self._fields(z, 0.0)
-        y.array[:] = (z + self.scale * self.J.mult_D(du, dm[:, -1])).ravel()
+        y.array[:] = (z + self.scale * self.J.mult_D(du, self.J.terminal_change(dm[:, -1]))).ravel()
 
 
 class TwoFieldForm(_Form):
@@ -265,7 +265,7 @@ class HForm(_OneField):
         """The scaled operator, less exact as the residual falls (Simoncini, Szyld 2003)."""
         du, dm = self._fields(self._split(x), self.krylov.getResidualNorm())
         product = self.J.mult_B(dm)
-        product += self.J.mult_D(du, dm[:, -1])
+        product += self.J.mult_D(du, self.J.terminal_change(dm[:, -1]))
         product *= self.scale
         y.array[:] = product.ravel()
 

@@ -145,7 +145,7 @@ class Coupling:
         """H du."""
         dm = self.density(du)
         y = self.J.mult_B(dm)
-        y += self.J.mult_D(du, dm[:, -1])
+        y += self.J.mult_D(du, self.J.terminal_change(dm[:, -1]))
         return y
 
 

@@ -1,0 +1,48 @@
+"""Data on the seams of a periodic domain, where a node has one value."""
+
+import numpy as np
+
+import ufl
+from dolfinx import fem
+
+from mfg_fem.errors import ProblemError
+from mfg_fem.mesh.periodic import SAME_POINT
+from mfg_fem.mesh.values import VertexValues
+
+
+def exit_name(name: str) -> str:
+    """The name of the cost of this exit in messages."""
+    return f"boundary[{name!r}].cost"
+
+
+def check_periodic(problem):
+    """Raise unless data that are interpolated at nodes agree on opposite sides. Collective.
+
+    A node on a seam has one value. Data that are integrated cell by cell (running cost,
+    Hamiltonian, diffusion, source) may jump there, as anywhere.
+    """
+    domain, x = problem.domain, problem.x
+    if not domain.seams:
+        return
+    coordinates = list(x)
+    for axis, (low, high) in domain.seams.items():
+        near = SAME_POINT * (high - low)
+        there = ufl.gt(x[axis], high - near)
+        coordinates[axis] = ufl.conditional(there, x[axis] - (high - low), x[axis])
+    opposite = ufl.as_vector(coordinates)
+    one = fem.Constant(domain.mesh, 1.0)
+    data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, one)}
+    if problem.terminal_density is not None:
+        data["terminal_density(x)"] = problem.m_T
+    for name in problem.boundary:
+        data[exit_name(name)] = lambda y, name=name: problem.exit_cost(name, y)
+    for name, make in data.items():
+        values = VertexValues(domain.mesh, make(x), make(opposite))
+        ends = values.extremes(lambda here, there: (here - there, here))
+        jump, size = np.abs(ends).max(axis=1)
+        if not jump <= 1e-8 * size:
+            raise ProblemError(
+                f"{name} is not periodic: its values on opposite sides of the domain, which are "
+                f"one place, differ by up to {jump:.3g}. Make them agree, as cos(2 pi x / L) does, "
+                "or use a domain that is not periodic there."
+            )
