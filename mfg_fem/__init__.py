@@ -42,6 +42,8 @@ from mfg_fem.errors import (
     ProblemError,
     SolutionWarning,
 )
+from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
+from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
@@ -69,6 +71,7 @@ __all__ = [
     "Domain",
     "Exit",
     "FileError",
+    "Fluid",
     "Galerkin",
     "LagrangeGalerkin",
     "LevelError",
@@ -90,10 +93,13 @@ __all__ = [
     "Sharp",
     "Solution",
     "SolutionWarning",
+    "Structure",
     "box",
     "glue",
     "hamiltonians",
+    "hydrodynamics",
     "plots",
     "read_mesh",
     "solve",
+    "structure",
 ]

@@ -1,0 +1,410 @@
+"""The fluid of a game or a control: velocities, energies, information, along time."""
+
+from functools import cached_property
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+import ufl
+from dolfinx import fem
+
+from mfg_fem._compat import interpolation_points
+from mfg_fem.compilation import pointwise
+from mfg_fem.errors import ProblemError, together
+from mfg_fem.fluid.assembly import Curvature, OnCells, Totals, mass_products
+from mfg_fem.fluid.kind import Kind
+from mfg_fem.fluid.pictures import write
+from mfg_fem.forms.cell import at_vertices
+from mfg_fem.forms.functional import drift
+from mfg_fem.problem.game import MeanFieldControl
+from mfg_fem.solution.shared import SharedSolution
+from mfg_fem.solution.solution import Solution
+from mfg_fem.validate import index
+
+GAUSS = 5  # points of the integral of f over the density: exact for polynomials of degree 9 in m
+EMPTY = 1e-12  # densities below this share of the largest have no current velocity of their own
+LARGEST = 600.0  # of |u| alpha / (2 D): the exponential of more is no number
+
+
+def hydrodynamics(solution: Solution) -> "Fluid":
+    """The fluid of a solution: what moves the density without noise. Collective.
+
+    With the drift v = -H_p the density m is also carried by the current velocity
+
+        omega = v - D grad log m,        m_t + div(m omega) = s        (Nelson 1967).
+
+    If D is a number and H = alpha |p|^2 / 2 + b(x).p + c(x), then omega = -b - alpha grad ut with
+    the Madelung potential ut = u + (D / alpha) log m, and with b = 0 and V = f - c
+
+        m_t = div(m alpha grad ut),   -ut_t + alpha |grad ut|^2 / 2 = V + Q,
+        Q = -(2 D^2 / alpha) lap sqrt(m) / sqrt(m),
+
+    the first variation of the total of kinetic energy, *plus* osmotic energy (D^2 / (2 alpha) times
+    the Fisher information I(m) = int |grad m|^2 / m), *plus* F, plus a term of the two ends: with a
+    game of f(x, m), F' = f,
+
+        moving_cost = kinetic + osmotic + (D / alpha) d Ent / dt,   Ent = int m log m   (b = 0),
+
+    for any omega, whether its divergence vanishes or not. Schroedinger's equation with hbar = 2 D
+    (the squared noise) has the same terms with both signs changed: minus I, minus F. It solves
+    another problem, that of Nelson's stochastic mechanics, to which no real noise leads. What
+    belongs here is the pair phi = exp(-alpha u / (2 D)), psi = m / phi of two heat equations.
+
+    The equations are those of the Hamiltonian
+
+        E(u, m) = int -D grad u.grad m - m H(x, grad u, m) + s u  dx + F(m),
+
+    m_t = dE/du and -u_t = dE/dm, with F = int m f for a control and int int_0^1 m f(x, r m) dr for
+    a game; so E is conserved if no data depend on t, with exits and sources too.
+
+    Args:
+        solution: of a MeanFieldGame or MeanFieldControl, in any scheme.
+
+    Raises:
+        ProblemError: a SharedSolution, or what is no solution.
+    """
+    if isinstance(solution, SharedSolution):
+        raise ProblemError(
+            "hydrodynamics: the classes of a SharedControl share one velocity, which is no gradient"
+            " of a value function, and its scheme spreads densities by about h / 2 in each step: "
+            "their energies and information would be those of the mesh. Take the solution of a "
+            "MeanFieldGame or MeanFieldControl."
+        )
+    if not isinstance(solution, Solution):
+        raise ProblemError(
+            f"hydrodynamics takes a Solution, not {type(solution).__name__}: see mfg_fem.solve."
+        )
+    return Fluid(solution)
+
+
+class Fluid:
+    """The fluid of a solution: see `hydrodynamics`. All that is computed is collective.
+
+    Arrays have one number for each time level 0..N, in the units of the problem, and None in the
+    place of quantities that this problem has not.
+
+    Attributes:
+        solution, times: what it is made of, and its time levels.
+        reasons: name -> why a quantity is None, or what is not promised of it.
+        mobility, diffusion: alpha and D above, None if H or D are of another kind. H is looked at
+            for three random p and m.
+        energy: E(u, m) at the levels; the scheme's viscosity is not in it.
+        modified_energy: what the scheme conserves instead (backward error analysis). With
+            X_n = (u^n - u^{n+1}).Mass (m^{n+1} - m^n) and (U, M) what step n sees, which are
+            1 - c and c times its levels, E(U, M) - (1 - 2 c) X_n / (2 dt) for each step 0..N-1 if
+            c < 1/2, and for c = 1/2 at the levels 1..N-1, with changes a and b of the steps before
+            and after, E(u, m) - (a_u.Mass b_m - b_u.Mass a_m) / (24 dt).
+        correction: what `modified_energy` adds to the energy.
+        fisher: I(m), as 4 int |grad sqrt(m)|^2 with sqrt(m) taken at the nodes.
+        entropy: Ent(m); it depends on the unit of length.
+        kinetic, osmotic: alpha / 2 int m |grad ut|^2 and D^2 / (2 alpha) I(m).
+        moving_cost: int m L with the Lagrangian L of H at the drift.
+        total_momentum: -int m grad u, shape (N + 1, d): conserved where the domain is periodic
+            and data are the same everywhere.
+        flow: int m |grad u|, the size of what adds up to the total momentum.
+    """
+
+    def __init__(self, solution: Solution):
+        self.solution, self.times = solution, solution.times
+        self.reasons: dict[str, str] = {}
+        self.kind = kind = Kind.of(solution.problem)
+        self.mobility, self.diffusion = kind.mobility, kind.diffusion
+        V = solution.discrete.V
+        self._mesh, self._comm = V.mesh, V.mesh.comm
+        self._u, self._m, self._root, self._log = (fem.Function(V) for _ in range(4))
+        self._t = fem.Constant(V.mesh, 0.0)
+        self._empty = fem.Constant(V.mesh, EMPTY * max(solution.max_density, 0.0))
+        self._positive = solution.min_density > 0
+        self._explain()
+        self._measure()
+
+    def _explain(self):
+        """Say which quantities do not exist, and why."""
+        problem, forms = self.solution.problem, self.solution.discrete.forms
+        game = not isinstance(problem, MeanFieldControl)
+        madelung = []
+        if self.mobility is None:
+            madelung.append("H is not alpha |p|^2 / 2 + b(x).p + c(x) with a number alpha > 0")
+        if self.diffusion is None:
+            madelung.append("D is not one number")
+        if madelung:
+            self._lack("osmotic", " and ".join(madelung))
+        if not self._positive:
+            least = f"the density is not positive at all nodes (least {self.solution.min_density:g})"
+            madelung.append(f"{least}, so that it has no logarithm")
+        if madelung:
+            for name in ("kinetic", "potential", "quantum_potential", "pair"):
+                self._lack(name, " and ".join(madelung))
+        elif (size := self._size_of_exponent()) > LARGEST:
+            self._lack("pair", f"exp(-alpha u / (2 D)) would be exp({size:.3g})")
+        if game and self.kind.congested:
+            why = "in a game whose H depends on m the equations are of no Hamiltonian"
+            self._lack("energy", why)
+            self._lack("modified_energy", why)
+        elif not forms.autonomous:
+            self.reasons["energy"] = "not conserved, as data depend on t"
+            self._lack("modified_energy", "data depend on t")
+        elif why := self._no_modified_energy():
+            self._lack("modified_energy", why)
+        elif self.solution.discrete.scheme.positive:
+            self.reasons["modified_energy"] = (
+                "conserved roughly: the viscosity along edges is frozen in the equations, which "
+                "are then of no Hamiltonian"
+            )
+        if not (self.kind.invariant and problem.domain.seams):
+            self.reasons["total_momentum"] = (
+                "not conserved, as the domain is not periodic or data change in space"
+            )
+
+    def _lack(self, name: str, why: str):
+        self.reasons[name] = f"does not exist: {why}"
+
+    def _no_modified_energy(self) -> str:
+        """Why backward error analysis has nothing to say, if it has not."""
+        dt, c = np.diff(self.times), self.solution.levels.rule.c
+        if np.ptp(dt) > 1e-10 * dt.max() or np.ptp(c) > 1e-10:
+            return "the steps are not equal"
+        if c[0] == 0.5 and len(dt) < 2:
+            return "one step of the midpoint rule has no level inside"
+        return ""
+
+    def _size_of_exponent(self) -> float:
+        largest = np.abs(self.solution.levels.u).max(initial=0.0)
+        return self._comm.allreduce(float(largest), MPI.MAX) * self._hopf_cole
+
+    def has(self, name: str) -> bool:
+        """Whether the quantity of this name exists."""
+        return not self.reasons.get(name, "").startswith("does not exist")
+
+    # Along time
+
+    def _measure(self):
+        """All arrays along time."""
+        levels, d = self.solution.levels, self.solution.discrete
+        integrals = self._integrals()
+        measure = self.solution.scheme.measures(self._mesh)[1]
+        totals = Totals(self._mesh, measure, list(integrals.values()))
+        names = list(integrals)
+
+        def at(t: float, u: np.ndarray, m: np.ndarray) -> np.ndarray:
+            self._fill(t, u, m)
+            return totals()
+
+        pairs = zip(self.times, levels.u, levels.m, strict=True)
+        found = dict(zip(names, np.array([at(*pair) for pair in pairs]).T, strict=True))
+        self.entropy, self.fisher = found["entropy"], found["fisher"]
+        self.moving_cost = found["moving_cost"]
+        self.energy, self.kinetic = found.get("energy"), found.get("kinetic")
+        self.flow, axes = found["flow"], range(self.solution.problem.domain.dim)
+        self.total_momentum = np.stack([found[f"momentum {axis}"] for axis in axes], axis=1)
+        self.osmotic = self.correction = self.modified_energy = None
+        if self.has("osmotic"):
+            self.osmotic = self.diffusion**2 / (2 * self.mobility) * self.fisher
+        if self.has("modified_energy"):
+            c, dt = levels.rule.c[0], self.times[1]
+            if c < 0.5:
+                place = names.index("energy")
+                middles = (self.times[:-1] + self.times[1:]) / 2
+                seen = zip(middles, map(levels.of_step, range(len(middles))), strict=True)
+                energy = np.array([at(t, *pair)[place] for t, pair in seen])
+                u, m = -np.diff(levels.u, axis=0), np.diff(levels.m, axis=0)
+                self.correction = -(1 - 2 * c) / (2 * dt) * mass_products(d, u, m)
+            else:
+                energy = self.energy[1:-1]
+                u, m = np.diff(levels.u, axis=0), np.diff(levels.m, axis=0)
+                area = mass_products(d, u[:-1], m[1:]) - mass_products(d, u[1:], m[:-1])
+                self.correction = -area / (24 * dt)
+            self.modified_energy = energy + self.correction
+
+    def _integrals(self) -> dict:
+        """The densities in space of all that is measured along time."""
+        problem, u, m, t = self.solution.problem, self._u, self._m, self._t
+        x, p = problem.x, ufl.variable(ufl.grad(u))
+        H = problem.H(x, p, m)
+        root = ufl.grad(self._root)
+        logarithm = ufl.ln(ufl.max_value(m, np.finfo(float).tiny))
+        found = {
+            "entropy": ufl.conditional(ufl.gt(m, 0), m * logarithm, 0.0),
+            "fisher": 4 * ufl.dot(root, root),
+            "flow": m * ufl.sqrt(ufl.dot(ufl.grad(u), ufl.grad(u))),
+            "moving_cost": m * (ufl.dot(p, ufl.diff(H, p)) - H),
+        }
+        momentum = -m * ufl.grad(u)
+        found |= {f"momentum {axis}": momentum[axis] for axis in range(problem.domain.dim)}
+        if self.has("kinetic"):
+            slope = ufl.grad(self._potential)
+            found["kinetic"] = fem.Constant(self._mesh, self.mobility / 2) * m * ufl.dot(slope, slope)
+        if self.has("energy"):
+            if isinstance(problem, MeanFieldControl):
+                F = m * problem.f(x, t, m)
+            else:
+                points, weights = np.polynomial.legendre.leggauss(GAUSS)
+                rule = zip(((1 + points) / 2).tolist(), (weights / 2).tolist(), strict=True)
+                F = m * sum(weight * problem.f(x, t, r * m) for r, weight in rule)
+            diffused = ufl.dot(problem.D(x) * ufl.grad(m), ufl.grad(u))
+            found["energy"] = F - diffused - m * H + problem.s(x, t) * u
+        return found
+
+    def _fill(self, t: float, u: np.ndarray, m: np.ndarray):
+        """Set the fields and the time that forms see."""
+        root = np.sqrt(np.maximum(m, 0.0))
+        log = np.log(m) if self._positive else np.zeros_like(m)
+        fields = (self._u, self._m, self._root, self._log)
+        for function, values in zip(fields, (u, m, root, log), strict=True):
+            function.x.array[: len(values)] = values
+            function.x.scatter_forward()
+        self._t.value = t
+
+    # At a level or on a step
+
+    def current(self, n: int) -> fem.Function:
+        """Current velocity omega at level n (0..N), constant (P1) or linear (P2) on each cell.
+
+        If the density is positive, log m is taken at the nodes: omega is then minus the gradient of
+        a continuous potential (with the drift b of H), and its circulation is that of b. Else grad
+        log m is grad m / m, and 0 where nobody is.
+        """
+        self._level("current", n)
+        found = fem.Function(self._cells, name="current")
+        found.interpolate(self._current)
+        return found
+
+    def potential(self, n: int) -> fem.Function | None:
+        """Madelung potential ut = u + (D / alpha) log m at level n (0..N), or None."""
+        return self._nodal("potential", n, lambda: self._u.x.array + self._weight * self._log.x.array)
+
+    def quantum_potential(self, n: int) -> fem.Function | None:
+        """Q = -(2 D^2 / alpha) lap sqrt(m) / sqrt(m) at level n (0..N), or None."""
+        return self._nodal("quantum_potential", n, self._quantum)
+
+    def pair(self, n: int) -> tuple[fem.Function, fem.Function] | None:
+        """(phi, psi) at level n (0..N) with m = phi psi, or None (Hopf 1950; Cole 1951).
+
+        -phi_t - D lap phi = -V phi alpha / (2 D) and psi_t - D lap psi = -V psi alpha / (2 D), if
+        b = 0: Schroedinger's pair (1931), and the wave function sqrt(m) exp(-+ alpha ut / (2 D)) of
+        an imaginary time.
+        """
+        phi = self._nodal("pair", n, lambda: np.exp(-self._hopf_cole * self._u.x.array))
+        if phi is None:
+            return None
+        psi = self._nodal("pair", n, lambda: self._m.x.array / phi.x.array)
+        phi.name, psi.name = "phi", "psi"
+        return phi, psi
+
+    def flux(self, n: int) -> fem.Function:
+        """Flux -m H_p - D grad m of step n (0..N-1), constant (P1) or linear (P2) on each cell.
+
+        It is the one in the Fokker-Planck rows, with the viscosity of the scheme, so that its
+        continuity equation holds to their residual on straight cells: tested with functions v that
+        vanish at exits, int (m^{n+1} - m^n) / dt v = int flux.grad v + s v.
+        """
+        self._step("flux", n)
+        return self._flux("flux")
+
+    def momentum(self, n: int) -> np.ndarray:
+        """The integral of the flux of step n (0..N-1), shape (d,)."""
+        self._step("momentum", n)
+        return self._comm.allreduce(self._flux.moments().sum(axis=(0, 1)), MPI.SUM)
+
+    def write(self, path: str | Path, every: int = 1) -> None:
+        """Write density, current velocity and potentials for ParaView: see `io.paraview.write`.
+
+        Those that this fluid has not are left out; the current velocity is averaged to the nodes.
+        """
+        write(self, path, every)
+
+    @property
+    def report(self) -> str:
+        """A page of numbers, and why some are missing. `print(fluid)` prints it."""
+        along = ("energy", "modified_energy", "kinetic", "osmotic", "moving_cost", "fisher")
+        lines = [f"Fluid of {self.solution.report.splitlines()[0]}"]
+        for name in (*along, "entropy"):
+            y = getattr(self, name)
+            if y is not None:
+                ends = f"{y[0]:.6g} -> {y[-1]:.6g}"
+                lines.append(f"  {name.replace('_', ' '):<22} {ends}, spread {np.ptp(y):.1e}")
+        first, last = (np.array2string(y, precision=4) for y in self.total_momentum[[0, -1]])
+        lines.append(f"  {'total momentum':<22} {first} -> {last}")
+        lines += [f"  {name.replace('_', ' ')}: {why}." for name, why in self.reasons.items()]
+        return "\n".join(lines)
+
+    def __str__(self) -> str:
+        """The report."""
+        return self.report
+
+    @property
+    def _potential(self):
+        return self._u + fem.Constant(self._mesh, self._weight) * self._log
+
+    @property
+    def _weight(self) -> float:
+        """Of the logarithm in the Madelung potential."""
+        return self.diffusion / self.mobility
+
+    @property
+    def _hopf_cole(self) -> float:
+        return self.mobility / (2 * self.diffusion)
+
+    def _index(self, name: str, n: int, size: int, of: str):
+        with together(self._comm):
+            index(name, n, size, of)
+
+    def _level(self, name: str, n: int):
+        """Set the fields to level n."""
+        self._index(name, n, len(self.times), "levels")
+        self._fill(self.times[n], self.solution.levels.u[n], self.solution.levels.m[n])
+
+    def _step(self, name: str, n: int):
+        """Set the fields to what step n sees."""
+        self._index(name, n, self.solution.steps, "steps")
+        self._fill(self.times[n : n + 2].mean(), *self.solution.levels.of_step(n))
+
+    def _nodal(self, name: str, n: int, values) -> fem.Function | None:
+        """A Function of these values of all nodes of this rank at level n, if it exists."""
+        self._level(name, n)
+        if not self.has(name):
+            return None
+        found = fem.Function(self._u.function_space, name=name)
+        found.x.array[:] = values()
+        return found
+
+    def _quantum(self) -> np.ndarray:
+        found = fem.Function(self._u.function_space)
+        owned = self._curvature()
+        found.x.array[: len(owned)] = 2 * self.diffusion * self._weight * owned
+        found.x.scatter_forward()
+        return found.x.array
+
+    @cached_property
+    def _curvature(self) -> Curvature:
+        return Curvature(self._root)
+
+    @cached_property
+    def _cells(self) -> fem.FunctionSpace:
+        shape = (self.solution.problem.domain.dim,)
+        return fem.functionspace(self._mesh, ("DG", self.solution.scheme.degree - 1, shape))
+
+    @cached_property
+    def _current(self) -> fem.Expression:
+        problem, m = self.solution.problem, self._m
+        slope = ufl.grad(self._log)
+        if not self._positive:
+            there = ufl.max_value(m, self._empty)
+            slope = ufl.conditional(ufl.gt(m, self._empty), 1.0, 0.0) * ufl.grad(m) / there
+        omega = drift(problem, self._u, m) - problem.D(problem.x) * slope
+        return pointwise(omega, interpolation_points(self._cells))
+
+    @cached_property
+    def _flux(self) -> OnCells:
+        problem, discrete, m = self.solution.problem, self.solution.discrete, self._m
+        gradients, values = discrete.scheme.measures(self._mesh)
+        corners = at_vertices(m, self._mesh)
+        frozen = problem, discrete.state, self._u, list(corners), corners
+        moved = m * drift(problem, self._u, m)
+
+        def diffused(w):
+            return -discrete.scheme.diffusion(*frozen, w, ufl.grad(m)) * gradients
+
+        return OnCells(self._cells, [lambda w: ufl.dot(moved, w) * values, diffused])
