@@ -1,5 +1,6 @@
 """The fluid of a game or a control: velocities, energies, information, along time."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -13,19 +14,17 @@ from dolfinx import fem
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.fluid.assembly import Curvature, OnCells, Totals, mass_products
-from mfg_fem.fluid.kind import Kind
+from mfg_fem.fluid.assembly import Curvature, OnCells, Totals
+from mfg_fem.fluid.energies import correction, energy, integrands
+from mfg_fem.fluid.kind import Kind, explained, lacks
 from mfg_fem.fluid.pictures import write
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.functional import drift
-from mfg_fem.problem.game import MeanFieldControl
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import index
 
-GAUSS = 5  # points of the integral of f over the density: exact for polynomials of degree 9 in m
 EMPTY = 1e-12  # densities below this share of the largest have no current velocity of their own
-LARGEST = 600.0  # of |u| alpha / (2 D): the exponential of more is no number
 
 
 def hydrodynamics(solution: Solution) -> "Fluid":
@@ -87,7 +86,8 @@ class Fluid:
 
     Attributes:
         solution, times: what it is made of, and its time levels.
-        reasons: name -> why a quantity is None, or what is not promised of it.
+        reasons: name -> why a quantity is None, or why one that other problems and schemes conserve
+            is not conserved here.
         mobility, diffusion: alpha and D above, None if H or D are of another kind. H is looked at
             for three random p and m.
         energy: E(u, m) at the levels; the scheme's viscosity is not in it.
@@ -108,144 +108,63 @@ class Fluid:
 
     def __init__(self, solution: Solution):
         self.solution, self.times = solution, solution.times
-        self.reasons: dict[str, str] = {}
-        self.kind = kind = Kind.of(solution.problem)
+        kind = Kind.of(solution.problem)
+        self._missing, limits = lacks(solution, kind)
+        self.reasons = {name: f"none: {why}" for name, why in self._missing.items()}
+        self.reasons |= {name: f"not conserved: {why}" for name, why in limits.items()}
         self.mobility, self.diffusion = kind.mobility, kind.diffusion
+        self._D = kind.diffusion or 0.0
+        self._weight = self._D / (kind.mobility or 1.0)  # of log m in the Madelung potential
         V = solution.discrete.V
         self._mesh, self._comm = V.mesh, V.mesh.comm
         self._u, self._m, self._root, self._log = (fem.Function(V) for _ in range(4))
         self._t = fem.Constant(V.mesh, 0.0)
         self._empty = fem.Constant(V.mesh, EMPTY * max(solution.max_density, 0.0))
         self._positive = solution.min_density > 0
-        self._explain()
         self._measure()
-
-    def _explain(self):
-        """Say which quantities do not exist, and why."""
-        problem, forms = self.solution.problem, self.solution.discrete.forms
-        game = not isinstance(problem, MeanFieldControl)
-        madelung = []
-        if self.mobility is None:
-            madelung.append("H is not alpha |p|^2 / 2 + b(x).p + c(x) with a number alpha > 0")
-        if self.diffusion is None:
-            madelung.append("D is not one number")
-        if madelung:
-            self._lack("osmotic", " and ".join(madelung))
-        if not self._positive:
-            least = f"the density is not positive at all nodes (least {self.solution.min_density:g})"
-            madelung.append(f"{least}, so that it has no logarithm")
-        if madelung:
-            for name in ("kinetic", "potential", "quantum_potential", "pair"):
-                self._lack(name, " and ".join(madelung))
-        elif (size := self._size_of_exponent()) > LARGEST:
-            self._lack("pair", f"exp(-alpha u / (2 D)) would be exp({size:.3g})")
-        if game and self.kind.congested:
-            why = "in a game whose H depends on m the equations are of no Hamiltonian"
-            self._lack("energy", why)
-            self._lack("modified_energy", why)
-        elif not forms.autonomous:
-            self.reasons["energy"] = "not conserved, as data depend on t"
-            self._lack("modified_energy", "data depend on t")
-        elif why := self._no_modified_energy():
-            self._lack("modified_energy", why)
-        elif self.solution.discrete.scheme.positive:
-            self.reasons["modified_energy"] = (
-                "conserved roughly: the viscosity along edges is frozen in the equations, which "
-                "are then of no Hamiltonian"
-            )
-        if not (self.kind.invariant and problem.domain.seams):
-            self.reasons["total_momentum"] = (
-                "not conserved, as the domain is not periodic or data change in space"
-            )
-
-    def _lack(self, name: str, why: str):
-        self.reasons[name] = f"does not exist: {why}"
-
-    def _no_modified_energy(self) -> str:
-        """Why backward error analysis has nothing to say, if it has not."""
-        dt, c = np.diff(self.times), self.solution.levels.rule.c
-        if np.ptp(dt) > 1e-10 * dt.max() or np.ptp(c) > 1e-10:
-            return "the steps are not equal"
-        if c[0] == 0.5 and len(dt) < 2:
-            return "one step of the midpoint rule has no level inside"
-        return ""
-
-    def _size_of_exponent(self) -> float:
-        largest = np.abs(self.solution.levels.u).max(initial=0.0)
-        return self._comm.allreduce(float(largest), MPI.MAX) * self._hopf_cole
 
     def has(self, name: str) -> bool:
         """Whether the quantity of this name exists."""
-        return not self.reasons.get(name, "").startswith("does not exist")
+        return name not in self._missing
 
     # Along time
 
     def _measure(self):
         """All arrays along time."""
-        levels, d = self.solution.levels, self.solution.discrete
-        integrals = self._integrals()
+        problem, levels, steps = self.solution.problem, self.solution.levels, self.solution.steps
+        densities = integrands(problem, self._u, self._m, self._root)
+        if self.has("kinetic"):
+            slope = ufl.grad(self._u + fem.Constant(self._mesh, self._weight) * self._log)
+            half = fem.Constant(self._mesh, (self.mobility or 0.0) / 2)
+            densities["kinetic"] = half * self._m * ufl.dot(slope, slope)
+        if self.has("energy"):
+            densities["energy"] = energy(problem, self._t, self._u, self._m)
         measure = self.solution.scheme.measures(self._mesh)[1]
-        totals = Totals(self._mesh, measure, list(integrals.values()))
-        names = list(integrals)
+        totals = Totals(self._mesh, measure, [*densities.values()])
 
-        def at(t: float, u: np.ndarray, m: np.ndarray) -> np.ndarray:
-            self._fill(t, u, m)
-            return totals()
+        def along(times: np.ndarray, fields: Iterable) -> dict[str, np.ndarray]:
+            rows = []
+            for t, pair in zip(times, fields, strict=True):
+                self._fill(t, *pair)
+                rows.append(totals())
+            return dict(zip(densities, np.transpose(rows), strict=True))
 
-        pairs = zip(self.times, levels.u, levels.m, strict=True)
-        found = dict(zip(names, np.array([at(*pair) for pair in pairs]).T, strict=True))
+        found = along(self.times, zip(levels.u, levels.m, strict=True))
         self.entropy, self.fisher = found["entropy"], found["fisher"]
-        self.moving_cost = found["moving_cost"]
+        self.moving_cost, self.flow = found["moving_cost"], found["flow"]
+        momenta = [found[f"momentum {axis}"] for axis in range(problem.domain.dim)]
+        self.total_momentum = np.stack(momenta, axis=1)
         self.energy, self.kinetic = found.get("energy"), found.get("kinetic")
-        self.flow, axes = found["flow"], range(self.solution.problem.domain.dim)
-        self.total_momentum = np.stack([found[f"momentum {axis}"] for axis in axes], axis=1)
         self.osmotic = self.correction = self.modified_energy = None
         if self.has("osmotic"):
-            self.osmotic = self.diffusion**2 / (2 * self.mobility) * self.fisher
+            self.osmotic = self._D * self._weight / 2 * self.fisher
         if self.has("modified_energy"):
-            c, dt = levels.rule.c[0], self.times[1]
-            if c < 0.5:
-                place = names.index("energy")
+            self.correction = correction(self.solution)
+            if levels.rule.c[0] < 0.5:
                 middles = (self.times[:-1] + self.times[1:]) / 2
-                seen = zip(middles, map(levels.of_step, range(len(middles))), strict=True)
-                energy = np.array([at(t, *pair)[place] for t, pair in seen])
-                u, m = -np.diff(levels.u, axis=0), np.diff(levels.m, axis=0)
-                self.correction = -(1 - 2 * c) / (2 * dt) * mass_products(d, u, m)
-            else:
-                energy = self.energy[1:-1]
-                u, m = np.diff(levels.u, axis=0), np.diff(levels.m, axis=0)
-                area = mass_products(d, u[:-1], m[1:]) - mass_products(d, u[1:], m[:-1])
-                self.correction = -area / (24 * dt)
-            self.modified_energy = energy + self.correction
-
-    def _integrals(self) -> dict:
-        """The densities in space of all that is measured along time."""
-        problem, u, m, t = self.solution.problem, self._u, self._m, self._t
-        x, p = problem.x, ufl.variable(ufl.grad(u))
-        H = problem.H(x, p, m)
-        root = ufl.grad(self._root)
-        logarithm = ufl.ln(ufl.max_value(m, np.finfo(float).tiny))
-        found = {
-            "entropy": ufl.conditional(ufl.gt(m, 0), m * logarithm, 0.0),
-            "fisher": 4 * ufl.dot(root, root),
-            "flow": m * ufl.sqrt(ufl.dot(ufl.grad(u), ufl.grad(u))),
-            "moving_cost": m * (ufl.dot(p, ufl.diff(H, p)) - H),
-        }
-        momentum = -m * ufl.grad(u)
-        found |= {f"momentum {axis}": momentum[axis] for axis in range(problem.domain.dim)}
-        if self.has("kinetic"):
-            slope = ufl.grad(self._potential)
-            found["kinetic"] = fem.Constant(self._mesh, self.mobility / 2) * m * ufl.dot(slope, slope)
-        if self.has("energy"):
-            if isinstance(problem, MeanFieldControl):
-                F = m * problem.f(x, t, m)
-            else:
-                points, weights = np.polynomial.legendre.leggauss(GAUSS)
-                rule = zip(((1 + points) / 2).tolist(), (weights / 2).tolist(), strict=True)
-                F = m * sum(weight * problem.f(x, t, r * m) for r, weight in rule)
-            diffused = ufl.dot(problem.D(x) * ufl.grad(m), ufl.grad(u))
-            found["energy"] = F - diffused - m * H + problem.s(x, t) * u
-        return found
+                found = along(middles, map(levels.of_step, range(steps)))
+            inside = slice(1, -1) if levels.rule.c[0] == 0.5 else slice(None)
+            self.modified_energy = found["energy"][inside] + self.correction
 
     def _fill(self, t: float, u: np.ndarray, m: np.ndarray):
         """Set the fields and the time that forms see."""
@@ -273,7 +192,9 @@ class Fluid:
 
     def potential(self, n: int) -> fem.Function | None:
         """Madelung potential ut = u + (D / alpha) log m at level n (0..N), or None."""
-        return self._nodal("potential", n, lambda: self._u.x.array + self._weight * self._log.x.array)
+        return self._nodal(
+            "potential", n, lambda: self._u.x.array + self._weight * self._log.x.array
+        )
 
     def quantum_potential(self, n: int) -> fem.Function | None:
         """Q = -(2 D^2 / alpha) lap sqrt(m) / sqrt(m) at level n (0..N), or None."""
@@ -286,11 +207,11 @@ class Fluid:
         b = 0: Schroedinger's pair (1931), and the wave function sqrt(m) exp(-+ alpha ut / (2 D)) of
         an imaginary time.
         """
-        phi = self._nodal("pair", n, lambda: np.exp(-self._hopf_cole * self._u.x.array))
+        phi = self._nodal("pair", n, lambda: np.exp(-self._u.x.array / (2 * self._weight)))
         if phi is None:
             return None
-        psi = self._nodal("pair", n, lambda: self._m.x.array / phi.x.array)
-        phi.name, psi.name = "phi", "psi"
+        psi = fem.Function(phi.function_space, name="psi")
+        phi.name, psi.x.array[:] = "phi", self._m.x.array / phi.x.array
         return phi, psi
 
     def flux(self, n: int) -> fem.Function:
@@ -327,25 +248,11 @@ class Fluid:
                 lines.append(f"  {name.replace('_', ' '):<22} {ends}, spread {np.ptp(y):.1e}")
         first, last = (np.array2string(y, precision=4) for y in self.total_momentum[[0, -1]])
         lines.append(f"  {'total momentum':<22} {first} -> {last}")
-        lines += [f"  {name.replace('_', ' ')}: {why}." for name, why in self.reasons.items()]
-        return "\n".join(lines)
+        return "\n".join([*lines, *explained(self.reasons)])
 
     def __str__(self) -> str:
         """The report."""
         return self.report
-
-    @property
-    def _potential(self):
-        return self._u + fem.Constant(self._mesh, self._weight) * self._log
-
-    @property
-    def _weight(self) -> float:
-        """Of the logarithm in the Madelung potential."""
-        return self.diffusion / self.mobility
-
-    @property
-    def _hopf_cole(self) -> float:
-        return self.mobility / (2 * self.diffusion)
 
     def _index(self, name: str, n: int, size: int, of: str):
         with together(self._comm):
@@ -373,7 +280,7 @@ class Fluid:
     def _quantum(self) -> np.ndarray:
         found = fem.Function(self._u.function_space)
         owned = self._curvature()
-        found.x.array[: len(owned)] = 2 * self.diffusion * self._weight * owned
+        found.x.array[: len(owned)] = 2 * self._D * self._weight * owned
         found.x.scatter_forward()
         return found.x.array
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from dolfinx import fem
 
 from mfg_fem.io import paraview
-from mfg_fem.io import paraview
 from mfg_fem.io.frames import Average, Frames
 
 

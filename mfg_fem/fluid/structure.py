@@ -17,6 +17,7 @@ from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.fluid.assembly import mass_products
 from mfg_fem.fluid.hydrodynamics import hydrodynamics
+from mfg_fem.fluid.kind import explained
 from mfg_fem.linear.coupled.formulations import Equation, TwoFieldForm
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan
@@ -86,8 +87,8 @@ class Structure:
             "modified energy": self.modified_drift,
         }
         shown = [f"  {k:<28} {y:.2e}" for k, y in lines.items() if y is not None]
-        why = [f"  {name.replace('_', ' ')}: {text}." for name, text in self.reasons.items()]
-        return "\n".join(["Defects, relative to the size of their terms", *shown, *why])
+        title = "Defects, relative to the size of their terms"
+        return "\n".join([title, *shown, *explained(self.reasons)])
 
     def __str__(self) -> str:
         """The report."""
@@ -116,7 +117,7 @@ def structure(solution, patch: Callable | None = None, seed: int = 0) -> Structu
     if "total_momentum" not in reasons:
         change = np.ptp(fluid.total_momentum[:, seams], axis=0).max()
         momentum = float(change / np.abs(fluid.flow).max())
-    if fluid.modified_energy is not None:
+    if fluid.modified_energy is not None and fluid.correction is not None:
         energy = fluid.modified_energy - fluid.correction
         scale = max(np.abs(energy).max(), fluid.moving_cost.max())
         spreads = (energy, fluid.correction, fluid.modified_energy)
