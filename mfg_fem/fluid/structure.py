@@ -108,8 +108,8 @@ def structure(solution, patch: Callable | None = None, seed: int = 0) -> Structu
         ProblemError: what is no such solution, or a patch without cells or with all of them.
     """
     fluid = hydrodynamics(solution)
-    cells = _Patch(solution, patch)
-    tangents = _Tangents(solution, generator("seed", seed))
+    cells = Patch(solution, patch)
+    tangents = Tangents(solution, generator("seed", seed))
     momentum = drift = predicted = modified = None
     names = ("modified_energy", "total_momentum")
     reasons = {name: fluid.reasons[name] for name in names if name in fluid.reasons}
@@ -135,7 +135,7 @@ def structure(solution, patch: Callable | None = None, seed: int = 0) -> Structu
     )
 
 
-class _Tangents:
+class Tangents:
     """Two solutions of the linearised equations of a solution, for random data at both ends.
 
     Attributes:
@@ -212,7 +212,7 @@ def _norm(comm: MPI.Comm, values: np.ndarray) -> float:
     return float(np.sqrt(comm.allreduce(np.vdot(values, values), MPI.SUM)))
 
 
-class _Patch:
+class Patch:
     """A set of cells: the linearised equations of a step assembled on these alone. Collective.
 
     Args:
@@ -253,7 +253,7 @@ class _Patch:
         outside.scatter_reverse(la.InsertMode.add)
         self.border = outside.array[: d.owned] > 0
 
-    def defect(self, tangents: _Tangents) -> float:
+    def defect(self, tangents: Tangents) -> float:
         """Of the multisymplectic form formula, over `STEPS` steps in the middle."""
         steps, times = self.solution.steps, self.solution.times
         first = max((steps - STEPS) // 2, 0)
@@ -306,7 +306,7 @@ def _times(factor, form: ufl.Form) -> ufl.Form:
     return ufl.Form([y.reconstruct(integrand=factor * y.integrand()) for y in form.integrals()])
 
 
-def _change_of_form(d, tangents: _Tangents) -> float:
+def _change_of_form(d, tangents: Tangents) -> float:
     """The largest change of the symplectic form between level 0 and any other, relative."""
     (v, w), (mu, eta) = tangents.u, tangents.m
     form = mass_products(d, v, eta) - mass_products(d, w, mu)
