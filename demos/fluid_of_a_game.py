@@ -62,9 +62,9 @@ def over_time(y):
 
 
 # The drift falls like the step and is what the correction predicts; that of the modified energy is
-# of second order, and hundreds of times smaller. Momentum is kept to Newton's tolerance on a ring.
-# And what people pay for moving is the kinetic and the osmotic energy of the fluid, and what their
-# entropy has gained: an identity for every solution, here up to the first order of Euler steps.
+# of second order, and hundreds of times smaller. On a ring momentum changes by the fourth power of
+# the cells only. And what people pay for moving is the kinetic and the osmotic energy of the fluid,
+# and what their entropy has gained: an identity, here up to the first order of Euler steps.
 
 if comm.rank == 0:
     print("steps  drift of E  predicted  of the modified E  of momentum  costs and parts differ by")

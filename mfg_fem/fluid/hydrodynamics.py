@@ -40,16 +40,16 @@ def hydrodynamics(solution: Solution) -> "Fluid":
         m_t = div(m alpha grad ut),   -ut_t + alpha |grad ut|^2 / 2 = V + Q,
         Q = -(2 D^2 / alpha) lap sqrt(m) / sqrt(m),
 
-    the first variation of the total of kinetic energy, *plus* osmotic energy (D^2 / (2 alpha) times
-    the Fisher information I(m) = int |grad m|^2 / m), *plus* F, plus a term of the two ends: with a
-    game of f(x, m), F' = f,
+    with the quantum potential Q of the osmotic energy D^2 / (2 alpha) I(m), where I(m) = int
+    |grad m|^2 / m is the Fisher information. For what people pay for moving is
 
-        moving_cost = kinetic + osmotic + (D / alpha) d Ent / dt,   Ent = int m log m   (b = 0),
+        moving_cost = kinetic + osmotic + (D / alpha) d Ent / dt,    Ent = int m log m,
 
-    for any omega, whether its divergence vanishes or not. Schroedinger's equation with hbar = 2 D
-    (the squared noise) has the same terms with both signs changed: minus I, minus F. It solves
-    another problem, that of Nelson's stochastic mechanics, to which no real noise leads. What
-    belongs here is the pair phi = exp(-alpha u / (2 D)), psi = m / phi of two heat equations.
+    whether the divergence of omega vanishes or not: they minimise kinetic energy *plus* osmotic
+    energy *plus* F, and a term of the two ends. The action of Schroedinger's equation has the last
+    two with the other sign, with hbar = 2 D, the squared noise: that is another problem, Nelson's,
+    of waves. To this one belongs a pair of heat equations: phi = exp(-alpha u / (2 D)), psi =
+    m / phi.
 
     The equations are those of the Hamiltonian
 
@@ -97,8 +97,8 @@ class Fluid:
             c < 1/2, and for c = 1/2 at the levels 1..N-1, with changes a and b of the steps before
             and after, E(u, m) - (a_u.Mass b_m - b_u.Mass a_m) / (24 dt).
         correction: what `modified_energy` adds to the energy.
-        fisher: I(m), as 4 int |grad sqrt(m)|^2 with sqrt(m) taken at the nodes.
-        entropy: Ent(m); it depends on the unit of length.
+        fisher: I(m) as 4 int |grad sqrt(m)|^2, with sqrt(m) at the nodes (0 where m < 0).
+        entropy: Ent(m) of the positive part of m; it depends on the unit of length.
         kinetic, osmotic: alpha / 2 int m |grad ut|^2 and D^2 / (2 alpha) I(m).
         moving_cost: int m L with the Lagrangian L of H at the drift.
         total_momentum: -int m grad u, shape (N + 1, d): conserved where the domain is periodic

@@ -187,7 +187,8 @@ class Tangents:
             for F in J.F.values():
                 rows[0, 0, 0] += J.product(F[0], J.before[0, 0] * first)
             rows[1, 0, end] -= J.product(J.D[0][end], rule.c[end] * last)
-            J.discrete.release(rows[0]), J.discrete.release(rows[1])
+            for row in rows:
+                J.discrete.release(row)
         X, left = np.zeros_like(rows), form.scale * rows
         norms = [_norm(J.comm, left)]
         b, x = (PETSc.Vec().createMPI((rows.size, PETSc.DETERMINE), comm=J.comm) for _ in "bx")
@@ -202,7 +203,8 @@ class Tangents:
             if not norms[-1] < norms[-2]:
                 break
             X = better
-        b.destroy(), x.destroy()
+        b.destroy()
+        x.destroy()
         (u,), (m,) = X
         last = last + J.terminal_change(m[None, -1])[0]
         return np.vstack([u, last]), np.vstack([first, m]), min(norms) / norms[0]

@@ -17,7 +17,11 @@ PROBLEMS = {
     "game": lambda domain: default(domain),
     "control": lambda domain: default(domain, mfg.MeanFieldControl, hamiltonian=CONGESTION),
     "exits": lambda domain: evacuation(
-        domain, 0.3, 0.0, source=lambda x, t: gaussian(x, 0.3), terminal_cost=lambda x, m: x[0] * (1 + m)
+        domain,
+        0.3,
+        0.0,
+        source=lambda x, t: gaussian(x, 0.3),
+        terminal_cost=lambda x, m: x[0] * (1 + m),
     ),
     "congested": lambda domain: default(domain, hamiltonian=CONGESTION),
 }
