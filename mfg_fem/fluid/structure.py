@@ -22,6 +22,7 @@ from mfg_fem.linear.coupled.formulations import Equation, TwoFieldForm
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan
 from mfg_fem.mesh.nodes import Nodes
+from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import generator
 
 ROUNDS = 6  # solves of the linearised equations, each for what the last has left
@@ -60,7 +61,7 @@ class Structure:
         drift, predicted: spread of the energy that `Fluid.modified_energy` corrects, and of the
             correction; relative to the largest of |energy| and moving cost. None without it.
         modified_drift: spread of the modified energy.
-        reasons: why a number is None.
+        reasons: of the modified energy and the momentum, as in `Fluid.reasons`.
     """
 
     symplectic: float
@@ -95,8 +96,14 @@ class Structure:
         return self.report
 
 
-def structure(solution, patch: Callable | None = None, seed: int = 0) -> Structure:
-    """Measure which laws a solution keeps, in the time of some Newton steps. Collective.
+def structure(
+    solution: Solution,
+    patch: Callable[[np.ndarray], np.ndarray] | None = None,
+    seed: int | np.random.Generator = 0,
+) -> Structure:
+    """Measure which laws a solution keeps. Collective.
+
+    That takes the time of some Newton steps, and the memory of a solve.
 
     Args:
         solution: of a MeanFieldGame or MeanFieldControl, in any scheme.
