@@ -41,12 +41,13 @@ def hydrodynamics(solution: Solution) -> "Fluid":
         Q = -(2 D^2 / alpha) lap sqrt(m) / sqrt(m),
 
     with the quantum potential Q of the osmotic energy D^2 / (2 alpha) I(m), where I(m) = int
-    |grad m|^2 / m is the Fisher information. For what people pay for moving is
+    |grad m|^2 / m is the Fisher information. Without exits and sources, what people pay for moving
+    is
 
         moving_cost = kinetic + osmotic + (D / alpha) d Ent / dt,    Ent = int m log m,
 
-    whether the divergence of omega vanishes or not: they minimise kinetic energy *plus* osmotic
-    energy *plus* F, and a term of the two ends. The action of Schroedinger's equation has the last
+    whether the divergence of omega vanishes or not: a planner minimises kinetic energy *plus*
+    osmotic energy *plus* F, and a term of the two ends. The action of Schroedinger's equation has the last
     two with the other sign, with hbar = 2 D, the squared noise: that is another problem, Nelson's,
     of waves. To this one belongs a pair of heat equations: phi = exp(-alpha u / (2 D)), psi =
     m / phi.
