@@ -47,10 +47,10 @@ def hydrodynamics(solution: Solution) -> "Fluid":
         moving_cost = kinetic + osmotic + (D / alpha) d Ent / dt,    Ent = int m log m,
 
     whether the divergence of omega vanishes or not: a planner minimises kinetic energy *plus*
-    osmotic energy *plus* F, and a term of the two ends. The action of Schroedinger's equation has the last
-    two with the other sign, with hbar = 2 D, the squared noise: that is another problem, Nelson's,
-    of waves. To this one belongs a pair of heat equations: phi = exp(-alpha u / (2 D)), psi =
-    m / phi.
+    osmotic energy *plus* F, and a term of the two ends. The action of Schroedinger's equation has
+    the last two with the other sign, with hbar = 2 D, the squared noise: that is another problem,
+    Nelson's, of waves. To this one belongs a pair of heat equations, phi = exp(-alpha u / (2 D))
+    and psi = m / phi.
 
     The equations are those of the Hamiltonian
 
