@@ -42,6 +42,8 @@ from mfg_fem.errors import (
     ProblemError,
     SolutionWarning,
 )
+from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
+from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
@@ -70,6 +72,7 @@ __all__ = [
     "Domain",
     "Exit",
     "FileError",
+    "Fluid",
     "Galerkin",
     "LagrangeGalerkin",
     "LevelError",
@@ -92,10 +95,13 @@ __all__ = [
     "Sinkhorn",
     "Solution",
     "SolutionWarning",
+    "Structure",
     "box",
     "glue",
     "hamiltonians",
+    "hydrodynamics",
     "plots",
     "read_mesh",
     "solve",
+    "structure",
 ]

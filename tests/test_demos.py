@@ -5,6 +5,7 @@ import importlib
 import json
 import re
 
+import numpy as np
 import pytest
 from ranks import ROOT, launch, serial_only
 
@@ -100,6 +101,20 @@ def test_the_first_game_converges_to_its_exact_solution(tmp_path, ranks):
         assert float(m) < largest
         assert min(float(order_u), float(order_m)) > 1.2
     assert (tmp_path / "errors.png").exists()
+
+
+@RANKS
+def test_the_fluid_of_a_game_keeps_a_modified_energy(tmp_path, ranks):
+    options = ("--cells", 32, "--steps", 16, 32, "--out", tmp_path)
+    printed = run(ranks, "fluid_of_a_game.py", *options)
+    rows = np.array([line.split() for line in re.findall(r"^ +\d+ +\d\.\d\de.*$", printed, re.M)])
+    steps, drift, predicted, modified, momentum, costs = rows.astype(float).T
+    assert steps.tolist() == [16, 32]
+    assert predicted == pytest.approx(drift, rel=0.02)
+    assert (modified < drift / 500).all() and (momentum < 1e-6).all()
+    assert costs[1] < 0.6 * costs[0] < 0.06
+    assert float(re.search(r"symplectic form +(\S+)", printed)[1]) < 1e-13
+    assert (tmp_path / "fluid.png").exists()
 
 
 def rows_of_the_torus(printed) -> dict[tuple[str, str], list[float]]:

@@ -9,6 +9,34 @@ from mfg_fem.compilation import compiled
 from mfg_fem.forms.functional import drift
 
 
+class Average:
+    """A vector field averaged to the vertices, weighted by volume. Collective.
+
+    This is its L2 projection on P1 with lumped mass.
+    """
+
+    def __init__(self, mesh, field):
+        d = mesh.geometry.dim
+        P1 = fem.functionspace(mesh, ("Lagrange", 1, (d,)))
+        dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 2})
+        test, self.found = ufl.TestFunction(P1), fem.Function(P1)
+        self._moments = compiled(ufl.dot(field, test) * dx)
+        ones = fem.Constant(mesh, np.ones(d))
+        self._weights = self._assemble(compiled(ufl.dot(ones, test) * dx))
+
+    def __call__(self) -> fem.Function:
+        """The average of the field as it is now; the same Function each time."""
+        self.found.x.array[:] = self._assemble(self._moments) / self._weights
+        return self.found
+
+    def _assemble(self, form: fem.Form) -> np.ndarray:
+        total = fem.Function(self.found.function_space).x
+        fem.assemble_vector(total.array, form)
+        total.scatter_reverse(la.InsertMode.add)
+        total.scatter_forward()
+        return total.array.copy()
+
+
 class Frames:
     """Value function, density and velocity as nodal Functions of a given degree. Collective.
 
@@ -16,11 +44,12 @@ class Frames:
     the cells at the seam of a torus across the whole domain.
 
     The velocity of a step is constant (P1) or linear (P2) on each cell; here it is averaged to the
-    vertices, weighted by volume (the L2 projection with lumped mass). Level n shows the velocity
-    of the step that begins there, the last level that of the last step: see `Solution.velocity`.
+    vertices. Level n shows the velocity of the step that begins there, the last level that of the
+    last step: see `Solution.velocity`.
 
     Attributes:
         value, density, velocity: the Functions that `show` fills.
+        functions: what a file gets of them.
     """
 
     def __init__(self, solution, degree: int, family: str = "Lagrange"):
@@ -31,22 +60,15 @@ class Frames:
         W = fem.functionspace(mesh, (family, degree, (problem.domain.dim,)))
         self.value, self.density = fem.Function(V, name="value"), fem.Function(V, name="density")
         self.velocity = fem.Function(W, name="velocity")
-
-        P1 = fem.functionspace(mesh, ("Lagrange", 1, (problem.domain.dim,)))
-        dx = ufl.dx(domain=mesh, metadata={"quadrature_degree": 2})
-        test = ufl.TestFunction(P1)
-        self._average = fem.Function(P1)
-        self._moments = compiled(ufl.dot(drift(problem, self._u, self._m), test) * dx)
-        ones = fem.Constant(mesh, np.ones(problem.domain.dim))
-        self._weights = self._assemble(compiled(ufl.dot(ones, test) * dx))
+        self.functions = [self.density, self.value, self.velocity]
+        self._average = Average(mesh, drift(problem, self._u, self._m))
 
     def show(self, n: int):
         """Fill the Functions with level n; returns self. Collective."""
         levels, steps = self.solution.levels, self.solution.steps
         step = min(n, steps - 1)
         self._fill(*levels.of_step(step))
-        self._average.x.array[:] = self._assemble(self._moments) / self._weights
-        self.velocity.interpolate(self._average)
+        self.velocity.interpolate(self._average())
         self._fill(levels.u[n], levels.m[n])
         self.value.interpolate(self._u)
         self.density.interpolate(self._m)
@@ -56,10 +78,3 @@ class Frames:
         for function, values in ((self._u, u), (self._m, m)):
             function.x.array[: len(values)] = values
             function.x.scatter_forward()
-
-    def _assemble(self, form: fem.Form) -> np.ndarray:
-        total = fem.Function(self._average.function_space).x
-        fem.assemble_vector(total.array, form)
-        total.scatter_reverse(la.InsertMode.add)
-        total.scatter_forward()
-        return total.array.copy()

@@ -19,7 +19,7 @@ from mfg_fem.validate import count
 log = logging.getLogger(__name__)
 
 
-def write(solution, path: str | Path, every: int = 1):
+def write(solution, path: str | Path, every: int = 1, kind: Callable[..., Frames] = Frames):
     """Write density, value function and velocity at the levels 0, every, ... for ParaView.
 
     Args:
@@ -27,6 +27,7 @@ def write(solution, path: str | Path, every: int = 1):
         path: `name.bp` (ADIOS2; holds P2 as P2) or `name.xdmf` (P2 as P1). Without ADIOS2 in
             DOLFINx a .bp becomes an .xdmf. The velocity is averaged to the nodes: see Frames.
         every: write every so many levels; the last one is always written.
+        kind: what makes the Functions that are written, with the arguments of Frames.
 
     The files are written beside their place and moved there when they are complete. The space they
     may take is reserved first and released level by level, so that a full disk is an error here. If
@@ -51,10 +52,10 @@ def write(solution, path: str | Path, every: int = 1):
     with replacing(comm, path, folder=adios2) as temporary:
         if adios2:
             family = "DG" if solution.problem.domain.seams else "Lagrange"
-            frames = Frames(solution, solution.scheme.degree, family)
+            frames = kind(solution, solution.scheme.degree, family)
         else:
             element = solution.problem.domain.mesh.ufl_domain().ufl_coordinate_element()
-            frames = Frames(solution, element.embedded_superdegree)
+            frames = kind(solution, element.embedded_superdegree)
         first, each = _sizes(frames, mesh_once=not adios2)
         # On a full disk both libraries would end the process, or hang on several ranks.
         room, size = temporary.with_name("room"), first + each * len(levels)
@@ -68,8 +69,8 @@ def write(solution, path: str | Path, every: int = 1):
 
 def _write_levels(frames: Frames, levels: list[int], path: Path, ahead: Callable[[], None]):
     """Write the levels into a new file, and call `ahead` before each."""
-    functions, stream = [frames.density, frames.value, frames.velocity], None
-    mesh = frames.value.function_space.mesh
+    functions, stream = frames.functions, None
+    mesh = functions[0].function_space.mesh
     try:
         if path.suffix == ".bp":
             stream = dolfinx.io.VTXWriter(mesh.comm, path, functions)
@@ -99,11 +100,14 @@ def chosen_levels(steps: int, every: int) -> list[int]:
 
 def _sizes(frames: Frames, mesh_once: bool) -> tuple[int, int]:
     """Upper bounds of the bytes of a file before the first level, and of each level. Collective."""
-    V = frames.value.function_space
+    V, numbers = (
+        frames.density.function_space,
+        sum(1 + 2 * len(y.ufl_shape) for y in frames.functions),
+    )
     topology, comm = V.mesh.topology, V.mesh.comm
     maps = (V.dofmap.index_map, topology.index_map(topology.dim))
     here = np.array([i.size_local + i.num_ghosts for i in maps])
     nodes, cells = (int(k) for k in comm.allreduce(here, MPI.SUM))
     mesh = 8 * (5 * nodes + cells * (V.dofmap.list.shape[1] + 2))
-    each = 8 * 5 * nodes + (0 if mesh_once else mesh)
+    each = 8 * numbers * nodes + (0 if mesh_once else mesh)
     return mesh + 2**20, each + each // 4 + 2**15

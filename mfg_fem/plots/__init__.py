@@ -6,6 +6,7 @@
 
 from mfg_fem.plots.figures import plot_density, plot_difference, plot_exits, plot_value
 from mfg_fem.plots.film import animate
+from mfg_fem.plots.fluid import plot_fluid
 from mfg_fem.plots.style import STYLE, WIDTH
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "plot_density",
     "plot_difference",
     "plot_exits",
+    "plot_fluid",
     "plot_value",
 ]

@@ -1,0 +1,1 @@
+"""The fluid of a solution, and the laws that its scheme keeps."""
