@@ -44,6 +44,7 @@ from mfg_fem.errors import (
 )
 from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
 from mfg_fem.fluid.structure import Structure, structure
+from mfg_fem.fluid.transport import Transport, optimal_transport
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
@@ -96,10 +97,12 @@ __all__ = [
     "Solution",
     "SolutionWarning",
     "Structure",
+    "Transport",
     "box",
     "glue",
     "hamiltonians",
     "hydrodynamics",
+    "optimal_transport",
     "plots",
     "read_mesh",
     "solve",

@@ -115,6 +115,20 @@ class TerminalDensity:
         start, target = (self.sums(discrete, m * discrete.weights) for m in found)
         self.start, self.target = found[0][None], (found[1] * (start / target)[self.part])[None]
 
+    def distance(self, discrete) -> float:
+        """How far people go: from mean to mean, with the difference of the spreads. Collective.
+
+        It is at most the Wasserstein distance W2 (Gelbrich 1990), but not less than a tenth of the
+        size of the domain.
+        """
+        population, moments = discrete.problem.population, []
+        x = discrete.V.tabulate_dof_coordinates()[: discrete.owned, : discrete.problem.domain.dim].T
+        for m in (self.start[0], self.target[0]):
+            mean = discrete.integral(x * m) / population
+            spread = discrete.integral((x - mean[:, None]) ** 2 * m) / population
+            moments.append(np.concatenate([mean, np.sqrt(spread)]))
+        return max(float(np.linalg.norm(moments[1] - moments[0])), 0.1 * discrete.diameter)
+
     @property
     def changes(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """What was done to the densities: `background` and `smoothed`."""

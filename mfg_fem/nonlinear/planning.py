@@ -141,22 +141,12 @@ class _Walk:
             self.newton = NewtonSolver(self.planning, form, self._record)
         scheme, problem = discrete.scheme, discrete.problem
         self.asked = float(scheme.limited or not scheme.positive)
-        square = self._distance() ** 2 / problem.horizon
+        distance = discrete.ends.distance(discrete)
+        square = distance**2 / problem.horizon
         D = self.system.jacobian.diffusion
         self.highest = max(square / (FAR * D), 1.0)
-        cell = discrete.mesh_size * self._distance() / problem.horizon
+        cell = discrete.mesh_size * distance / problem.horizon
         self.switch = min(max(cell / D, 1.0), self.highest)
-
-    def _distance(self) -> float:
-        """How far people go: from mean to mean, with the difference of the spreads. Collective."""
-        d = self.discrete
-        x = d.V.tabulate_dof_coordinates()[: d.owned, : d.problem.domain.dim].T
-        moments = []
-        for m in (d.ends.start[0], d.ends.target[0]):
-            mean = d.integral(x * m) / d.problem.population
-            spread = d.integral((x - mean[:, None]) ** 2 * m) / d.problem.population
-            moments.append(np.concatenate([mean, np.sqrt(spread)]))
-        return max(float(np.linalg.norm(moments[1] - moments[0])), 0.1 * d.diameter)
 
     def destroy(self):
         """Free PETSc's objects."""
