@@ -91,9 +91,9 @@ def solve(
          m_t - div(D grad m) - div(m H_p(x, grad u, m)) = s,    m(0) = m0;
 
     for a control the derivatives of m H, m f and m g in m replace H, f and g. Lasry, Lions 2007;
-    Achdou, Capuzzo-Dolcetta 2010. A SharedControl is solved by descent on its reduced problem,
-    without guess and checkpoint. Lengths, times, costs and people may be in any units; the
-    decisions of the solver do not change.
+    Achdou, Capuzzo-Dolcetta 2010. With a terminal density m(T) is given in the place of u(T). A
+    SharedControl is solved by descent on its reduced problem, without guess and checkpoint.
+    Lengths, times, costs and people may be in any units; the decisions of the solver do not change.
 
     Args:
         problem: a MeanFieldGame, MeanFieldControl or SharedControl.

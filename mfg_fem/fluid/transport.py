@@ -84,7 +84,7 @@ def optimal_transport(
     method: Newton | None = None,
     *,
     accuracy: float = 0.01,
-    floor: float = 1e-6,
+    floor: float | None = None,
 ) -> Transport:
     """Optimal transport inside a domain, as the limit of bridges without noise. Collective.
 

@@ -27,6 +27,7 @@ FIELDS = 10  # arrays of unknowns: iterates, residuals, changes of both
 # Vectors of Krylov solvers for up to 15 iterations, in the portions that PETSc allocates; of GCR
 # two per iteration until it restarts (`plan.LEAN`), and three.
 VECTORS = {"gmres": 17, "fgmres": 34, "gcr": 17}
+CLOSING = 120  # vectors with a terminal density
 COARSE = 11  # matrices with as many entries as Z: itself, products, their places
 FAR, FEW = 0.05, 0.25  # from `spread` FAR on, a share FEW of the levels is factored
 
@@ -46,12 +47,14 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
     plan, forms = Plan.of(system.jacobian, method.krylov, method.petsc_options), []
     with plan.in_force():
         one_step += k * _factors(discrete, plan.sweep)
-        surely, perhaps = _strong(system, plan)
+        planned = discrete.ends.planned
+        surely, perhaps = (False, False) if planned else _strong(system, plan)
         if perhaps:
             forms.append(_h_form(discrete, steps, plan, block))
         if not surely:
             weak = plan.weak if plan.krylov == "auto" else plan.krylov
-            forms.append(steps * k * _vectors(discrete, plan, weak))
+            vectors = _vectors(discrete, plan, weak)
+            forms.append(steps * k * (VALUE * CLOSING * discrete.owned if planned else vectors))
     system.destroy()
     return steps * one_step + max(forms)
 

@@ -81,8 +81,10 @@ def solve_planning(
         alike = discrete.scheme.degree == 1
         walk = _Walk(easy, times, method, record if alike else lambda row, _: record(row, None))
         walk.asked = 1.0
-        state, outcome = walk.go(state, rows, None)
-        walk.destroy()
+        try:
+            state, outcome = walk.go(state, rows, None)
+        finally:
+            walk.destroy()
         Y = _on(discrete, easy, state.start)
         state, rows = replace(state, start=Y, X=Y), []
         if not outcome.converged:

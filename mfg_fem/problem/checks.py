@@ -35,6 +35,7 @@ REMEDY = (
     "Write it of m + s with a small density s, of a thousandth of the mean density for instance: "
     "ufl.ln(m + s)."
 )
+FLOOR = 1e-6  # of densities, see `MeanFieldGame`
 MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which costs are checked, as parts of the horizon
 
 
@@ -44,9 +45,10 @@ def check_arguments(problem) -> dict[str, float]:
     with together(domain.comm):
         numbers = {
             name: number(name, getattr(problem, name), above=True)
-            for name in ("horizon", "population", "floor")
+            for name in ("horizon", "population")
         }
-        _check_ends(problem)
+        if (floor := _floor(problem)) is not None:
+            numbers["floor"] = floor
         for name in SIGNATURES:
             value = getattr(problem, name)
             if value is None and name in ("source", "terminal_cost", "terminal_density"):
@@ -72,24 +74,26 @@ def check_arguments(problem) -> dict[str, float]:
     return numbers
 
 
-def _check_ends(problem):
-    """Refuse two ends, or none, and what does not go with a terminal density."""
+def _floor(problem) -> float | None:
+    """The floor of a planning problem. Refuse two ends, or none, and what does not go with them."""
     if (problem.terminal_cost is None) == (problem.terminal_density is None):
         raise ProblemError(
             "Give either terminal_cost=, what players pay at the end, or terminal_density=, where "
             "they are to be then."
         )
     if problem.terminal_density is None:
-        return
+        if problem.floor is not None:
+            raise ProblemError("floor= is for problems with a terminal_density: leave it out.")
+        return None
     if problem.boundary or problem.source is not None:
         raise ProblemError(
             "With a terminal_density nobody may enter or leave, as those who are there at the end "
             "must be as many as at the start: leave out boundary= and source=."
         )
-    if not problem.floor < 1:
-        raise ProblemError(
-            f"floor is a part of the largest density, less than 1, not {problem.floor}."
-        )
+    floor = FLOOR if problem.floor is None else number("floor", problem.floor, above=True)
+    if not floor < 1:
+        raise ProblemError(f"floor is a part of the largest density, less than 1, not {floor:g}.")
+    return floor
 
 
 def _check_exits(domain, exits: list[str]):

@@ -34,7 +34,7 @@ class MeanField:
     terminal_cost: Given | None = None
     initial_density: Given
     terminal_density: Given | None = None
-    floor: float = 1e-6
+    floor: float | None = None
     population: float = 1.0
     boundary: Mapping[str, Exit] = field(default_factory=dict)
     source: Given | None = None
@@ -157,8 +157,8 @@ class MeanFieldGame(MeanField):
         terminal_cost: g(x, m), pointwise in m; or None, with a terminal density.
         initial_density: m0(x) >= 0, scaled so that its integral is `population`.
         terminal_density: m_T(x) >= 0, scaled likewise, or None. Nobody may enter or leave then.
-        floor: least value of initial and terminal density of a planning problem, as part of their
-            largest: where they are smaller, both get so many people more everywhere.
+        floor: with a terminal density the least value of both densities, as a part of their
+            largest, 1e-6 by default: where one is smaller, it gets so many people more everywhere.
         population: total mass of m0: the number of players.
         boundary: name of a boundary -> Exit(...). Where exits meet, or share facets, people leave
             through the one that is named first.

@@ -168,7 +168,7 @@ def test_sinkhorn_and_newton_agree():
 
 
 def test_units_change_nothing():
-    length, time, people = 1e3, 1e-2, 1e4
+    length, time, people = 1e-6, 1e-2, 1e-9
     cost = length**2 / time
     one = solved(0.2, 64, 16, mfg.Sharp())
     other = mfg.solve(
@@ -268,6 +268,10 @@ WRONG = {
     "exit": (lambda: bridge(0.1, 8, boundary={"left": mfg.Exit()}), "nobody may enter or leave"),
     "source": (lambda: bridge(0.1, 8, source=lambda x, t: 1.0), "nobody may enter or leave"),
     "floor": (lambda: bridge(0.1, 8, floor=1.0), "floor is a part of the largest density"),
+    "floor of a game": (
+        lambda: bridge(0.1, 8, terminal_density=None, terminal_cost=lambda x, m: 0.0, floor=1e-3),
+        "floor= is for problems with a terminal_density",
+    ),
     "no floor": (lambda: bridge(0.1, 8, floor=0.0), "floor"),
     "negative": (
         lambda: bridge(0.1, 8, terminal_density=lambda x: x[0] - 1),

@@ -27,7 +27,7 @@ import numpy as np
 from mfg_fem import petsc
 from mfg_fem.discrete.planning import Planning
 from mfg_fem.linear.level.sweeps import Sweeps
-from mfg_fem.linear.plan import CLOSING, Plan
+from mfg_fem.linear.plan import CLOSING, ZERO_PIVOT, Plan
 
 TIGHTER = 0.1  # tolerance of GMRES, relative to that which SNES asks for
 ENOUGH = 0.5  # a residual of GMRES, relative to that of Newton, that is still of use
@@ -94,11 +94,15 @@ class ClosingForm:
         shift, _ = self.elliptic.createVecs()
         shift.array[:] = SHIFT * a * d.norm_weights / d.diameter**2
         self.elliptic.setDiagonal(self.elliptic.getDiagonal() + shift)
+        # PETSc compares pivots with a fixed number.
+        self.scale = 1.0 / self.elliptic.getDiagonal().max()[1]
+        self.elliptic.scale(self.scale)
         self.solver = PETSc.KSP().create(self.J.comm)
         self.solver.setOperators(self.elliptic)
         self.solver.setType("preonly")
         pc = self.solver.getPC()
         pc.setType("lu")
+        pc.setFactorPivot(zeropivot=ZERO_PIVOT * LEAST_MOBILITY)
         if self.J.comm.size > 1:
             pc.setFactorSolverType("mumps")
         self.solver.setUp()
@@ -115,7 +119,7 @@ class ClosingForm:
         lack = ends.sums(d, b) / ends.sums(d, self.m_weights[0])
         b -= lack[ends.part] * self.m_weights[0]
         x, y = self.elliptic.createVecs()
-        y.array[:] = b
+        y.array[:] = self.scale * b
         self.solver.solve(y, x)
         return self.step * z + x.array_r / d.problem.horizon
 
