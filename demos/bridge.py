@@ -91,8 +91,8 @@ def errors(D, x, u, m):
     return off.max(), np.sqrt(np.sum(density * defect**2) / np.sum(density))
 
 
-# With little diffusion a bridge is a good guess for the next; with much, the tails change too much,
-# and each is solved anew: `solve` then walks down on its own, in about 40 Newton steps. The midpoint
+# With little diffusion a bridge is a good guess for the next. With much, tails change too much, and
+# each is solved anew: `solve` then walks down on its own, in about 40 Newton steps. The midpoint
 # rule is of second order and, where the mesh resolves the Gaussians, the most accurate here; where
 # it does not, its equations may have no positive density, and Newton stops. The default scheme,
 # `Sharp()`, does the same with densities that are positive on any mesh; if people hardly diffuse it
