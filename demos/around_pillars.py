@@ -63,9 +63,9 @@ def walk(crowding):
 
 
 # `Monotone` is of first order: on this mesh it adds a viscosity of about $h |a| / 2 = 0.15$ m²/s
-# where people walk, more than their own. Two pictures need no better. The default, `Sharp()`, takes
-# many times the Krylov iterations where a crowd parts and gathers, and with crowding it stops nearer
-# to first order, with a warning.
+# where people walk, more than their own. A picture needs no better. The default, `Sharp()`, takes
+# many times the Krylov iterations where a crowd parts and gathers, and with crowding it stops
+# nearer to first order, with a warning.
 
 rows = []
 if comm.rank == 0:
