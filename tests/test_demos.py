@@ -117,6 +117,40 @@ def test_the_fluid_of_a_game_keeps_a_modified_energy(tmp_path, ranks):
     assert (tmp_path / "fluid.png").exists()
 
 
+def table(printed) -> np.ndarray:
+    """The columns of the lines that are numbers and nothing else."""
+    rows = [line.split() for line in printed.splitlines() if re.fullmatch(r"[\d.e+\- ]+", line)]
+    return np.array(rows, dtype=float).T
+
+
+@RANKS
+def test_the_bridge_comes_down_to_optimal_transport(tmp_path, ranks):
+    options = ("--cells", 96, "--steps", 24, "--diffusion", 0.2, 0.06, "--out", tmp_path)
+    D, cost, exact, density, slope, newton = table(run(ranks, "bridge.py", *options))
+    assert D.tolist() == [0.2, 0.06]
+    assert cost == pytest.approx(exact, rel=2e-3)
+    assert 2.005 < cost[1] < cost[0] < 2.15
+    assert (density < 4e-3).all() and (slope < 1.5e-2).all() and newton.sum() < 120
+    assert (tmp_path / "bridge.png").exists()
+
+
+@RANKS
+def test_who_minds_the_others_walks_around_more_pillars(tmp_path, ranks):
+    pytest.importorskip("gmsh")
+    plan = (ROOT / "meshes" / "pillars.geo").read_text()
+    coarse = tmp_path / "coarse.geo"
+    coarse.write_text(plan.replace("Max = 0.34", "Max = 0.9").replace("ure = 18", "ure = 9"))
+    options = ("--mesh", coarse, "--steps", 8, "--diffusion", 0.3, "--out", tmp_path)
+    printed = run(ranks, "around_pillars.py", *options)
+    least = float(re.search(r"straight on: (\S+)", printed)[1])
+    crowding, cost, half, largest, gap, newton = table(printed)
+    assert crowding.tolist() == [0, 1]
+    assert least < cost[0] < cost[1]
+    assert half[1] < half[0] / 2 < largest[0] / 2
+    assert (gap < 1e-9).all() and newton.sum() < 60
+    assert (tmp_path / "crowd.png").exists()
+
+
 def rows_of_the_torus(printed) -> dict[tuple[str, str], list[float]]:
     """Numbers of the table by game and scheme: u(0) from, to, m(T) from, to, Newton steps."""
     found = re.findall(r"^(line|square) +(\w+) +(.*)$", printed, re.M)
@@ -181,3 +215,12 @@ def test_the_hall_has_the_size_and_the_names_it_promises(name):
     assert hall.measure("main exit") == pytest.approx(2.4)
     assert hall.measure("side exit") == pytest.approx(1.2)
     assert hall.volume() == pytest.approx(536.2, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["pillars.msh", "pillars.geo"])
+def test_the_hall_with_pillars_has_the_size_it_promises(name):
+    pytest.importorskip("gmsh")
+    hall = mfg.read_mesh(ROOT / "meshes" / name)
+    assert set(hall.names) == {"walls", "pillars"}
+    assert hall.measure("walls") == pytest.approx(50)
+    assert hall.volume() == pytest.approx(16 * 9 - np.pi * (0.9**2 + 4 * 0.6**2), abs=0.2)
