@@ -51,8 +51,8 @@ EASED, FINAL = 1e-3, 0.01
 HALVINGS = 3  # of a stage that fails
 PATIENCE = Patience(steps=20, cuts=4, length=0.051)
 ADVICE = (
-    "Is there time enough to get there? Try Sharp() or Monotone(), a higher floor=, more "
-    "diffusion, more time steps or a finer mesh."
+    "Is there time enough to get there? Try Sharp() or Monotone(), a higher floor=, more time "
+    "steps, a finer mesh, or another diffusion: much of it, too, makes a crowd hard to gather."
 )
 
 
