@@ -22,6 +22,7 @@ class Population:
     hamiltonian: object
     running_cost: object
     terminal_cost: object = lambda x, m: 0.0
+    terminal_density: None = None
     initial_density: object = lambda x: 1.0
     diffusion: float = 0.1
     population: float = 1.0
