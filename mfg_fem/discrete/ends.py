@@ -18,6 +18,7 @@ from mfg_fem.forms.functional import terminal_value
 from mfg_fem.mesh.parts import connected_parts
 
 JUMP = 0.7  # of a density within a cell, relative to its largest value, that is sharp
+FAR = 20.0  # square of the distance over diffusion and horizon, for which planning is easy
 SAME_MASS = 1e-9  # relative to all people
 
 
@@ -129,10 +130,9 @@ class TerminalDensity:
             moments.append(np.concatenate([mean, np.sqrt(spread)]))
         return max(float(np.linalg.norm(moments[1] - moments[0])), 0.1 * discrete.diameter)
 
-    @property
-    def changes(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """What was done to the densities: `background` and `smoothed`."""
-        return self.background, self.smoothed
+    def easy_diffusion(self, discrete) -> float:
+        """A diffusion with which people spread about as far as they go. Collective."""
+        return self.distance(discrete) ** 2 / (FAR * discrete.problem.horizon)
 
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u(T), (k, owned), and its derivatives in the densities, which are zero."""

@@ -188,12 +188,12 @@ class Tangents:
         J, unit = self.J, form.equation.unit
         end, rule = J.steps - 1, J.rule
         rows = np.zeros(form.scale.shape)
-        rows[0, 0, end] = J.other_level("A", 0, end, last)
+        rows[0, :, end] = J.end_rows(last[None])
         rows[1, 0, 0] = J.other_level("B", 0, 0, first)
         if rule.averages:
             for F in J.F.values():
                 rows[0, 0, 0] += J.product(F[0], J.before[0, 0] * first)
-            rows[1, 0, end] -= J.product(J.D[0][end], rule.c[end] * last)
+            rows[1] -= J.mult_D(np.zeros_like(rows[1]), last[None])
             for row in rows:
                 J.discrete.release(row)
         X, left = np.zeros_like(rows), form.scale * rows

@@ -5,17 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-import ufl
 from dolfinx import fem
 
 from mfg_fem import hamiltonians
-from mfg_fem._compat import interpolation_points
-from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.sharp import Sharp
 from mfg_fem.errors import NotConverged, together
-from mfg_fem.fluid.hydrodynamics import hydrodynamics
+from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.problem.game import Given, MeanFieldControl
@@ -25,7 +22,6 @@ from mfg_fem.validate import number
 
 log = logging.getLogger(__name__)
 
-FIRST = 20.0  # the first diffusion is the square of the distance over this
 LESS = 4.0  # ratio of a diffusion to the next
 MOST = 8  # diffusions
 
@@ -38,16 +34,12 @@ class Transport:
         cost: W2^2 / 2, from the kinetic energy of the current velocity, whose difference from it is
             of second order in the diffusion.
         history: for each bridge, its diffusion, its cost and its kinetic energy.
-        solution: the last bridge, from t = 0 to 1; its density at t is near to McCann's
-            interpolation.
-        potential: Kantorovich potential at the nodes: the map is x -> x - grad potential where the
-            initial density is. It is the Madelung potential of the bridge at t = 0.
+        fluid: of the last bridge.
     """
 
     cost: float
     history: list[tuple[float, float, float]]
-    solution: Solution
-    potential: fem.Function
+    fluid: Fluid
 
     @property
     def distance(self) -> float:
@@ -55,12 +47,28 @@ class Transport:
         return float(np.sqrt(2 * self.cost))
 
     @property
+    def solution(self) -> Solution:
+        """The last bridge, from t = 0 to 1; its density at t is near to McCann's interpolation."""
+        return self.fluid.solution
+
+    @property
+    def potential(self) -> fem.Function:
+        """Kantorovich potential at the nodes: the map is x -> x - grad potential. Collective.
+
+        That is so where the initial density is. It is the Madelung potential of the bridge at 0.
+        """
+        found = self.fluid.potential(0)
+        assert found is not None  # all densities of a bridge are positive
+        return found
+
+    @property
     def displacement(self) -> fem.Function:
-        """How far the map moves people, - grad potential, a vector constant (P1) on each cell."""
-        mesh, degree = self.potential.function_space.mesh, self.solution.scheme.degree
-        W = fem.functionspace(mesh, ("DG", degree - 1, (mesh.geometry.dim,)))
-        found = fem.Function(W, name="displacement")
-        found.interpolate(pointwise(-ufl.grad(self.potential), interpolation_points(W)))
+        """How far the map moves people, - grad potential, constant (P1) on each cell. Collective.
+
+        It is the current velocity of the bridge at t = 0.
+        """
+        found = self.fluid.current(0)
+        found.name = "displacement"
         return found
 
     @property
@@ -126,7 +134,7 @@ def optimal_transport(
     scheme, solution = scheme or Sharp(), None
     found: list[tuple[float, float, float]] = []
     discrete = Discretisation(problem, scheme)
-    D.value = discrete.ends.distance(discrete) ** 2 / FIRST
+    D.value = discrete.ends.easy_diffusion(discrete)
     for _ in range(MOST):
         solution = solve(problem, steps, scheme, method, guess=solution)
         fluid = hydrodynamics(solution)
@@ -136,7 +144,7 @@ def optimal_transport(
         log.info("optimal transport: diffusion %.3g, cost %.6g, kinetic energy %.6g", *found[-1])
         near = abs(solution.cost - kinetic) <= accuracy * kinetic
         if len(found) > 1 and near and abs(found[-2][2] - kinetic) <= accuracy * kinetic:
-            return Transport(kinetic, found, solution, fluid.potential(0))
+            return Transport(kinetic, found, fluid)
         D.value /= LESS
     raise NotConverged(
         "the accuracy is not reached",

@@ -100,10 +100,8 @@ def chosen_levels(steps: int, every: int) -> list[int]:
 
 def _sizes(frames: Frames, mesh_once: bool) -> tuple[int, int]:
     """Upper bounds of the bytes of a file before the first level, and of each level. Collective."""
-    V, numbers = (
-        frames.density.function_space,
-        sum(1 + 2 * len(y.ufl_shape) for y in frames.functions),
-    )
+    V = frames.density.function_space
+    numbers = sum(1 + 2 * len(y.ufl_shape) for y in frames.functions)
     topology, comm = V.mesh.topology, V.mesh.comm
     maps = (V.dofmap.index_map, topology.index_map(topology.dim))
     here = np.array([i.size_local + i.num_ghosts for i in maps])

@@ -254,20 +254,17 @@ class NewtonSolver:
         X = self._unknowns(snes.getSolution())
         R = snes.getFunction()[0].array_r.reshape(self.system.shape)
         change = (X - self.last) / self.unit
-        sums = np.array([np.vdot(a, a) for a in (*R, *change)])
-        sums = self.system.comm.allreduce(sums, MPI.SUM)
+        norms = sizes(self.system, R, change)
+        taken = np.hypot(norms["du"], norms["dm"]) * np.sqrt(self.system.unknowns)
         direction = snes.getSolutionUpdate().norm() if it else 0.0
-        length = float(np.sqrt(sums[2] + sums[3]) / direction) if direction else 0.0
+        length = float(taken / direction) if direction else 0.0
         row = {
             "stage": self.stage,
             "step": self.done + it,
             "krylov": self.form.iterations if it else 0,
             "forcing": snes.getKSP().getTolerances()[0] if it else 0.0,
             "form": str(self.form) if it else "",
-            "hjb": float(np.sqrt(sums[0])),
-            "fp": float(np.sqrt(sums[1])),
-            "du": float(np.sqrt(sums[2] / self.system.unknowns)),
-            "dm": float(np.sqrt(sums[3] / self.system.unknowns)),
+            **norms,
             **self.system.facts(X),
             "step_length": length,
         }
@@ -276,6 +273,14 @@ class NewtonSolver:
             snes.setConvergedReason(PETSc.SNES.ConvergedReason.DIVERGED_LINE_SEARCH)
         self.record(row, X)
         self.last = X
+
+
+def sizes(system: System, R: np.ndarray, change: np.ndarray) -> dict[str, float]:
+    """Entries of the history: norms of scaled rows; root mean squares of changes. Collective."""
+    sums = np.array([np.vdot(y, y) for y in (*R, *change)])
+    norms = np.sqrt(system.comm.allreduce(sums, MPI.SUM))
+    norms[2:] /= np.sqrt(system.unknowns)
+    return dict(zip(("hjb", "fp", "du", "dm"), norms.tolist(), strict=True))
 
 
 class _Jacobian:

@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 SWEEPS = 4  # of Sinkhorn's iteration before Newton
 HIGHEST = 0.03  # the first floor
 LOWER = 10.0  # ratio of a floor to the next
-FAR = 20.0  # the first diffusion is the square of the distance over this and the horizon
 LESS = 3.3  # ratio of a diffusion to the next
 SHARPER = 0.5  # step of the sharpness
 # Tolerance of all stages but the last; of the last, relative to rtol.
@@ -141,13 +140,10 @@ class _Walk:
             self.sweeps = Sweeps(self.system.jacobian, self.plan.sweep)
             form = ClosingForm(self.planning, self.plan, self.sweeps)
             self.newton = NewtonSolver(self.planning, form, self._record)
-        scheme, problem = discrete.scheme, discrete.problem
+        scheme, ends, D = discrete.scheme, discrete.ends, self.system.jacobian.diffusion
         self.asked = float(scheme.limited or not scheme.positive)
-        distance = discrete.ends.distance(discrete)
-        square = distance**2 / problem.horizon
-        D = self.system.jacobian.diffusion
-        self.highest = max(square / (FAR * D), 1.0)
-        cell = discrete.mesh_size * distance / problem.horizon
+        self.highest = max(ends.easy_diffusion(discrete) / D, 1.0)
+        cell = discrete.mesh_size * ends.distance(discrete) / discrete.problem.horizon
         self.switch = min(max(cell / D, 1.0), self.highest)
 
     def destroy(self):
@@ -167,11 +163,12 @@ class _Walk:
             while True:
                 self.state, stage = following, following.stage
                 self._set(stage)
-                atol = self.state.atol if stage.last else EASED
+                last = self._is_last(stage)
+                atol = self.state.atol if last else EASED
                 outcome = self.newton.solve(
                     self.state.X, atol, self.method.max_it, str(stage), rows, PATIENCE
                 )
-                if stage.last and outcome.norm <= self.method.rtol:  # more was tried for
+                if last and outcome.norm <= self.method.rtol:  # more was tried for
                     outcome = replace(outcome, converged=True, tolerance=self.method.rtol)
                 rows = []
                 after = self._after(self.state, outcome)
@@ -198,7 +195,7 @@ class _Walk:
         alone = 0.0 if self.discrete.forms.interacting else 1.0
         here = there if straight else (max(HIGHEST, floor), self.highest, 0.0, alone)
         stage = PlanningStage(self.system.steps, *here, *here)
-        stage = replace(stage, guess=guess is not None, last=self._is_last(stage))
+        stage = replace(stage, guess=guess is not None)
         self._set(stage)
         if guess is None:
             X = start(P)
@@ -216,6 +213,7 @@ class _Walk:
         return State(stage, FINAL * self.method.rtol, Y, Y)
 
     def _is_last(self, stage: PlanningStage) -> bool:
+        """Whether it is the problem that was asked, or the sharpest that can be had."""
         there = stage.floor == self.discrete.problem.floor and stage.stretch == 1.0
         crowd = stage.share == 1.0
         return there and crowd and (stage.settled or stage.sharpness == self.asked)
@@ -223,7 +221,7 @@ class _Walk:
     def _after(self, state: State, outcome: Outcome) -> State | None:
         """The stage after that of `state`; None if it was the last, or nothing else helps."""
         stage, start = state.stage, state.start
-        if outcome.converged and stage.last:
+        if outcome.converged and self._is_last(stage):
             return None
         if outcome.converged:
             stage, start = self._towards(stage.solved()), self._centred(outcome.X)
@@ -234,9 +232,7 @@ class _Walk:
             if stage.guess:
                 return self._first(None)
             stage = self._instead(stage)
-        if stage is None:
-            return None
-        return replace(state, stage=replace(stage, last=self._is_last(stage)), start=start, X=start)
+        return None if stage is None else replace(state, stage=stage, start=start, X=start)
 
     def _towards(self, stage: PlanningStage) -> PlanningStage:
         """The next stage after one that succeeded, or that was settled."""

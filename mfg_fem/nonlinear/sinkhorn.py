@@ -22,7 +22,7 @@ from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.errors import ProblemError
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan
-from mfg_fem.nonlinear.newton import Outcome
+from mfg_fem.nonlinear.newton import Outcome, sizes
 from mfg_fem.nonlinear.responses import best_response, transport
 from mfg_fem.validate import count, flag, number
 
@@ -140,19 +140,14 @@ def solve_by_sinkhorn(
 
 def _row(planning: Planning, step: int, X: np.ndarray, before: np.ndarray) -> dict:
     """The row of the history after a sweep. Collective."""
-    comm, units = planning.comm, planning.inner.unit
-    R = planning.rows(X)
-    sums = np.array([np.vdot(y, y) for y in (*R, *((X - before) / units))])
-    norms = np.sqrt(comm.allreduce(sums, MPI.SUM))
-    names = "hjb", "fp", "du", "dm"
-    norms[2:] /= np.sqrt(planning.unknowns)
+    change = (X - before) / planning.inner.unit
     return {
         "stage": f"{planning.inner.steps} steps, Sinkhorn",
         "step": step,
         "krylov": 0,
         "forcing": 0.0,
         "form": "sweeps",
-        **dict(zip(names, norms.tolist(), strict=True)),
+        **sizes(planning, planning.rows(X), change),
         **planning.inner.facts(X),
         "step_length": 1.0,
     }

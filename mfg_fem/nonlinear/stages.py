@@ -107,7 +107,6 @@ class PlanningStage:
         halved: how often steps of its kind were halved.
         settled: whether no larger sharpness will be tried.
         guess: whether it starts from a guess.
-        last: whether it is the problem that was asked.
     """
 
     steps: int
@@ -122,7 +121,6 @@ class PlanningStage:
     halved: int = 0
     settled: bool = False
     guess: bool = False
-    last: bool = False
 
     def __str__(self) -> str:
         """Its name in the history."""

@@ -23,3 +23,8 @@ class Exit:
     """
 
     cost: float | Callable = 0.0
+
+
+def exit_name(name: str) -> str:
+    """The name of the cost of this exit in messages."""
+    return f"boundary[{name!r}].cost"

@@ -14,8 +14,8 @@ from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import MeshError, ProblemError, alike, together
 from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.boundary import Exit
-from mfg_fem.problem.seams import check_periodic, exit_name
+from mfg_fem.problem.boundary import Exit, exit_name
+from mfg_fem.problem.seams import check_periodic
 from mfg_fem.problem.units import Units, gradient_for
 from mfg_fem.validate import is_number, number
 

@@ -8,10 +8,9 @@ from typing import TypeAlias
 import ufl
 
 from mfg_fem.mesh.domain import Domain
-from mfg_fem.problem.boundary import Exit
+from mfg_fem.problem.boundary import Exit, exit_name
 from mfg_fem.problem.checks import check_arguments, check_values
 from mfg_fem.problem.data import Data
-from mfg_fem.problem.seams import exit_name
 from mfg_fem.problem.units import Units
 
 Given: TypeAlias = (

@@ -8,11 +8,7 @@ from dolfinx import fem
 from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.periodic import SAME_POINT
 from mfg_fem.mesh.values import VertexValues
-
-
-def exit_name(name: str) -> str:
-    """The name of the cost of this exit in messages."""
-    return f"boundary[{name!r}].cost"
+from mfg_fem.problem.boundary import exit_name
 
 
 def check_periodic(problem):

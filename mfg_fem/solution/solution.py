@@ -258,8 +258,10 @@ class Solution:
         ends = self.discrete.ends
         if not ends.planned:
             return []
-        percent = ("{:.2g} % and {:.2g} %".format(*(100 * y for y in x)) for x in ends.changes)
-        background, smoothed = percent
+        background, smoothed = (
+            "{:.2g} % and {:.2g} %".format(*(100 * share for share in shares))
+            for shares in (ends.background, ends.smoothed)
+        )
         return [
             f"  L1 distance at the end        {self.terminal_gap:.1e} of the population",
             f"  background, start and end     {background} of the population (floor=)",
