@@ -23,6 +23,7 @@ class Replica:
     """The mesh of a P1 space, whole on every rank, nodes numbered by global dofs. Collective.
 
     Attributes:
+        V: the space.
         x: coordinates of the nodes, shape (nodes, d).
         cells: nodes of each cell, shape (cells, d + 1).
         gradients: gradients of the barycentric coordinates, shape (cells, d + 1, d).
@@ -37,7 +38,7 @@ class Replica:
         local_cells = V.dofmap.list[: V.mesh.topology.index_map(tdim).size_local]
         cells = index_map.local_to_global(local_cells.ravel().astype(np.int32))
         points = V.tabulate_dof_coordinates()[: index_map.size_local, :d]
-        self.comm = comm
+        self.comm, self.V = comm, V
         self.x = np.concatenate(comm.allgather(points))
         self.cells = np.concatenate(comm.allgather(cells.reshape(-1, d + 1)))
         self.owned = slice(*index_map.local_range)
@@ -55,6 +56,18 @@ class Replica:
     def gather(self, owned_values: np.ndarray) -> np.ndarray:
         """Values at all nodes from each rank's owned ones (first axis: nodes). Collective."""
         return np.concatenate(self.comm.allgather(owned_values))
+
+    def function(self, nodal: np.ndarray, name: str) -> fem.Function:
+        """The P1 Function of values (nodes,) or (nodes, d) at all nodes. Collective."""
+        W = (
+            self.V
+            if nodal.ndim == 1
+            else fem.functionspace(self.V.mesh, ("Lagrange", 1, nodal.shape[1:]))
+        )
+        found = fem.Function(W, name=name)
+        found.x.array[: nodal[self.owned].size] = nodal[self.owned].ravel()
+        found.x.scatter_forward()
+        return found
 
     def locate(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cell, barycentric coordinates and whether inside, shapes (n,), (n, d + 1), (n,).
