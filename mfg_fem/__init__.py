@@ -43,6 +43,7 @@ from mfg_fem.errors import (
     SolutionWarning,
 )
 from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
+from mfg_fem.fluid.shared import SharedFluid
 from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.fluid.transport import Transport, optimal_transport
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
@@ -91,6 +92,7 @@ __all__ = [
     "ProblemError",
     "Samples",
     "SharedControl",
+    "SharedFluid",
     "SharedSolution",
     "Sharp",
     "Sinkhorn",

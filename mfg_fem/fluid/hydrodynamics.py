@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 from mpi4py import MPI
 
@@ -16,8 +17,10 @@ from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.fluid.assembly import Curvature, OnCells, Totals
 from mfg_fem.fluid.energies import correction, energy, integrands
-from mfg_fem.fluid.kind import Kind, explained, lacks
+from mfg_fem.fluid.kind import Kind, lacks
+from mfg_fem.fluid.page import page
 from mfg_fem.fluid.pictures import write
+from mfg_fem.fluid.shared import SharedFluid
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.functional import drift
 from mfg_fem.solution.shared import SharedSolution
@@ -27,7 +30,15 @@ from mfg_fem.validate import index
 EMPTY = 1e-12  # densities below this share of the largest have no current velocity of their own
 
 
-def hydrodynamics(solution: Solution) -> "Fluid":
+@overload
+def hydrodynamics(solution: Solution) -> "Fluid": ...
+
+
+@overload
+def hydrodynamics(solution: SharedSolution) -> SharedFluid: ...
+
+
+def hydrodynamics(solution: Solution | SharedSolution) -> "Fluid | SharedFluid":
     """The fluid of a solution: what moves the density without noise. Collective.
 
     With the drift v = -H_p the density m is also carried by the current velocity
@@ -60,21 +71,17 @@ def hydrodynamics(solution: Solution) -> "Fluid":
     a game; so E is conserved if no data depend on t, with exits and sources too.
 
     Args:
-        solution: of a MeanFieldGame or MeanFieldControl, in any scheme.
+        solution: of a MeanFieldGame or MeanFieldControl, in any scheme; or of a SharedControl,
+            which has a `SharedFluid`.
 
     Raises:
-        ProblemError: a SharedSolution, or what is no solution.
+        ProblemError: what is no solution.
     """
     if isinstance(solution, SharedSolution):
-        raise ProblemError(
-            "hydrodynamics: the classes of a SharedControl share one velocity, which is no gradient"
-            " of a value function, and its scheme spreads densities by about h / 2 in each step: "
-            "their energies and information would be those of the mesh. Take the solution of a "
-            "MeanFieldGame or MeanFieldControl."
-        )
+        return SharedFluid(solution)
     if not isinstance(solution, Solution):
         raise ProblemError(
-            f"hydrodynamics takes a Solution, not {type(solution).__name__}: see mfg_fem.solve."
+            f"hydrodynamics takes a solution, not {type(solution).__name__}: see mfg_fem.solve."
         )
     return Fluid(solution)
 
@@ -240,16 +247,7 @@ class Fluid:
     @property
     def report(self) -> str:
         """A page of numbers, and why some are missing. `print(fluid)` prints it."""
-        along = ("energy", "modified_energy", "kinetic", "osmotic", "moving_cost", "fisher")
-        lines = [f"Fluid of {self.solution.report.splitlines()[0]}"]
-        for name in (*along, "entropy"):
-            y = getattr(self, name)
-            if y is not None:
-                ends = f"{y[0]:.6g} -> {y[-1]:.6g}"
-                lines.append(f"  {name.replace('_', ' '):<22} {ends}, spread {np.ptp(y):.1e}")
-        first, last = (np.array2string(y, precision=4) for y in self.total_momentum[[0, -1]])
-        lines.append(f"  {'total momentum':<22} {first} -> {last}")
-        return "\n".join([*lines, *explained(self.reasons)])
+        return page(self)
 
     def __str__(self) -> str:
         """The report."""

@@ -113,12 +113,3 @@ def lacks(solution, kind: Kind) -> tuple[dict[str, str], dict[str, str]]:
     if not (kind.invariant and problem.domain.seams):
         limits["total_momentum"] = "the domain has walls, or data change in space"
     return missing, limits
-
-
-def explained(reasons: dict[str, str]) -> list[str]:
-    """A line for each reason, with the names of all quantities it is for."""
-    lines = []
-    for why in dict.fromkeys(reasons.values()):
-        names = [name.replace("_", " ") for name, reason in reasons.items() if reason == why]
-        lines.append(f"  {', '.join(names)}: {why}")
-    return lines

@@ -17,7 +17,7 @@ from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.fluid.assembly import mass_products
 from mfg_fem.fluid.hydrodynamics import hydrodynamics
-from mfg_fem.fluid.kind import explained
+from mfg_fem.fluid.page import explained
 from mfg_fem.linear.coupled.formulations import Equation, TwoFieldForm
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan

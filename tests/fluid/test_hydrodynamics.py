@@ -247,13 +247,40 @@ def test_steps_of_different_length_have_no_modified_energy():
     assert "length" in fluid.reasons["modified_energy"]
 
 
+def test_fluid_of_classes_that_share_a_velocity():
+    """What moving costs, in parts; and the fluxes of the classes add up to that of all."""
+
+    def blob(x, centre):
+        return ufl.exp(-8 * ((x[0] - centre) ** 2 + (x[1] - 1) ** 2))
+
+    control = mfg.SharedControl(
+        mfg.box((2, 2), 24),
+        densities=[lambda x: blob(x, 0.8), lambda x: blob(x, 1.2)],
+        terminal_costs=[lambda x: x[0], lambda x: 2 - x[0]],
+        diffusion=0.05,
+        effort=0.5,
+        horizon=0.2,
+    )
+    shared = mfg.solve(control, 16, method=mfg.Descent(max_it=15), throw=False)
+    fluid = mfg.hydrodynamics(shared)
+    gained = 0.5 * 0.05 * np.diff(fluid.entropy) / np.diff(shared.times)
+    paid = ((y[1:] + y[:-1]) / 2 for y in (fluid.moving_cost, fluid.kinetic, fluid.osmotic))
+    moving, kinetic, osmotic = (y[2:-2].sum() for y in paid)
+    assert moving == pytest.approx(kinetic + osmotic + gained[2:-2].sum(), rel=0.03)
+    assert fluid.potential(0) is None and not fluid.has("pair") and "gradient" in fluid.report
+    both, one, other = (fluid.current(4, c) for c in (None, 0, 1))
+    whole = shared.density(4) * both
+    rest = shared.density(4, 0) * one + shared.density(4, 1) * other - whole
+    rest, size = (
+        COMM.allreduce(fem.assemble_scalar(fem.form(ufl.dot(y, y) * ufl.dx))) for y in (rest, whole)
+    )
+    assert rest <= 0.03**2 * size
+    Q = fluid.quantum_potential(4)
+    assert np.isfinite(Q.x.array).all() and COMM.allreduce(np.ptp(Q.x.array), MPI.MAX) > 0
+
+
 def test_what_has_no_fluid_is_refused():
-    crowds = [lambda x: gaussian(x), lambda x: 1 + x[0]]
-    control = mfg.SharedControl(mfg.box((1, 1), 4), densities=crowds, terminal_costs=[0.0, 1.0])
-    shared = mfg.solve(control, 2, method=mfg.Descent(max_it=1), throw=False)
-    with pytest.raises(mfg.ProblemError, match="share one velocity"):
-        mfg.hydrodynamics(shared)
-    with pytest.raises(mfg.ProblemError, match="takes a Solution, not int"):
+    with pytest.raises(mfg.ProblemError, match="takes a solution, not int"):
         mfg.hydrodynamics(3)
     fluid = mfg.hydrodynamics(mfg.solve(default(mfg.box(1, 4)), 2))
     with pytest.raises(mfg.LevelError, match="levels go from 0 to 2"):
