@@ -57,6 +57,7 @@ from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
+from mfg_fem.solution.stationary import StationarySolution
 from mfg_fem.solve import solve
 
 abort_on_exceptions()
@@ -98,6 +99,7 @@ __all__ = [
     "Sinkhorn",
     "Solution",
     "SolutionWarning",
+    "StationarySolution",
     "Structure",
     "Transport",
     "box",

@@ -21,6 +21,7 @@ from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.monotone import Monotone
 from mfg_fem.discrete.schemes import SCHEMES, Scheme
 from mfg_fem.discrete.sharp import Sharp
+from mfg_fem.discrete.stationary import LONG
 from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
 from mfg_fem.io.archive import SAME_POINT
 from mfg_fem.io.files import file_path, holding
@@ -37,6 +38,7 @@ from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
+from mfg_fem.solution.stationary import StationarySolution
 from mfg_fem.validate import count, flag, is_integer, time_levels
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,21 @@ def solve(
 
 @overload
 def solve(
+    problem: MeanField,
+    steps: None = None,
+    scheme: Scheme | None = None,
+    method: Newton | None = None,
+    *,
+    guess: StationarySolution | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    throw: bool = True,
+    progress: bool | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> StationarySolution: ...
+
+
+@overload
+def solve(
     problem: SharedControl,
     steps: int,
     scheme: LagrangeGalerkin | Particles | None = None,
@@ -72,16 +89,16 @@ def solve(
 
 def solve(
     problem: MeanField | SharedControl,
-    steps: int | Sequence[float],
+    steps: int | Sequence[float] | None = None,
     scheme: Scheme | LagrangeGalerkin | Particles | None = None,
     method: Newton | Sinkhorn | Descent | None = None,
     *,
-    guess: Solution | None = None,
+    guess: Solution | StationarySolution | None = None,
     checkpoint: Checkpoint | str | Path | None = None,
     throw: bool = True,
     progress: bool | None = None,
     on_step: Callable[[dict], None] | None = None,
-) -> Solution | SharedSolution:
+) -> Solution | StationarySolution | SharedSolution:
     """Solve a mean-field game or control problem. Collective.
 
     A MeanFieldGame or MeanFieldControl is discretised by the scheme and solved for all time levels
@@ -93,12 +110,13 @@ def solve(
     for a control the derivatives of m H, m f and m g in m replace H, f and g. Lasry, Lions 2007;
     Achdou, Capuzzo-Dolcetta 2010. With a terminal density m(T) is given in the place of u(T). A
     SharedControl is solved by descent on its reduced problem, without guess and checkpoint.
+    A problem without a horizon is stationary: see MeanFieldGame.
     Lengths, times, costs and people may be in any units; the decisions of the solver do not change.
 
     Args:
         problem: a MeanFieldGame, MeanFieldControl or SharedControl.
         steps: number N of equal time steps on [0, horizon]; or, except for a SharedControl, the
-            increasing time levels from 0 to the horizon themselves.
+            increasing time levels from 0 to the horizon themselves. None without a horizon.
         scheme: the discretisation, Sharp() by default; Monotone() for Sinkhorn(), and
             LagrangeGalerkin() for a SharedControl.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
@@ -116,7 +134,8 @@ def solve(
             raises on any rank ends the solve on all ranks.
 
     Returns:
-        A Solution, with u and m at the time levels 0..N; or a SharedSolution, a local optimum,
+        A Solution, with u and m at the time levels 0..N; a StationarySolution without a horizon;
+        or a SharedSolution, a local optimum,
         whose `converged` and `reason` say how the descent ended.
 
     Raises:
@@ -135,16 +154,13 @@ def solve(
         )
     comm = problem.domain.comm
     with together(comm):
-        shared = isinstance(problem, SharedControl)
-        times: Any = (
-            count("steps", steps) if shared else time_levels("steps", steps, problem.horizon)
-        )
+        times = _times(problem, steps)
         _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step)
         settings = checkpoint
         if settings is not None and not isinstance(settings, Checkpoint):
             settings = Checkpoint(settings)
         path = None if settings is None else file_path(settings.path)
-        shown = int(steps) if is_integer(steps) else times.tolist()
+        shown = steps if times is None else int(steps) if is_integer(steps) else times.tolist()
     given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
     alike(comm, steps=shown, **given, guess="none" if guess is None else "a solution")
     table = _Table(comm, progress, on_step)
@@ -165,7 +181,21 @@ def solve(
         ) from error
     if solution.converged and solution.warnings and comm.rank == 0:
         warnings.warn(" ".join(solution.warnings), SolutionWarning, stacklevel=2)
-    return solution
+    return StationarySolution.of(solution) if times is None else solution
+
+
+def _times(problem, steps) -> Any:
+    """The steps of a SharedControl, or the time levels; None without a horizon."""
+    if isinstance(problem, SharedControl):
+        return count("steps", steps)
+    if not problem.stationary:
+        return time_levels("steps", steps, problem.horizon)
+    if steps is not None:
+        raise ProblemError(
+            f"steps={steps!r}: a problem without a horizon has no time steps; leave them out, or "
+            "give the problem a horizon."
+        )
+    return None
 
 
 def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Solution:
@@ -173,6 +203,8 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
     began = time.perf_counter()
     comm = problem.domain.comm
     discrete = Discretisation(problem, scheme)
+    if times is None:
+        times, guess = LONG * np.array([0.0, problem.units.time]), guess and guess.whole
     require(
         comm,
         guess is None or _same_nodes(guess.discrete, discrete),
@@ -240,6 +272,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
 def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step):
     shared = isinstance(problem, SharedControl)
     planned = not shared and problem.terminal_density is not None
+    stationary = not shared and problem.stationary
     flag("throw", throw)
     if progress is not None:
         flag("progress, unless None,", progress)
@@ -248,7 +281,7 @@ def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step)
     for name, value, types in (
         ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else tuple(SCHEMES.values())),
         ("method", method, (Descent,) if shared else (Newton, *[Sinkhorn] * planned)),
-        ("guess", guess, () if shared else (Solution,)),
+        ("guess", guess, () if shared else (StationarySolution if stationary else Solution,)),
         ("checkpoint", checkpoint, () if shared else (Checkpoint, str, Path)),
     ):
         if value is not None and not isinstance(value, types):

@@ -49,7 +49,9 @@ def statement(*populations: Population, horizon: float = 1.0, planner: bool = Fa
     return SimpleNamespace(
         domain=domain,
         x=populations[0].x,
-        horizon=horizon,
+        duration=horizon,
+        stationary=False,
+        discount=0.0,
         populations=populations,
         units=Units.of(length, horizon, density, length / horizon, 1.0),
         infinite=(),

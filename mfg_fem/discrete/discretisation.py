@@ -79,7 +79,7 @@ class Discretisation:
         self._at_vertices = fem.Function(self.forms.coefficients)
         self.has_source = any(map(self.forms.of, ["entering"] * self.k, range(self.k)))
         # Whether B is the transpose of A; congestion and edge viscosity add terms.
-        self.adjoint = not (self.forms.nonlinear or scheme.positive)
+        self.adjoint = not (self.forms.nonlinear or scheme.positive or problem.discount)
         self.exits = [
             Exits.of(population, self.V, lambda e: self.interpolate(self.nodal(e)))
             for population in problem.populations
@@ -96,7 +96,7 @@ class Discretisation:
     @property
     def spread(self) -> float:
         """Least D * horizon / diameter^2, to digits that are the same on any number of ranks."""
-        return round(self.mean_diffusion.min() * self.problem.horizon / self.diameter**2, 6)
+        return round(self.mean_diffusion.min() * self.problem.duration / self.diameter**2, 6)
 
     @property
     def decay(self) -> float:

@@ -48,7 +48,7 @@ class TerminalCost:
 
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u(T), (k, owned), the exit cost at Dirichlet dofs; its m_j-derivatives, (k, k, owned)."""
-        discrete.set_state(np.zeros_like(m), m, discrete.problem.horizon)
+        discrete.set_state(np.zeros_like(m), m, discrete.problem.duration)
         slopes = np.stack([[discrete.interpolate(e) for e in row] for row in self.slopes])
         for own, exits in zip(slopes, discrete.exits, strict=True):
             own[:, exits.held] = 0.0
@@ -56,7 +56,7 @@ class TerminalCost:
 
     def costs(self, discrete, m: np.ndarray) -> np.ndarray:
         """g(x, m), shape (k, owned), the exit cost at Dirichlet dofs."""
-        discrete.set_state(np.zeros_like(m), m, discrete.problem.horizon)
+        discrete.set_state(np.zeros_like(m), m, discrete.problem.duration)
         return _with_exits(discrete, self.g)
 
 
@@ -132,7 +132,7 @@ class TerminalDensity:
 
     def easy_diffusion(self, discrete) -> float:
         """A diffusion with which people spread about as far as they go. Collective."""
-        return self.distance(discrete) ** 2 / (FAR * discrete.problem.horizon)
+        return self.distance(discrete) ** 2 / (FAR * discrete.problem.duration)
 
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u(T), (k, owned), and its derivatives in the densities, which are zero."""

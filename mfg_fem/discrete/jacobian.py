@@ -11,6 +11,7 @@ between two populations, by components as in `StepForms`. (U, M) is what a step 
 """
 
 from functools import cached_property
+from typing import Any
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -38,6 +39,7 @@ class Jacobian:
         uniform: whether all steps have equal blocks.
         rule: what a step sees of its two time levels.
         before, after: derivatives of the M of step n in m^n and m^{n+1}, shape (k, N, owned).
+        border: terms beside A and B in a stationary system, see `stationary.py`.
         terminal_slopes: d u_i(T) / d m_j(T), shape (k, k, owned).
     """
 
@@ -57,6 +59,7 @@ class Jacobian:
         self.crossing = {pair: self._blocks() for pair in forms.crossing}
         self.terminal_slopes = np.zeros((self.k, self.k, self.owned))
         self.uniform = False
+        self.border: Any = None
         self._x, self._y = discrete.mass.createVecs()
 
     def see(self, m: np.ndarray):
@@ -260,6 +263,8 @@ class Jacobian:
         for i, n in np.ndindex(y.shape[:2]):
             after = du[i, n + 1] if n + 1 < self.steps else None
             y[i, n] = self._product_of_levels("A", i, n, du[i, n], after)
+        if self.border and self.border.free:
+            y += self.border.rows(du)
         if self.crossing:
             self._add_crossing(y, 0, self._seen_u(du, np.zeros((self.k, self.owned))))
         return y
@@ -269,6 +274,8 @@ class Jacobian:
         y = np.empty_like(dm)
         for i, n in np.ndindex(y.shape[:2]):
             y[i, n] = self._product_of_levels("B", i, n, dm[i, n], dm[i, n - 1] if n else None)
+        if self.border and self.border.closed:
+            y += self.border.rows(dm)
         if self.crossing:
             self._add_crossing(y, 1, self.seen_m(dm))
         return y

@@ -94,6 +94,10 @@ class SpaceTime:
             X[0] -= steps[:, ::-1].cumsum(axis=1)[:, ::-1, None]
         return X
 
+    def size(self, u: np.ndarray) -> float:
+        """The largest value of u. Collective."""
+        return self.comm.allreduce(np.abs(u).max(initial=0.0), MPI.MAX)
+
     def hold(self, X: np.ndarray) -> np.ndarray:
         """X with u = exit cost and m = 0 at the Dirichlet dofs, in a new array."""
         X = X.copy()

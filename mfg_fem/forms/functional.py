@@ -195,7 +195,8 @@ class StepForms:
             )
             for part in (slice(1), slice(None))  # the costs alone, then all
         )
-        self.autonomous = not any(state.t in form.constants() for form in self.A)
+        timed = any(state.t in form.constants() for form in self.A)
+        self.autonomous = not (timed or problem.discount)
 
     def of(self, name: str, i: int = 0) -> list[ufl.Form]:
         """The forms whose sum is the named one of population i, at most one per quadrature rule."""
@@ -216,6 +217,9 @@ class StepForms:
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
         """The derivative of each part of A in a component, with the frozen symbols replaced."""
         found = _derivatives(self.A, self.components[component], direction)
+        if component % 2 and self.problem.discount:
+            gamma = fem.Constant(self.space.mesh, self.problem.discount)
+            found[0] += gamma * self.u[component // 2] * direction * self.rule
         return [form and ufl.replace(form, self.thaw) for form in found]
 
     def _block(self, row: int, column: int) -> list[ufl.Form | None]:

@@ -65,7 +65,7 @@ def description(problem, scheme: Scheme, times: np.ndarray) -> dict:
         "problem": type(problem).__name__,
         "scheme": type(scheme).__name__,
         "scheme_fields": asdict(scheme),
-        "horizon": float(problem.horizon),
+        "horizon": float(problem.horizon or 0.0),  # 0: none
         "population": float(problem.population),
         "steps": steps,
         "times": EQUAL if equal else [float(t) for t in times],
@@ -111,11 +111,12 @@ def load(path: str | Path, problem) -> Saved:
     if "stage" in about:
         raise FileError(f"{path} is the checkpoint of a solve that has not finished.")
     archive.fit(path, about, ABOUT | OUTCOME)
-    if not np.isclose(about["horizon"], problem.horizon, rtol=1e-12, atol=0.0):
-        raise FileError(
-            f"{path} holds a solution with the horizon {about['horizon']:g}; this problem's is "
-            f"{problem.horizon:g}."
+    horizon = problem.horizon or 0.0
+    if not np.isclose(about["horizon"], horizon, rtol=1e-12, atol=0.0):
+        there, here = (
+            f"the horizon {y:g}" if y else "no horizon" for y in (about["horizon"], horizon)
         )
+        raise FileError(f"{path} holds a solution with {there}; this problem has {here}.")
     for name, here in (("problem", type(problem).__name__), ("population", problem.population)):
         if about[name] != here and comm.rank == 0:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
@@ -129,7 +130,7 @@ def load(path: str | Path, problem) -> Saved:
     times = about.get("times", EQUAL)
     try:
         grid = about["steps"] if times == EQUAL else array("times", times, (about["steps"] + 1,))
-        times = time_levels("times", grid, problem.horizon)
+        times = time_levels("times", grid, horizon or 1.0)
     except ProblemError as exc:
         raise FileError(f"{path} is damaged: {exc}") from exc
     return Saved(path, scheme, times, **{key: about[key] for key in OUTCOME})

@@ -56,7 +56,8 @@ LEAN_LUMPED = LEAN | {"hform_ksp_gmres_restart": 8}
 ZERO_PIVOT = 1e-14  # relative to the least mass over dt
 
 SMALL = 2000  # nodes up to which a time level is factored
-PLANNED = {2: 30_000, 3: 5000}  # the same with a terminal density, by dimension
+STATIONARY = {1: 0, 2: 300_000, 3: 30_000}  # the same of the only level of a stationary problem
+PLANNED = {1: 0, 2: 30_000, 3: 5000}  # the same with a terminal density, by dimension
 WITH_EXITS = 10_000  # the same for matched sweeps with exits
 REDUNDANT = 10_000  # nodes up to which every rank factors the whole time level
 INNER_RTOL = {2: 1e-3, 3: 3e-3}  # tolerance of one time level, by dimension
@@ -130,9 +131,12 @@ def defaults(J: Jacobian) -> dict[str, object]:
     d, ranks, number = J.discrete, J.comm.size, J.diffusion_number
     dim = d.problem.domain.dim
     sweep = matched = direct(J.nodes, ranks)
-    if dim > 1 and J.nodes > (PLANNED[dim] if d.ends.planned else SMALL):
+    sizes = PLANNED[dim] if d.ends.planned else SMALL, WITH_EXITS if d.has_exits else SMALL
+    if d.problem.stationary:
+        sizes = STATIONARY[dim], STATIONARY[dim]
+    if dim > 1 and J.nodes > sizes[0]:
         sweep = iterative(dim, ranks, INNER_RTOL[dim], number)
-    if dim > 1 and J.nodes > (WITH_EXITS if d.has_exits else SMALL):
+    if dim > 1 and J.nodes > sizes[1]:
         matched = {"ksp_type": "preonly"} | incomplete(dim, ranks, number)
         if dim == 3 and number > DIFFUSIVE:
             matched = iterative(dim, ranks, 1e-2)

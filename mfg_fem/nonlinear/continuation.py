@@ -32,6 +32,7 @@ import numpy as np
 from mfg_fem._compat import interpolation_points
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
+from mfg_fem.discrete.stationary import system_of
 from mfg_fem.linear.coupled.formulations import Equation, form_of
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan
@@ -91,7 +92,7 @@ def solve_stages(
         grids.insert(0, steps // COARSENING)
     nested, failed = None, ""
     for grid in grids:
-        system = SpaceTime(discrete, coarsened(times, grid))
+        system = system_of(discrete, coarsened(times, grid))
         plan = Plan.of(system.jacobian, method.krylov, method.petsc_options)
         with plan.in_force():
             path = Path(system, plan, method, record, coarse=grid < steps)
@@ -174,13 +175,13 @@ class Path:
         slope = d.integral(d.coupling()[: d.k**2]).sum() / (d.k * d.volume)
         # How much the costs depend on the density, as a norm of HJB rows.
         felt = slope * units.density * units.time / units.cost
-        if norms[0] <= min(EVEN * norms[1], felt):
+        if d.problem.stationary or norms[0] <= min(EVEN * norms[1], felt):
             return X, self.newton.norms(X) if self.limited else norms
         return self.respond(X)
 
     def _natural_norm(self, X: np.ndarray) -> float:
         """The norm of the residual if u_t is about u / T and m_t about m / T. Collective."""
-        u = self.system.comm.allreduce(np.abs(X[0]).max(initial=0.0), MPI.MAX)
+        u = self.system.size(X[0])
         return float(np.hypot(u / self.system.discrete.problem.units.cost, 1.0))
 
     def first(

@@ -11,6 +11,7 @@ import numpy as np
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import longest_step
 from mfg_fem.discrete.spacetime import SpaceTime
+from mfg_fem.discrete.stationary import system_of
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.linear.coupled.coarse_space import SAMPLES
 from mfg_fem.linear.coupled.formulations import STRONG
@@ -43,7 +44,7 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
     blocks = 3 * k + len(discrete.forms.crossing)
     blocks += 0 if discrete.forms.steady else len(discrete.forms.costs_see)
     one_step = blocks * block + 2 * k * VALUE * FIELDS * discrete.owned
-    system = SpaceTime(discrete, longest_step(times))
+    system = system_of(discrete, longest_step(times))
     plan, forms = Plan.of(system.jacobian, method.krylov, method.petsc_options), []
     with plan.in_force():
         one_step += k * _factors(discrete, plan.sweep)

@@ -35,6 +35,8 @@ REMEDY = (
     "Write it of m + s with a small density s, of a thousandth of the mean density for instance: "
     "ufl.ln(m + s)."
 )
+MISSING = ("source", "terminal_cost", "terminal_density")  # what may be None
+ENDS = ("initial_density", "terminal_cost", "terminal_density", "floor")
 FLOOR = 1e-6  # of densities, see `MeanFieldGame`
 MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which costs are checked, as parts of the horizon
 
@@ -43,15 +45,15 @@ def check_arguments(problem) -> dict[str, float]:
     """Check types and numbers, without evaluating a callable; returns the numbers. Collective."""
     domain = problem.domain
     with together(domain.comm):
-        numbers = {
-            name: number(name, getattr(problem, name), above=True)
-            for name in ("horizon", "population")
-        }
+        names = ("population",) if problem.horizon is None else ("horizon", "population")
+        numbers = {name: number(name, getattr(problem, name), above=True) for name in names}
+        numbers["discount"] = number("discount", problem.discount)
+        _check_ends(problem)
         if (floor := _floor(problem)) is not None:
             numbers["floor"] = floor
         for name in SIGNATURES:
             value = getattr(problem, name)
-            if value is None and name in ("source", "terminal_cost", "terminal_density"):
+            if value is None and (name in MISSING or problem.stationary):
                 continue
             if not callable(value):  # as UFL's expressions are
                 raise ProblemError(
@@ -74,8 +76,32 @@ def check_arguments(problem) -> dict[str, float]:
     return numbers
 
 
+def _check_ends(problem):
+    """Refuse ends of the time interval where there is none, and people who cannot leave then."""
+    if not problem.stationary:
+        if problem.discount:
+            raise ProblemError(
+                "discount= is for problems without a horizon: leave one of them out."
+            )
+        return
+    given = [name for name in ENDS if getattr(problem, name) is not None]
+    if given:
+        raise ProblemError(
+            f"A problem without a horizon has no {' and no '.join(given)}: give horizon=, the "
+            "final time, or leave them out."
+        )
+    if (problem.source is None) == bool(problem.boundary):
+        missing = "a source= of people" if problem.boundary else "a boundary= that they leave by"
+        raise ProblemError(
+            f"Without a horizon as many people come as go: this problem needs {missing}, or "
+            "neither."
+        )
+
+
 def _floor(problem) -> float | None:
     """The floor of a planning problem. Refuse two ends, or none, and what does not go with them."""
+    if problem.stationary:
+        return None
     if (problem.terminal_cost is None) == (problem.terminal_density is None):
         raise ProblemError(
             "Give either terminal_cost=, what players pay at the end, or terminal_density=, where "
@@ -145,10 +171,10 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     if problem.terminal_density is not None:
         _check_density(mesh, problem.m_T(x), problem.population, "terminal_density(x)")
     share.value = problem.population / mass
-    _check_diffusion(mesh, D)
-    spread = _check_costs(problem, costs, m, t)
+    largest, length = _check_diffusion(mesh, D), domain.volume() ** (1 / gdim)
+    time = length**2 / largest if problem.horizon is None else float(problem.horizon)
+    spread = _check_costs(problem, costs, m, t, time)
     check_periodic(problem)
-    length, time = domain.volume() ** (1 / gdim), float(problem.horizon)
     hamiltonian = _Hamiltonian(mesh, H, p, m)
     rest = hamiltonian.check(np.zeros(gdim))
     density = problem.population / length**gdim
@@ -185,7 +211,9 @@ def _check_density(mesh, m, population: float, name: str = "initial_density(x)")
     return mass
 
 
-def _check_diffusion(mesh, D):
+def _check_diffusion(mesh, D) -> float:
+    """The largest eigenvalue of D, which has to be symmetric and positive definite."""
+
     def measures(D):
         transposed = _matrices(D).transpose(0, 2, 1).reshape(D.shape)
         with np.errstate(invalid="ignore"):  # infinite ones are refused below
@@ -203,9 +231,10 @@ def _check_diffusion(mesh, D):
             f"diffusion must be positive; its smallest value (or eigenvalue) is {smallest:.3g}. "
             "For nearly deterministic players take a small positive number."
         )
+    return float(eigenvalues[1])
 
 
-def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
+def _check_costs(problem, costs: dict, m, t: fem.Constant, duration: float) -> float:
     """Check that costs and their derivatives in m are finite; returns the spread of the costs.
 
     That is the largest difference between places at one time. Where players may leave, a running
@@ -214,8 +243,13 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
     derivatives = {f"d/dm of {name}": ufl.diff(e, m) for name, e in costs.items() if "m)" in name}
     values = VertexValues(problem.domain.mesh, *costs.values(), *derivatives.values())
     running, terminal = 0.0, 0.0
-    timed = any(t in extract_constants(cost) for cost in costs.values())
-    for moment in problem.horizon * (MOMENTS if timed else MOMENTS[-1:]):
+    timed = [name for name, cost in costs.items() if t in extract_constants(cost)]
+    if timed and problem.stationary:
+        raise ProblemError(
+            f"{timed[0]} depends on t, and a problem without a horizon has no time: give horizon=, "
+            "or a cost that is the same at all times."
+        )
+    for moment in duration * (MOMENTS if timed else MOMENTS[-1:]):
         t.value = moment
         ends = dict(zip((*costs, *derivatives), values.extremes(), strict=True))
         for name, found in ends.items():
@@ -227,7 +261,7 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
             running = max(running, np.abs(ends["running_cost"]).max())
             paid = [found for name, found in ends.items() if name not in ("running_cost", "source")]
             terminal = np.ptp(paid)
-    return float(problem.horizon * running + terminal)
+    return float(duration * running + terminal)
 
 
 def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:

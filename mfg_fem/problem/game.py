@@ -26,12 +26,13 @@ class MeanField:
     """
 
     domain: Domain = field(kw_only=False)
-    horizon: float
+    horizon: float | None = None
+    discount: float = 0.0
     diffusion: float | Given
     hamiltonian: Given
     running_cost: Given
     terminal_cost: Given | None = None
-    initial_density: Given
+    initial_density: Given | None = None
     terminal_density: Given | None = None
     floor: float | None = None
     population: float = 1.0
@@ -59,7 +60,8 @@ class MeanField:
 
     def _stated(self) -> Data:
         data, d = Data(self.domain), self.domain.dim
-        data.state("initial_density(x)", self.initial_density, "x")
+        initial_density = 1.0 if self.initial_density is None else self.initial_density
+        data.state("initial_density(x)", initial_density, "x")
         data.state("diffusion", self.diffusion, "x", ((), (d, d)))
         data.state("running_cost(x, t, m)", self.running_cost, "xtm")
         terminal_cost = ufl.zero() if self.terminal_cost is None else self.terminal_cost
@@ -71,6 +73,16 @@ class MeanField:
         for name, condition in self.boundary.items():
             data.state(exit_name(name), condition.cost, "x")
         return data
+
+    @property
+    def stationary(self) -> bool:
+        """Whether it has no horizon."""
+        return self.horizon is None
+
+    @property
+    def duration(self) -> float:
+        """The horizon; without one the unit of time, in which diffusion crosses the domain."""
+        return self.units.time if self.horizon is None else self.horizon
 
     # The data as UFL.
 
@@ -146,9 +158,20 @@ class MeanFieldGame(MeanField):
     but that of moving, the control is the Schroedinger bridge between m0 and m_T, and optimal
     transport as D falls to 0. Lions 2011; Achdou, Camilli, Capuzzo-Dolcetta 2012; Leonard 2014.
 
+    Without a horizon it is a stationary game, for ever,
+
+        -div(D grad u) + H(x, grad u, m) + gamma u + lambda = f(x, m),
+        -div(D grad m) - div(m H_p(x, grad u, m)) = s(x),
+
+    with the discount gamma. If gamma = 0 and nobody can leave it is ergodic: lambda is what a
+    player pays per unit of time, and u is determined up to a constant. Else lambda = 0. Lasry,
+    Lions 2006; Bardi, Priuli 2014.
+
     Args:
         domain: a Domain, or a DOLFINx simplex mesh.
-        horizon: the final time T.
+        horizon: the final time T; None for a stationary problem, which has no terminal cost, and
+            neither initial nor terminal density.
+        discount: gamma >= 0, without a horizon.
         diffusion: D > 0, half the squared noise: a number, or x -> UFL, scalar or symmetric
             positive definite (d, d) tensor. Where it varies it acts in divergence form.
         hamiltonian: H(x, p, m), convex in p and twice differentiable; the drift is -H_p.
@@ -158,7 +181,8 @@ class MeanFieldGame(MeanField):
         terminal_density: m_T(x) >= 0, scaled likewise, or None. Nobody may enter or leave then.
         floor: with a terminal density the least value of both densities, as a part of their
             largest, 1e-6 by default: where one is smaller, it gets so many people more everywhere.
-        population: total mass of m0: the number of players.
+        population: total mass of m0: the number of players. With a source and exits and without a
+            horizon, as many as come and go are there, and it is a guess.
         boundary: name of a boundary -> Exit(...). Where exits meet, or share facets, people leave
             through the one that is named first.
         source: s(x, t), players entering per unit of volume and time, or None.

@@ -16,6 +16,7 @@ from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.planning import Planning
 from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.spacetime import Levels, SpaceTime
+from mfg_fem.discrete.stationary import system_of
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.forms.functional import drift
 from mfg_fem.io import paraview, saved, view
@@ -307,7 +308,7 @@ class Solution:
         data = saved.load(path, problem)
         discrete = Discretisation(problem, data.scheme)
         u, m = data.levels_on(discrete)
-        system = SpaceTime(discrete, data.times)
+        system = system_of(discrete, data.times)
         if discrete.ends.planned:
             discrete.ends.potential = u[:, -1]
         try:

@@ -122,7 +122,7 @@ class Coupling:
         size of the domain. GMRES on the Schur form takes about 2 sqrt(strength) iterations.
         """
         d, nu = self.J.discrete, self.J.diffusion
-        omega = np.pi / (2 * d.problem.horizon)
+        omega = np.pi / (2 * d.problem.duration)
         square = max((np.pi / d.diameter) ** 2, omega / nu)
         return self.q_max**2 * square / (omega**2 + (nu * square) ** 2)
 

@@ -66,6 +66,11 @@ class Sweeps:
         """Solve A du = r, the last level first, each to rtol; a `rough` sweep stops earlier."""
         if rtol:
             self.ksp.setTolerances(rtol=rtol)
+        if self.J.border:
+            return self.J.border.backward(lambda r: self._backward(r, rough), r)
+        return self._backward(r, rough)
+
+    def _backward(self, r: np.ndarray, rough: bool) -> np.ndarray:
         solution = np.empty_like(r)
         for i, du in enumerate(solution):
             for n in reversed(range(self.J.steps)):
@@ -74,6 +79,11 @@ class Sweeps:
 
     def forward(self, r: np.ndarray, rough: bool = False) -> np.ndarray:
         """Solve B dm = r, the first level first; `rough` as in `backward`."""
+        if self.J.border:
+            return self.J.border.forward(lambda r: self._forward(r, rough), r)
+        return self._forward(r, rough)
+
+    def _forward(self, r: np.ndarray, rough: bool) -> np.ndarray:
         solution = np.empty_like(r)
         for i, dm in enumerate(solution):
             for n in range(self.J.steps):
@@ -108,7 +118,11 @@ class Sweeps:
     def respond(self, i: int, n: int, rhs: np.ndarray) -> np.ndarray:
         """Solve with the present A of population i and step n, factored anew. Collective."""
         self.response[i].update(n)
-        return self._solve(self.J.A[i][n], self.response[i].of(n), rhs, 0.0)
+
+        def solve(rhs):
+            return self._solve(self.J.A[i][n], self.response[i].of(n), rhs, 0.0)
+
+        return self.J.border.backward(solve, rhs) if self.J.border else solve(rhs)
 
     def forget_response(self):
         """Free the factors of `respond`."""

@@ -1,0 +1,182 @@
+"""StationarySolution: what lasts for ever, and an honest report of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+from dolfinx import fem
+
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.schemes import Scheme
+from mfg_fem.errors import ProblemError
+from mfg_fem.problem.game import MeanField, MeanFieldGame
+from mfg_fem.solution.solution import Solution
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class StationarySolution:
+    """The value function and the density of a problem without a horizon.
+
+    Attributes:
+        problem, scheme: what was solved and how it was discretised.
+        cost_rate: lambda in -div(D grad u) + H + lambda = f, what a player of an ergodic game pays
+            per unit of time; None with a discount or with exits.
+        cost: what the population pays per unit of time, when it leaves too.
+        expected_cost: the same as the value function has it, lambda population + gamma int u m +
+            int u s; of a game it is the cost, to the tolerance of Newton, and of a control nothing.
+        mass: people who are there.
+        leaving: exit name -> people who leave through it per unit of time.
+        entering: people who enter per unit of time.
+        whole: one long time step of this, in which nothing changes.
+    """
+
+    problem: MeanField
+    scheme: Scheme
+    cost_rate: float | None
+    cost: float
+    expected_cost: float
+    mass: float
+    leaving: dict[str, float]
+    entering: float
+    whole: Solution = field(repr=False)
+
+    @classmethod
+    def of(cls, whole: Solution) -> "StationarySolution":
+        """What a solve has left. Collective."""
+        d, problem, long = whole.discrete, whole.problem, whole.times[-1]
+        u, m = whole.levels.u[0], whole.levels.m[0]
+        held, weighed = d.mass.createVecs()
+        held.array[:] = m
+        d.mass.mult(held, weighed)
+        value = d.comm.allreduce(float(u @ weighed.array_r), MPI.SUM)  # of those who are there
+        free = not (problem.boundary or problem.discount)
+        rate = float(d.integral(u)) / d.volume / problem.units.time if free else None
+        expected = (whole.expected_cost - value) / long + problem.discount * value
+        return cls(
+            problem=problem,
+            scheme=whole.scheme,
+            cost_rate=rate,
+            cost=whole.cost / long,
+            expected_cost=expected + (rate or 0.0) * float(whole.masses[0]),
+            mass=float(whole.masses[0]),
+            leaving={name: float(y[-1]) / long for name, y in whole.gone.items()},
+            entering=float(whole.entered[-1]) / long,
+            whole=whole,
+        )
+
+    @property
+    def discrete(self) -> Discretisation:
+        """The problem on its mesh."""
+        return self.whole.discrete
+
+    @property
+    def converged(self) -> bool:
+        """Whether Newton reached its tolerance."""
+        return self.whole.converged
+
+    @property
+    def iterations(self) -> int:
+        """Number of Newton steps in all stages."""
+        return self.whole.iterations
+
+    @property
+    def history(self) -> list[dict]:
+        """As that of a `Solution`."""
+        return self.whole.history
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences: why it is not converged; why it is suspect although it may be."""
+        return self.whole.warnings
+
+    @property
+    def balance(self) -> float:
+        """How many more people come than go, per unit of time: zero up to round-off."""
+        return self.entering - sum(self.leaving.values())
+
+    def value(self) -> fem.Function:
+        """Value function; where a constant is free, with the mean 0."""
+        found = self.whole.value(0)
+        if self.cost_rate is not None:
+            found.x.array[:] -= self.cost_rate * self.problem.units.time
+        return found
+
+    def density(self) -> fem.Function:
+        """Density, players per unit of volume."""
+        return self.whole.density(0)
+
+    def velocity(self) -> fem.Function:
+        """Optimal drift -H_p, constant (P1) or linear (P2) on each cell."""
+        return self.whole.velocity(0)
+
+    @property
+    def nodal_values(self) -> np.ndarray:
+        """Value function at this rank's nodes, see `coordinates`; shape (owned,)."""
+        return self.value().x.array[: self.discrete.owned]
+
+    @property
+    def nodal_densities(self) -> np.ndarray:
+        """Density at this rank's nodes, shape (owned,); to read only."""
+        return self.whole.nodal_densities[0]
+
+    @property
+    def coordinates(self) -> np.ndarray:
+        """Where this rank's nodes are, shape (owned, d)."""
+        return self.whole.coordinates
+
+    @property
+    def report(self) -> str:
+        """A page of numbers: what was solved, true residuals, who comes and goes, iterations."""
+        whole, long = self.whole, self.whole.times[-1] / self.problem.units.time
+        nodes = self.discrete.V.dofmap.index_map.size_global
+        norms = [y / np.sqrt(long) for y in (whole.residuals["hjb"], whole.residuals["fp"])]
+        lines = [
+            f"{type(self.problem).__name__} without a horizon, {self.scheme}: {nodes} nodes, "
+            f"{2 * nodes} unknowns",
+            *whole.report.splitlines()[1:5],
+            f"  residuals (L2)                HJB {norms[0]:.1e}, FP {norms[1]:.1e}; "
+            f"{whole.norm:.1e} of {whole.tolerance:.1e} allowed",
+            f"  people inside                 {self.mass:.6g}",
+        ]
+        if self.problem.source is not None:
+            lines.append(f"  entering per unit of time     {self.entering:.6g}")
+        lines += [f"  leaving through {k:<14}{v:.6g}" for k, v in self.leaving.items()]
+        if self.cost_rate is not None:
+            lines.append(f"  lambda                        {self.cost_rate:.8g}")
+        beside = ""
+        if isinstance(self.problem, MeanFieldGame):
+            beside = f" ({self.cost - self.expected_cost:+.1e} beside what u says)"
+        return "\n".join(
+            [
+                *lines,
+                f"  smallest density              {whole.min_density:.3e}",
+                f"  cost per unit of time         {self.cost:.8g}{beside}",
+                *(f"  WARNING: {text}" for text in self.warnings),
+            ]
+        )
+
+    def __str__(self) -> str:
+        """The report."""
+        return self.report
+
+    def __repr__(self) -> str:
+        """Its first line."""
+        return f"<StationarySolution of {self.report.splitlines()[0]}>"
+
+    def write(self, path: str | Path) -> None:
+        """Write density, value function and velocity: see `io.paraview.write`. Collective."""
+        self.whole.write(path, every=self.whole.steps)
+
+    def save(self, path: str | Path) -> None:
+        """Save to one file that `load` reads on any number of ranks. Collective."""
+        self.whole.save(path)
+
+    @classmethod
+    def load(cls, path: str | Path, problem: MeanField) -> "StationarySolution":
+        """Read what `save` wrote; the problem must live on the same mesh. Collective."""
+        if isinstance(problem, MeanField) and not problem.stationary:
+            raise ProblemError("This problem has a horizon: see Solution.load.")
+        return cls.of(Solution.load(path, problem))
