@@ -54,6 +54,9 @@ from mfg_fem.problem.boundary import Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
+from mfg_fem.schroedinger.problem import NonlinearSchroedinger
+from mfg_fem.schroedinger.schemes import DelfourFortinPayre, Relaxation
+from mfg_fem.schroedinger.solution import WaveSolution
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solve import solve
@@ -69,6 +72,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Checkpoint",
     "CompileError",
+    "DelfourFortinPayre",
     "Descent",
     "Domain",
     "Exit",
@@ -84,11 +88,13 @@ __all__ = [
     "MissingPackage",
     "Monotone",
     "Newton",
+    "NonlinearSchroedinger",
     "NotConverged",
     "OutOfMemory",
     "OutOfTime",
     "Particles",
     "ProblemError",
+    "Relaxation",
     "Samples",
     "SharedControl",
     "SharedSolution",
@@ -98,6 +104,7 @@ __all__ = [
     "SolutionWarning",
     "Structure",
     "Transport",
+    "WaveSolution",
     "box",
     "glue",
     "hamiltonians",
