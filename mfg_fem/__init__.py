@@ -54,6 +54,7 @@ from mfg_fem.problem.boundary import Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
+from mfg_fem.schroedinger.ground_state import GroundState, ground_state
 from mfg_fem.schroedinger.problem import NonlinearSchroedinger
 from mfg_fem.schroedinger.schemes import DelfourFortinPayre, Relaxation
 from mfg_fem.schroedinger.solution import WaveSolution
@@ -79,6 +80,7 @@ __all__ = [
     "FileError",
     "Fluid",
     "Galerkin",
+    "GroundState",
     "LagrangeGalerkin",
     "LevelError",
     "MFGError",
@@ -107,6 +109,7 @@ __all__ = [
     "WaveSolution",
     "box",
     "glue",
+    "ground_state",
     "hamiltonians",
     "hydrodynamics",
     "optimal_transport",

@@ -117,8 +117,8 @@ def solve(
         problem: a MeanFieldGame, MeanFieldControl, SharedControl or NonlinearSchroedinger.
         steps: number N of equal time steps on [0, horizon]; or, except for a SharedControl, the
             increasing time levels from 0 to the horizon themselves.
-        scheme: the discretisation, Sharp() by default; Monotone() for Sinkhorn(), LagrangeGalerkin()
-            for a SharedControl and Relaxation() for a wave.
+        scheme: the discretisation, Sharp() by default; Monotone() for Sinkhorn(),
+            LagrangeGalerkin() for a SharedControl, Relaxation() for a wave.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
             Sinkhorn() is another for a terminal density.
         guess: a solution on the same mesh and degree, with any number of steps, as initial guess in
@@ -167,14 +167,15 @@ def solve(
     alike(comm, steps=shown, **given, guess="none" if guess is None else "a solution")
     table = _Table(comm, progress, on_step)
     try:
+        arguments: Any
         if isinstance(problem, SharedControl):
-            arguments: Any = times, scheme or LagrangeGalerkin(), method or Descent(), table.call
+            arguments = times, scheme or LagrangeGalerkin(), method or Descent(), table.call
             return SharedSolution.of(problem, descend(problem, *arguments))
         problem.check()
         if isinstance(problem, NonlinearSchroedinger):
-            options = settings, throw, table.shown, table.call
+            arguments = times, scheme or Relaxation(), settings, throw, table.shown, table.call
             with nullcontext() if path is None else holding(comm, path):
-                return evolve(problem, times, scheme or Relaxation(), *options)
+                return evolve(problem, *arguments)
         default = Monotone() if isinstance(method, Sinkhorn) else Sharp()
         made = scheme or default, method or Newton()
         with nullcontext() if path is None else holding(comm, path):

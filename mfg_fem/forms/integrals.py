@@ -1,4 +1,4 @@
-"""Integrals: many over the domain by one kernel, and of a function of the density over densities."""
+"""Integrals: many over the domain by one kernel, and means of a function between two densities."""
 
 from collections.abc import Callable
 

@@ -1,6 +1,7 @@
 """The linear equations of waves: symmetric definite ones, and the pair of a time step by PRESB."""
 
 from collections.abc import Callable
+from typing import Any
 
 from petsc4py import PETSc
 
@@ -9,8 +10,9 @@ import numpy as np
 from mfg_fem import petsc
 from mfg_fem.linear.plan import direct
 
-FACTORED = {1: 1_000_000, 2: 40_000, 3: 5_000}  # nodes up to which a matrix is, by dimension
+FACTORED = {1: 1_000_000, 2: 40_000, 3: 2_000}  # nodes up to which a matrix is, by dimension
 PAIR, DEFINITE = "wave_", "definite_"  # options
+PIVOTS = dict.fromkeys(("pc_factor_zeropivot", "redundant_pc_factor_zeropivot"), 1e-300)  # any unit
 MULTIGRID = {"pc_type": "gamg"}
 
 
@@ -20,11 +22,11 @@ def definite_solver(A: PETSc.Mat, dim: int, *, cycle: bool = False) -> PETSc.KSP
     It is a factorisation, or for a large matrix CG with multigrid, to two digits, for the use in
     preconditioners; with `cycle` it is one cycle of multigrid, which is a symmetric matrix.
     """
-    iterative = MULTIGRID | {"ksp_type": "cg", "ksp_rtol": 1e-2}
+    iterative = MULTIGRID | {"ksp_type": "cg", "ksp_rtol": 1e-2, "ksp_atol": 0.0}
     if cycle:
         iterative |= {"ksp_type": "preonly"}
     nodes, ranks = A.getSize()[0], A.getComm().size
-    given = direct(nodes, ranks) if nodes <= FACTORED[dim] else iterative
+    given = direct(nodes, ranks) | PIVOTS if nodes <= FACTORED[dim] else iterative
     solver = PETSc.KSP().create(A.getComm())
     solver.setOptionsPrefix(petsc.PREFIX + DEFINITE)
     with petsc.options({DEFINITE + key: value for key, value in given.items()}):
@@ -59,10 +61,11 @@ class PairSolver:
     def __init__(self, A: PETSc.Mat, mass: PETSc.Mat, assemble: Callable[[], PETSc.Mat], dim: int):
         self.mass, self.assemble, self.dim = mass, assemble, dim
         self.c, self.fresh, self.aged = 0.0, 0, True
-        self.definite: PETSc.KSP | None = None
+        self.definite: Any = None
         self.rhs, self.h = mass.createVecs()
         self.y, self.product = mass.createVecs()
         given = {"ksp_type": "fgmres", "ksp_rtol": self.RTOL, "ksp_max_it": self.MOST}
+        given["ksp_atol"] = 0.0
         self.ksp = PETSc.KSP().create(A.getComm())
         self.ksp.setOptionsPrefix(petsc.PREFIX + PAIR)
         self.ksp.setOperators(A)

@@ -12,7 +12,7 @@ from mfg_fem.schroedinger.schemes import WAVE_SCHEMES
 from mfg_fem.validate import array
 
 ROW = {"step": int, "newton": int, "krylov": int} | dict.fromkeys(("t", "mass", "energy"), float)
-ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int, "horizon": float}
+ABOUT: dict = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int, "horizon": float}
 ABOUT |= {"hbar": float, "history": [ROW], "seconds": float, "reason": str, "levels": int}
 SAME = 1e-6  # relative difference of energies of one wave; ranks differ in the last digits
 

@@ -85,9 +85,9 @@ class Stepper:
             self._advance_relaxed()
 
     def measure(self) -> np.ndarray:
-        """Of this level: mass, kinetic, total and modified energy, int V rho, int x rho, int |x|^2 rho.
+        """What is measured of this level, shape (6 + d,). Collective.
 
-        Shape (6 + d,). Collective.
+        Mass, kinetic, total and modified energy, int V rho, int x rho, int |x|^2 rho.
         """
         self.t.value = self.times[self.n]
         return self._totals()
@@ -206,9 +206,7 @@ class Stepper:
         if self.scheme.relaxed:
             return problem.V(problem.x, self.t, self.nothing) + self.relaxed[1]
         after = 2 * self.z - self.psi
-        return mean_between(
-            lambda s: problem.V(problem.x, self.t, s), rho, ufl.dot(after, after)
-        )
+        return mean_between(lambda s: problem.V(problem.x, self.t, s), rho, ufl.dot(after, after))
 
     # Relaxation: density and N at the half steps, at the points of the quadrature
 
