@@ -1,7 +1,9 @@
 """What a wave is: NonlinearSchroedinger, checked when it is built."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import ClassVar
 
 import numpy as np
 
@@ -60,6 +62,7 @@ class NonlinearSchroedinger:
     initial: Callable | Sequence
     zero: Sequence[str] = ()
     data: Data = field(init=False, repr=False)
+    boundary: ClassVar[Mapping] = MappingProxyType({})  # pictures ask for exits: it has none
 
     def __post_init__(self):
         """Check everything that can be known before a solve starts. Collective."""

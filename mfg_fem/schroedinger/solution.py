@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from mpi4py import MPI
 
@@ -62,6 +63,7 @@ class WaveSolution:
     seconds: float
     V: fem.FunctionSpace = field(repr=False)
     _squares: np.ndarray = field(repr=False)  # int |x|^2 rho
+    gone: ClassVar[dict] = {}  # pictures ask for who has left: nobody
 
     @classmethod
     def of(cls, run: Run, failed: str) -> "WaveSolution":
@@ -96,6 +98,11 @@ class WaveSolution:
         """Where this rank's nodes are, shape (owned, d), as those of a `Solution`."""
         domain, owned = self.problem.domain, self.waves.shape[1]
         return wrap(self.V.tabulate_dof_coordinates()[:owned, : domain.dim], domain.seams)
+
+    @property
+    def nodal_densities(self) -> np.ndarray:
+        """|psi|^2 at this rank's nodes, shape (steps + 1, owned)."""
+        return np.abs(self.waves) ** 2
 
     @property
     def mass_drift(self) -> float:
