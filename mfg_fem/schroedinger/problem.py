@@ -9,6 +9,8 @@ import numpy as np
 
 import ufl
 from dolfinx import fem
+from ufl.algorithms import strip_variables
+from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain, boundary_dofs
@@ -112,6 +114,12 @@ class NonlinearSchroedinger:
     def x(self) -> ufl.SpatialCoordinate:
         """The space coordinate of the forms."""
         return self.data.x
+
+    @property
+    def autonomous(self) -> bool:
+        """Whether V does not depend on t, so that there is an energy to conserve."""
+        expression = strip_variables(self.V(self.x, self.data.t, self.data.m))
+        return self.data.t not in extract_constants(expression)
 
     def V(self, x, t, rho) -> ufl.core.expr.Expr:
         """The potential."""

@@ -158,7 +158,8 @@ class WaveSolution:
         nodes = self.V.dofmap.index_map.size_global
         newton, krylov = (sum(row[key] for row in self.history) for key in ("newton", "krylov"))
         steps, last = max(self.steps, 1), len(self.times) - 1
-        kept = "energy" if not self.scheme.relaxed else "modified energy"
+        kept = "modified energy, drift" if self.scheme.relaxed else "energy, drift"
+        drift = f"{self.energy_drift:.1e} of its parts"
         mean = ", ".join(f"{x:.6g}" for x in self.mean_position[last])
         return "\n".join(
             [
@@ -168,7 +169,7 @@ class WaveSolution:
                 f"{krylov / steps:.1f}; {self.seconds:.1f} s in all",
                 f"  mass                          {self.mass[0]:.8g}, drift {self.mass_drift:.1e}",
                 f"  energy                        {self.energy[0]:.8g} -> {self.energy[-1]:.8g}",
-                f"  {kept + ', drift':<28}  {self.energy_drift:.1e} of its parts",
+                f"  {kept:<28}  {drift if self.problem.autonomous else 'V depends on t'}",
                 f"  mean position at the end      {mean}",
                 f"  rms radius                    {self.rms_radius(0):.6g} -> "
                 f"{self.rms_radius(last):.6g}",

@@ -133,6 +133,7 @@ def test_a_potential_that_depends_on_time_drives_the_mean_position():
     ratio, last = order(solve, lambda t: (4 * np.sin(t / 2) - 2 * np.sin(t)) / 3)
     assert 3.7 < ratio < 4.3 and last < 4e-3
     assert np.ptp(solve(200).energy) > 0.1 and solve(200).mass_drift < 1e-13
+    assert "V depends on t" in solve(200).report and not wave.autonomous
 
 
 def test_the_same_wave_in_other_units():
