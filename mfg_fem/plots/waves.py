@@ -114,13 +114,14 @@ def _columns(grid: np.ndarray, plan: Plan, shots: list[Snapshot], units: Units):
         corners = np.exp(1j * shot.value)[plan.cells]
         phase, density = np.angle(corners.mean(axis=1)), shot.density[plan.cells].mean(axis=1)
         angles = column[1].tripcolor(
-            mesh, facecolors=phase, cmap=PHASES, vmin=-np.pi, vmax=np.pi, edgecolors="none"
+            mesh, facecolors=phase, cmap=PHASES, vmin=-np.pi, vmax=np.pi, antialiased=False
         )
         angles.set_alpha(_visible(density, top))
         column[0].set_title(f"t = {shot.time:.3g} {units.time}", loc="left", pad=3)
         for ax in column:
             ax.set(aspect="equal", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
             ax.set_rasterization_zorder(1.5)
+            drawing.draw_plan(ax, plan, mesh, names=False)
     for ax in grid[:, 0]:
         ax.set_ylabel(_named("y", units.length))
     for ax in grid[1]:

@@ -41,7 +41,7 @@ def evolve(
         else:
             run.begin()
         steps, failed = len(times) - 1, ""
-        while len(run.waves) <= steps and not failed:
+        while len(run.waves) <= steps:
             keeper.visit(run)
             wave, taken = run.stepper.advance()
             failed = taken.failed and f"{taken.failed} in the step to t = {times[len(run.waves)]:g}"

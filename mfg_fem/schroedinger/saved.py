@@ -54,6 +54,8 @@ def about(comm, path: Path) -> dict:
         FileError: no such file, or another kind of file.
     """
     found = archive.about(comm, path, "saved wave")
+    if found.get("problem") != "NonlinearSchroedinger":
+        raise FileError(f"{path} holds no wave, but the solution of a {found.get('problem')}.")
     archive.fit(path, found, ABOUT)
     if len(found["history"]) != found["levels"]:
         raise FileError(f"{path} is damaged: its history has another length than its levels.")
