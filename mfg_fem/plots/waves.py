@@ -101,6 +101,8 @@ def _over_time(axes: np.ndarray, plan: Plan, shots: list[Snapshot], units: Units
 
 def _columns(grid: np.ndarray, plan: Plan, shots: list[Snapshot], units: Units):
     """Density above phase, a column for each time."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.tri import Triangulation
 
     mesh = Triangulation(*plan.x.T, plan.cells)
@@ -116,7 +118,9 @@ def _columns(grid: np.ndarray, plan: Plan, shots: list[Snapshot], units: Units):
         angles = column[1].tripcolor(
             mesh, facecolors=phase, cmap=PHASES, vmin=-np.pi, vmax=np.pi, antialiased=False
         )
-        angles.set_alpha(_visible(density, top))
+        faded = angles.to_rgba(phase)[:, :3]
+        faded += (1 - _visible(density, top))[:, None] * (1 - faded)
+        angles.set(array=None, facecolors=faded)
         column[0].set_title(f"t = {shot.time:.3g} {units.time}", loc="left", pad=3)
         for ax in column:
             ax.set(aspect="equal", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
@@ -127,7 +131,7 @@ def _columns(grid: np.ndarray, plan: Plan, shots: list[Snapshot], units: Units):
     for ax in grid[1]:
         ax.set_xlabel(_named("x", units.length))
     _bar(grid[0, -1], shown, "density", False)
-    _bar(grid[1, -1], angles, "phase", True)
+    _bar(grid[1, -1], ScalarMappable(Normalize(-np.pi, np.pi), PHASES), "phase", True)
     return grid[0, 0].figure.figure
 
 
