@@ -70,7 +70,7 @@ def check_arguments(problem) -> dict[str, float]:
                 )
             _check_number_or_callable(exit_name(name), condition.cost)
     alike(domain.comm, problem=type(problem).__name__, **numbers, boundary=[*problem.boundary])
-    _check_exits(domain, [*problem.boundary])
+    check_outer(domain, [*problem.boundary], "an exit")
     return numbers
 
 
@@ -96,17 +96,17 @@ def _floor(problem) -> float | None:
     return floor
 
 
-def _check_exits(domain, exits: list[str]):
-    """Refuse exits without facets or inside the domain. Collective."""
-    found = np.array([len(domain.facets(name)) for name in exits], dtype=np.int64)
+def check_outer(domain, names: list[str], what: str):
+    """Refuse boundaries without facets or inside the domain; `what` they are to be. Collective."""
+    found = np.array([len(domain.facets(name)) for name in names], dtype=np.int64)
     domain.comm.Allreduce(MPI.IN_PLACE, found, MPI.SUM)
-    for name, facets in zip(exits, found, strict=True):
+    for name, facets in zip(names, found, strict=True):
         if facets == 0:
             raise MeshError(f"The boundary {name!r} has no facets in this mesh.")
         if name in domain.inside:
             raise MeshError(
-                f"boundary[{name!r}] lies inside the domain, and an exit must lie on its outer "
-                "boundary. Let the domain end there, or leave through a side of it."
+                f"boundary[{name!r}] lies inside the domain, and {what} must lie on its outer "
+                "boundary. Let the domain end there, or take a side of it."
             )
 
 
@@ -170,7 +170,7 @@ def _check_density(mesh, m, population: float, name: str = "initial_density(x)")
     """The mass of a density m, which has to be positive; m must not be negative."""
     density = VertexValues(mesh, m)
     (found,) = density.extremes()
-    _finite(found, name)
+    check_finite(found, name)
     lowest, mass = found[0], density.integral()
     if lowest < 0:
         raise ProblemError(
@@ -194,7 +194,7 @@ def _check_diffusion(mesh, D):
     cell = getattr(basix.CellType, mesh.topology.cell_name())
     points = basix.create_lattice(cell, 2, basix.LatticeType.equispaced, True)
     found, asymmetry, eigenvalues = VertexValues(mesh, D, points=points).extremes(measures)
-    _finite(found, "diffusion")
+    check_finite(found, "diffusion")
     if not np.abs(asymmetry).max() <= 1e-12 * np.abs(found).max():
         raise ProblemError("diffusion must be a symmetric tensor.")
     smallest = eigenvalues[0]
@@ -219,7 +219,7 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant) -> float:
         t.value = moment
         ends = dict(zip((*costs, *derivatives), values.extremes(), strict=True))
         for name, found in ends.items():
-            _finite(found, name, f" at t = {moment:g} with m = the initial density")
+            check_finite(found, name, f" at t = {moment:g} with m = the initial density")
         ends = {name.split("(")[0]: found for name, found in ends.items() if name in costs}
         running = max(running, np.ptp(ends["running_cost"]))
         terminal = np.ptp(ends["terminal_cost"])
@@ -261,7 +261,7 @@ class _Hamiltonian:
             lambda *terms: (*terms[:4], _eigenvalues(terms[3]))
         )
         for name, ends in zip(("", "_p", "_m", "_pp"), found, strict=True):
-            _finite(ends, f"hamiltonian: H{name}", at, "" if p.any() else KINK)
+            check_finite(ends, f"hamiltonian: H{name}", at, "" if p.any() else KINK)
         lowest = eigenvalues[0]
         if lowest < -1e-10 * np.abs(found[3]).max():
             raise ProblemError(
@@ -300,7 +300,7 @@ def refuse_not_finite(problem, points: np.ndarray, t: float):
     terms |= {"H_p of hamiltonian(x, p, m)": ufl.diff(H, p)}
     values = VertexValues(mesh, *terms.values(), points=points)
     for name, found in zip(terms, values.extremes(), strict=True):
-        _finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
+        check_finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
     raise ProblemError(
         "The equations are not finite where Newton starts, in a uniform crowd. Look for costs or a "
         "Hamiltonian that are infinite at some density, place or time."
@@ -322,7 +322,7 @@ def _eigenvalues(values: np.ndarray) -> np.ndarray:
     return diagonal
 
 
-def _finite(ends, name: str, where: str = "", advice: str = ""):
+def check_finite(ends, name: str, where: str = "", advice: str = ""):
     """Raise unless the extremes, and so all values, are finite."""
     if not np.isfinite(ends).all():
         raise ProblemError(
