@@ -55,6 +55,10 @@ from mfg_fem.problem.boundary import Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
+from mfg_fem.schroedinger.ground_state import GroundState, ground_state
+from mfg_fem.schroedinger.problem import NonlinearSchroedinger
+from mfg_fem.schroedinger.schemes import DelfourFortinPayre, Relaxation
+from mfg_fem.schroedinger.solution import WaveSolution
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
@@ -71,12 +75,14 @@ __version__ = "0.1.0"
 __all__ = [
     "Checkpoint",
     "CompileError",
+    "DelfourFortinPayre",
     "Descent",
     "Domain",
     "Exit",
     "FileError",
     "Fluid",
     "Galerkin",
+    "GroundState",
     "LagrangeGalerkin",
     "LevelError",
     "MFGError",
@@ -86,11 +92,13 @@ __all__ = [
     "MissingPackage",
     "Monotone",
     "Newton",
+    "NonlinearSchroedinger",
     "NotConverged",
     "OutOfMemory",
     "OutOfTime",
     "Particles",
     "ProblemError",
+    "Relaxation",
     "Samples",
     "SharedControl",
     "SharedFluid",
@@ -102,8 +110,10 @@ __all__ = [
     "StationarySolution",
     "Structure",
     "Transport",
+    "WaveSolution",
     "box",
     "glue",
+    "ground_state",
     "hamiltonians",
     "hydrodynamics",
     "optimal_transport",

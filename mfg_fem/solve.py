@@ -1,10 +1,9 @@
 """The verb `solve`."""
 
 import logging
-import sys
 import time
 import warnings
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +33,13 @@ from mfg_fem.nonlinear.planning import solve_planning
 from mfg_fem.nonlinear.resume import Checkpoint, Keeper
 from mfg_fem.nonlinear.sinkhorn import Sinkhorn, solve_by_sinkhorn
 from mfg_fem.nonlinear.stages import State
+from mfg_fem.nonlinear.table import Table
 from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.shared import SharedControl
+from mfg_fem.schroedinger.evolve import evolve
+from mfg_fem.schroedinger.problem import NonlinearSchroedinger
+from mfg_fem.schroedinger.schemes import WAVE_SCHEMES, Relaxation, WaveScheme
+from mfg_fem.schroedinger.solution import WaveSolution
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
@@ -87,10 +91,23 @@ def solve(
 ) -> SharedSolution: ...
 
 
+@overload
 def solve(
-    problem: MeanField | SharedControl,
+    problem: NonlinearSchroedinger,
+    steps: int | Sequence[float],
+    scheme: WaveScheme | None = None,
+    *,
+    checkpoint: Checkpoint | str | Path | None = None,
+    throw: bool = True,
+    progress: bool | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> WaveSolution: ...
+
+
+def solve(
+    problem: MeanField | SharedControl | NonlinearSchroedinger,
     steps: int | Sequence[float] | None = None,
-    scheme: Scheme | LagrangeGalerkin | Particles | None = None,
+    scheme: Scheme | LagrangeGalerkin | Particles | WaveScheme | None = None,
     method: Newton | Sinkhorn | Descent | None = None,
     *,
     guess: Solution | StationarySolution | None = None,
@@ -98,8 +115,8 @@ def solve(
     throw: bool = True,
     progress: bool | None = None,
     on_step: Callable[[dict], None] | None = None,
-) -> Solution | StationarySolution | SharedSolution:
-    """Solve a mean-field game or control problem. Collective.
+) -> Solution | StationarySolution | SharedSolution | WaveSolution:
+    """Solve a mean-field game or control problem, or follow a wave. Collective.
 
     A MeanFieldGame or MeanFieldControl is discretised by the scheme and solved for all time levels
     at once by Newton. With the drift -H_p, the game is
@@ -109,16 +126,17 @@ def solve(
 
     for a control the derivatives of m H, m f and m g in m replace H, f and g. Lasry, Lions 2007;
     Achdou, Capuzzo-Dolcetta 2010. With a terminal density m(T) is given in the place of u(T). A
-    SharedControl is solved by descent on its reduced problem, without guess and checkpoint.
-    A problem without a horizon is stationary: see MeanFieldGame.
+    SharedControl is solved by descent on its reduced problem, without guess and checkpoint. A
+    NonlinearSchroedinger is solved step by step, without guess and method. A problem without a
+    horizon is stationary: see MeanFieldGame.
     Lengths, times, costs and people may be in any units; the decisions of the solver do not change.
 
     Args:
-        problem: a MeanFieldGame, MeanFieldControl or SharedControl.
+        problem: a MeanFieldGame, MeanFieldControl, SharedControl or NonlinearSchroedinger.
         steps: number N of equal time steps on [0, horizon]; or, except for a SharedControl, the
             increasing time levels from 0 to the horizon themselves. None without a horizon.
-        scheme: the discretisation, Sharp() by default; Monotone() for Sinkhorn(), and
-            LagrangeGalerkin() for a SharedControl.
+        scheme: the discretisation, Sharp() by default; Monotone() for Sinkhorn(),
+            LagrangeGalerkin() for a SharedControl, Relaxation() for a wave.
         method: how the equations are solved, Newton() by default; Descent() for a SharedControl.
             Sinkhorn() is another for a terminal density.
         guess: a solution on the same mesh and degree, with any number of steps, as initial guess in
@@ -126,17 +144,17 @@ def solve(
         checkpoint: a file to resume from if it exists, and to save the state in at most once a
             minute; at the end it holds the solution, which the same call then returns at once. A
             Checkpoint sets the interval and a budget of wall time.
-        throw: raise NotConverged if Newton fails; with False return the last iterate, whose
-            `converged` is False.
-        progress: print a table of the Newton steps; by default on a terminal only. Each step is a
-            line of the log in any case (`logging`, level INFO).
-        on_step: called on every rank with the row of the history after each Newton step. What it
+        throw: raise NotConverged if Newton fails; with False return the last iterate, or of a wave
+            the levels before, whose `converged` is False.
+        progress: print a table of the Newton steps, or of time steps of a wave; by default on a
+            terminal only. Each step is a line of the log in any case (`logging`, level INFO).
+        on_step: called on every rank with the row of the history after each such step. What it
             raises on any rank ends the solve on all ranks.
 
     Returns:
-        A Solution, with u and m at the time levels 0..N; a StationarySolution without a horizon;
-        or a SharedSolution, a local optimum,
-        whose `converged` and `reason` say how the descent ended.
+        A Solution, with u and m at the time levels 0..N; a StationarySolution without a horizon; a
+        WaveSolution; or a SharedSolution, a local optimum, whose `converged` and `reason` say how
+        the descent ended.
 
     Raises:
         ProblemError: an argument makes no sense and nothing was started, or PETSc meets extreme
@@ -147,10 +165,10 @@ def solve(
         OutOfMemory: the solve would not fit and was not started.
         OutOfTime: the budget of the checkpoint is used up; the state is saved.
     """
-    if not isinstance(problem, MeanField | SharedControl):
+    if not isinstance(problem, MeanField | SharedControl | NonlinearSchroedinger):
         raise ProblemError(
-            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl or a "
-            "SharedControl."
+            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl, a "
+            "SharedControl or a NonlinearSchroedinger."
         )
     comm = problem.domain.comm
     with together(comm):
@@ -163,12 +181,17 @@ def solve(
         shown = steps if times is None else int(steps) if is_integer(steps) else times.tolist()
     given = {"scheme": scheme, "method": method, "checkpoint": path, "throw": throw}
     alike(comm, steps=shown, **given, guess="none" if guess is None else "a solution")
-    table = _Table(comm, progress, on_step)
+    table = Table(comm, progress, on_step)
     try:
+        arguments: Any
         if isinstance(problem, SharedControl):
-            arguments: Any = times, scheme or LagrangeGalerkin(), method or Descent(), table.call
+            arguments = times, scheme or LagrangeGalerkin(), method or Descent(), table.call
             return SharedSolution.of(problem, descend(problem, *arguments))
         problem.check()
+        if isinstance(problem, NonlinearSchroedinger):
+            arguments = times, scheme or Relaxation(), settings, throw, table.shown, table.call
+            with nullcontext() if path is None else holding(comm, path):
+                return evolve(problem, *arguments)
         default = Monotone() if isinstance(method, Sinkhorn) else Sharp()
         made = scheme or default, method or Newton()
         with nullcontext() if path is None else holding(comm, path):
@@ -188,7 +211,7 @@ def _times(problem, steps) -> Any:
     """The steps of a SharedControl, or the time levels; None without a horizon."""
     if isinstance(problem, SharedControl):
         return count("steps", steps)
-    if not problem.stationary:
+    if isinstance(problem, NonlinearSchroedinger) or not problem.stationary:
         return time_levels("steps", steps, problem.horizon)
     if steps is not None:
         raise ProblemError(
@@ -270,18 +293,21 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
 
 
 def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step):
-    shared = isinstance(problem, SharedControl)
-    planned = not shared and problem.terminal_density is not None
-    stationary = not shared and problem.stationary
+    shared, wave = (isinstance(problem, kind) for kind in (SharedControl, NonlinearSchroedinger))
+    field = isinstance(problem, MeanField)
+    planned = field and problem.terminal_density is not None
+    guesses = (StationarySolution if problem.stationary else Solution,) if field else ()
+    schemes = WAVE_SCHEMES if wave else SCHEMES
+    newton = () if wave else (Newton, *[Sinkhorn] * planned)
     flag("throw", throw)
     if progress is not None:
         flag("progress, unless None,", progress)
     if not (on_step is None or callable(on_step)):
         raise ProblemError(f"on_step must be a callable that takes a row, not {on_step!r}.")
     for name, value, types in (
-        ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else tuple(SCHEMES.values())),
-        ("method", method, (Descent,) if shared else (Newton, *[Sinkhorn] * planned)),
-        ("guess", guess, () if shared else (StationarySolution if stationary else Solution,)),
+        ("scheme", scheme, (LagrangeGalerkin, Particles) if shared else tuple(schemes.values())),
+        ("method", method, (Descent,) if shared else newton),
+        ("guess", guess, guesses),
         ("checkpoint", checkpoint, () if shared else (Checkpoint, str, Path)),
     ):
         if value is not None and not isinstance(value, types):
@@ -304,45 +330,3 @@ def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:
     one, other = (discrete.V.tabulate_dof_coordinates() for discrete in (guess, here))
     near = SAME_POINT * here.mesh_size
     return one.shape == other.shape and bool((abs(one - other) <= near).all())
-
-
-class _Table:
-    """Reports on each Newton step: a table, lines of the log, the user's callback."""
-
-    HEAD = " it  Krylov   |du|     |dm|     HJB      FP       mass         min m     step"
-    ROW = (
-        "{step:3d}  {krylov:6d}   {du:.1e}  {dm:.1e}  {hjb:.1e}  {fp:.1e}  {mass:.5e}  "
-        "{min_density:+.1e}  {step_length:.2f}"
-    )
-
-    def __init__(self, comm: MPI.Comm, progress: bool | None, on_step: Callable | None):
-        shown = sys.stderr.isatty() if progress is None else progress
-        self.comm, self.on_step, self.stage = comm, on_step, None
-        self.called = comm.allreduce(on_step is not None, MPI.LOR)
-        self.shown = shown and comm.rank == 0
-
-    def add(self, row: dict):
-        """Report one Newton step. Collective."""
-        if self.comm.rank == 0:
-            log.info(
-                "%s: step %d, HJB %.1e, FP %.1e, mass %.6g, min m %.1e, Krylov %d, length %.2g",
-                *(row[key] for key in ("stage", "step", "hjb", "fp", "mass", "min_density")),
-                row["krylov"],
-                row["step_length"],
-            )
-        if self.shown:
-            if row["stage"] != self.stage:
-                self.stage = row["stage"]
-                print(f"{self.stage}\n{self.HEAD}", file=sys.stderr)
-            print(self.ROW.format(**row), file=sys.stderr, flush=True)
-        self.call(row)
-
-    def call(self, row: dict):
-        """Call the user's `on_step` with the row. Collective."""
-        if not self.called:
-            return
-        with together(self.comm, ProblemError, "on_step(row) failed"):
-            result = None if self.on_step is None else self.on_step(dict(row))
-            if isinstance(result, Coroutine | Generator):
-                result.close()
-                raise TypeError("it is a coroutine or a generator, of which nothing has run")

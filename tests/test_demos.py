@@ -151,6 +151,34 @@ def test_who_minds_the_others_walks_around_more_pillars(tmp_path, ranks):
     assert (tmp_path / "crowd.png").exists()
 
 
+@RANKS
+def test_a_bridge_is_wide_where_a_wave_is_narrow(tmp_path, ranks):
+    options = ("--cells", 96, "--steps", 24, "--out", tmp_path)
+    printed = run(ranks, "two_equations.py", *options)
+    t, bridge, its_exact, wave, exact = table(printed)
+    assert t.tolist() == [0, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1]
+    assert bridge == pytest.approx(its_exact, rel=4e-3) and bridge.argmax() == 4
+    assert wave == pytest.approx(exact, rel=1e-3) and wave.argmin() == 4
+    laws = re.search(r"bridge (\S+), wave (\S+), D\^2 = (\S+)", printed)
+    of_bridge, of_wave, square = (float(y) for y in laws.groups())
+    assert (of_bridge, of_wave) == pytest.approx((-square, square), rel=1e-2)
+    assert (tmp_path / "widths.png").exists()
+
+
+@RANKS
+def test_a_gas_in_a_trap_has_its_published_numbers_and_breathes(tmp_path, ranks):
+    options = ("--line", 96, "--plane", 12, "--steps", 60, "--out", tmp_path)
+    traps, _, breathing = re.split("Ground state|exact", run(ranks, "trap.py", *options))
+    beta, energy, published, mu, published_mu, steps = table(traps)
+    assert beta.tolist() == [3.1371, 31.371, 400] and max(steps) <= 8
+    assert energy == pytest.approx(published, abs=1e-4)
+    assert mu == pytest.approx(published_mu, abs=1e-4)
+    t, radius, exact = table(breathing)
+    assert len(t) == 7
+    assert radius == pytest.approx(exact, rel=2e-2)
+    assert {path.name for path in tmp_path.iterdir()} == {"breathing.png", "vortex.png"}
+
+
 def rows_of_the_torus(printed) -> dict[tuple[str, str], list[float]]:
     """Numbers of the table by game and scheme: u(0) from, to, m(T) from, to, Newton steps."""
     found = re.findall(r"^(line|square) +(\w+) +(.*)$", printed, re.M)

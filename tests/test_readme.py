@@ -3,6 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
+import ufl
+
+import mfg_fem as mfg
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -15,6 +21,15 @@ def test_script_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(script.group(1).replace("steps=80", "steps=4"), {})
     assert "mass balance" in capsys.readouterr().out
     assert (tmp_path / "results" / "hall.bp").exists()
+
+
+def test_waves_of_the_readme_run(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    script = re.search(r"## Waves\n.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names = {"mfg": mfg, "ufl": ufl}
+    exec(script.group(1).replace("steps=200", "steps=4"), names)
+    assert names["solution"].mass_drift < 1e-13 and (tmp_path / "wave.png").exists()
 
 
 def test_files_named_in_the_readme_exist():

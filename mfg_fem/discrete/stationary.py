@@ -2,17 +2,18 @@
 
 The unknowns are u and m at the owned dofs, an array of shape (2, k, 1, owned). For each population
 
-    hjb = dA/dm + gamma Mass u + w [u] / T = 0,      fp = dA/du + w [m - m~] / T = 0,
+    hjb = dA/dm + gamma Mass u + w (e + [u] / T) = 0,      fp = dA/du + w [m - m~] / T = 0,
 
 with the functional A, the discount gamma, the row sums w of Mass, the mean value [.] over the
-domain, the uniform density m~ of the population, and the unit T of time. The last terms are there
-if nobody can leave, that of u only if gamma = 0. Rows of dA/du sum to 0 then, so that m has the
-mass of the population; u is determined up to a constant, and lambda in
+domain, the uniform density m~ of the population, what it costs per unit of time there, e, and the
+unit T of time. The last terms are there if nobody can leave, that of u only if gamma = 0. Rows of
+dA/du sum to 0 then, so that m has the mass of the population; u is determined up to a constant, and
+lambda in
 
     -div(D grad u) + H + lambda = f
 
-is [u] / T. Both terms are derivatives of V [u] [m - m~] / T, so that everything still comes from one
-functional.
+is e + [u] / T. Both terms are derivatives of V (e + [u] / T) [m - m~], so that everything still
+comes from one functional.
 
 To the solver it is one time step of the length LONG: nothing changes in it, so that the residual is
 exact. Its blocks A and B have Mass/dt besides, which makes them regular, and what `Border` says.
@@ -37,6 +38,7 @@ class Border:
 
     Attributes:
         free, closed: whether A, and whether B has such a term.
+        even: e of each population, shape (k, 1).
         m: the densities of the last linearisation, shape (k, 1, owned).
     """
 
@@ -44,6 +46,7 @@ class Border:
         self.discrete, self.dt, self.time = discrete, dt, discrete.problem.units.time
         self.closed = not discrete.has_exits
         self.free = self.closed and not discrete.problem.discount
+        self.even = np.zeros((discrete.k, 1))
         self.m = np.ones((discrete.k, 1, discrete.owned))
 
     def mean(self, x: np.ndarray) -> np.ndarray:
@@ -86,6 +89,8 @@ class Stationary(SpaceTime):
         super().__init__(discrete, np.array([0.0, long]))
         self.jacobian.rule = self._sharpest = StepRule.constant(1, 0.0)
         self.border = self.jacobian.border = Border(discrete, long)
+        if self.border.free:
+            self.border.even = -self._mean_cost(self._uniform())
 
     def sharpen(self, sharpness: float):
         """Take this share of what the scheme has beyond first order, if it has any."""
@@ -98,27 +103,35 @@ class Stationary(SpaceTime):
         u, m = (np.repeat(y, 2, axis=1) for y in X)
         return Levels(u, m, self.jacobian.rule)
 
-    def even_crowd(self) -> np.ndarray:
-        """Uniform densities and, unless there are exits, u = the mean cost of staying there."""
+    def _uniform(self) -> np.ndarray:
+        """Uniform densities, and u = 0."""
         X = np.zeros(self.shape)
         for m, crowd in zip(X[1], self.discrete.state.crowd, strict=True):
             m[:] = crowd.value
-        X = self.hold(X)
-        if self.border.closed:
-            rows = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
-            rate = self.discrete.problem.discount or 1 / self.border.time
-            X[0] -= (rows / self.discrete.volume / rate)[..., None]
+        return self.hold(X)
+
+    def _mean_cost(self, X: np.ndarray) -> np.ndarray:
+        """The mean of the HJB rows at X, shape (k, 1)."""
+        rows = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
+        return rows / self.discrete.volume
+
+    def even_crowd(self) -> np.ndarray:
+        """Uniform densities, and u = 0, with a discount what it costs to stay there for ever."""
+        X = self._uniform()
+        if self.border.closed and not self.border.free:
+            X[0] -= (self._mean_cost(X) / self.discrete.problem.discount)[..., None]
         return X
 
     def size(self, u: np.ndarray) -> float:
-        """The largest value of u, without its mean where that is lambda. Collective."""
-        return super().size(u - self.border.mean(u) if self.border.free else u)
+        """Of what size u will be, in its unit, by the residual at uniform densities. Collective."""
+        rows = self.residual(self._uniform())[0, :, 0] * self.row_scale()[0, :, 0]
+        return float(np.sqrt(self.comm.allreduce(np.vdot(rows, rows), MPI.SUM)))
 
     def _add_border(self, rows: np.ndarray, X: np.ndarray):
         """Add the terms of mean values to all rows."""
         border = self.border
         if border.free:
-            rows[0] += border.rows(X[0])
+            rows[0] += border.rows(X[0]) + border.even[..., None] * self.discrete.weights
         if border.closed:
             crowd = np.array([crowd.value for crowd in self.discrete.state.crowd])
             rows[1] += border.rows(X[1] - crowd[:, None, None])
@@ -136,7 +149,9 @@ class Stationary(SpaceTime):
     def hjb_row(self, X: np.ndarray, i: int, n: int, u_next: np.ndarray) -> np.ndarray:
         """The HJB row of population i at X, whatever u_next."""
         row = super().hjb_row(X, i, n, X[0, i, n])
-        return row + self.border.rows(X[0, i, n]) if self.border.free else row
+        if self.border.free:
+            row += self.border.rows(X[0, i, n]) + self.border.even[i] * self.discrete.weights
+        return row
 
     def linearise(self, X: np.ndarray) -> np.ndarray:
         """As that of a `SpaceTime`."""
@@ -147,6 +162,13 @@ class Stationary(SpaceTime):
         """Assemble B alone at X."""
         self.border.m = X[1]
         super().linearise_fp(X)
+
+    def settled(self, X: np.ndarray) -> np.ndarray:
+        """X with the mass of the population to round-off: a multiple of m solves as well."""
+        if self.border.closed:
+            crowd = np.array([crowd.value for crowd in self.discrete.state.crowd])
+            X[1] *= crowd[:, None, None] / self.border.mean(X[1])
+        return X
 
     def row_scale(self) -> np.ndarray:
         """Factors of the residual rows, as if the step were one unit of time."""

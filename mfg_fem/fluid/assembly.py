@@ -1,4 +1,4 @@
-"""What a fluid is made of: integrals by one kernel, projections on cells, the quantum potential."""
+"""What a fluid is made of: projections on cells, the quantum potential, products of levels."""
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -10,24 +10,6 @@ from dolfinx import fem, la
 from dolfinx.fem import petsc as fem_petsc
 
 from mfg_fem.compilation import compiled
-
-
-class Totals:
-    """Integrals of scalar expressions over the domain. Collective.
-
-    Each is tested with a function that is constant on every cell, so that one kernel has them all.
-    """
-
-    def __init__(self, mesh, measure: ufl.Measure, expressions: list):
-        self.comm, self.size = mesh.comm, len(expressions)
-        self.cells = mesh.topology.index_map(mesh.topology.dim).size_local
-        test = ufl.TestFunction(fem.functionspace(mesh, ("DG", 0, (self.size,))))
-        self.form = compiled(ufl.dot(ufl.as_vector(expressions), test) * measure)
-
-    def __call__(self) -> np.ndarray:
-        """Their values at present, shape (expressions,)."""
-        of_cells = fem.assemble_vector(self.form).array.reshape(-1, self.size)[: self.cells]
-        return self.comm.allreduce(of_cells.sum(axis=0), MPI.SUM)
 
 
 class OnCells:

@@ -6,9 +6,8 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem.fluid.assembly import mass_products
+from mfg_fem.forms.integrals import mean_between
 from mfg_fem.problem.game import MeanFieldControl
-
-GAUSS = 5  # points of the integral of f over the density: exact for polynomials of degree 9 in m
 
 
 def integrands(problem, u, m, root) -> dict:
@@ -32,9 +31,7 @@ def energy(problem, t: fem.Constant, u, m):
     if isinstance(problem, MeanFieldControl):
         F = m * problem.f(x, t, m)
     else:
-        points, weights = np.polynomial.legendre.leggauss(GAUSS)
-        rule = zip(((1 + points) / 2).tolist(), (weights / 2).tolist(), strict=True)
-        F = m * sum(weight * problem.f(x, t, r * m) for r, weight in rule)
+        F = m * mean_between(lambda r: problem.f(x, t, r), ufl.zero(), m)
     diffused = ufl.dot(problem.D(x) * ufl.grad(m), ufl.grad(u))
     return F - diffused - m * problem.H(x, ufl.grad(u), m) + problem.s(x, t) * u
 

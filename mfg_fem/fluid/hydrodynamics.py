@@ -15,7 +15,7 @@ from dolfinx import fem
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.fluid.assembly import Curvature, OnCells, Totals
+from mfg_fem.fluid.assembly import Curvature, OnCells
 from mfg_fem.fluid.energies import correction, energy, integrands
 from mfg_fem.fluid.kind import Kind, lacks
 from mfg_fem.fluid.page import page
@@ -23,6 +23,7 @@ from mfg_fem.fluid.pictures import write
 from mfg_fem.fluid.shared import SharedFluid
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.functional import drift
+from mfg_fem.forms.integrals import Totals
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import index

@@ -10,7 +10,7 @@ import ufl
 from dolfinx import fem
 from ufl.corealg.traversal import traverse_unique_terminals
 
-from mfg_fem.fluid.assembly import Totals
+from mfg_fem.forms.integrals import Totals
 from mfg_fem.problem.game import MeanFieldControl
 
 ALIKE = 1e-20  # of squares: round-off

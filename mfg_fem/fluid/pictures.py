@@ -12,8 +12,8 @@ from mfg_fem.io.frames import Average, Frames
 class FluidFrames(Frames):
     """Density, current velocity and the potentials of a fluid as nodal Functions. Collective."""
 
-    def __init__(self, fluid, solution, degree: int, family: str = "Lagrange"):
-        super().__init__(solution, degree, family)
+    def __init__(self, fluid, degree: int, family: str = "Lagrange"):
+        super().__init__(fluid.solution, degree, family)
         self.fluid, V = fluid, self.density.function_space
         self.velocity.name = "current"
         names = ("potential", "quantum_potential")

@@ -12,8 +12,9 @@ from dolfinx import fem
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.errors import together
-from mfg_fem.fluid.assembly import Curvature, Totals
+from mfg_fem.fluid.assembly import Curvature
 from mfg_fem.fluid.page import page
+from mfg_fem.forms.integrals import Totals
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.validate import index
 

@@ -16,8 +16,8 @@ from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.sharp import Sharp
 from mfg_fem.errors import NotConverged, together
 from mfg_fem.flows.field import VelocityField
-from mfg_fem.fluid.assembly import Totals
 from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
+from mfg_fem.forms.integrals import Totals
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.mesh.locate import as_points
 from mfg_fem.nonlinear.method import Newton

@@ -13,21 +13,22 @@ import dolfinx.io
 
 from mfg_fem.errors import FileError, alike, together
 from mfg_fem.io.files import file_path, replacing, reserving
-from mfg_fem.io.frames import Frames
 from mfg_fem.validate import count
 
 log = logging.getLogger(__name__)
 
 
-def write(solution, path: str | Path, every: int = 1, kind: Callable[..., Frames] = Frames):
-    """Write density, value function and velocity at the levels 0, every, ... for ParaView.
+def write(solution, path: str | Path, every: int = 1, kind: Callable | None = None):
+    """Write the fields of a solution at the levels 0, every, ... for ParaView.
+
+    Of games and controls they are density, value function and velocity.
 
     Args:
         solution: what to write.
         path: `name.bp` (ADIOS2; holds P2 as P2) or `name.xdmf` (P2 as P1). Without ADIOS2 in
             DOLFINx a .bp becomes an .xdmf. The velocity is averaged to the nodes: see Frames.
         every: write every so many levels; the last one is always written.
-        kind: what makes the Functions that are written, with the arguments of Frames.
+        kind: what makes the Functions that are written, `solution.frames` by default.
 
     The files are written beside their place and moved there when they are complete. The space they
     may take is reserved first and released level by level, so that a full disk is an error here. If
@@ -37,7 +38,7 @@ def write(solution, path: str | Path, every: int = 1, kind: Callable[..., Frames
         FileError: another suffix, a folder that cannot be written or has no room; what was there is
             left as it was.
     """
-    comm = solution.problem.domain.comm
+    comm, kind = solution.problem.domain.comm, kind or solution.frames
     with together(comm):
         path = file_path(path)
         levels = chosen_levels(solution.steps, every)
@@ -52,10 +53,10 @@ def write(solution, path: str | Path, every: int = 1, kind: Callable[..., Frames
     with replacing(comm, path, folder=adios2) as temporary:
         if adios2:
             family = "DG" if solution.problem.domain.seams else "Lagrange"
-            frames = kind(solution, solution.scheme.degree, family)
+            frames = kind(solution.scheme.degree, family)
         else:
             element = solution.problem.domain.mesh.ufl_domain().ufl_coordinate_element()
-            frames = kind(solution, element.embedded_superdegree)
+            frames = kind(element.embedded_superdegree)
         first, each = _sizes(frames, mesh_once=not adios2)
         # On a full disk both libraries would end the process, or hang on several ranks.
         room, size = temporary.with_name("room"), first + each * len(levels)
@@ -67,7 +68,7 @@ def write(solution, path: str | Path, every: int = 1, kind: Callable[..., Frames
                 raise FileError(f"{context}: {exc}") from exc
 
 
-def _write_levels(frames: Frames, levels: list[int], path: Path, ahead: Callable[[], None]):
+def _write_levels(frames, levels: list[int], path: Path, ahead: Callable[[], None]):
     """Write the levels into a new file, and call `ahead` before each."""
     functions, stream = frames.functions, None
     mesh = functions[0].function_space.mesh
@@ -98,7 +99,7 @@ def chosen_levels(steps: int, every: int) -> list[int]:
     return sorted({*range(0, steps + 1, count("every", every)), steps})
 
 
-def _sizes(frames: Frames, mesh_once: bool) -> tuple[int, int]:
+def _sizes(frames, mesh_once: bool) -> tuple[int, int]:
     """Upper bounds of the bytes of a file before the first level, and of each level. Collective."""
     V = frames.density.function_space
     numbers = sum(1 + 2 * len(y.ufl_shape) for y in frames.functions)

@@ -39,7 +39,7 @@ def save(solution, path: str | Path, **more):
     """
     with together(solution.problem.domain.comm):
         path = file_path(path)
-    about = description(solution.problem, solution.scheme, solution.times) | {
+    about = description(solution.problem, solution.scheme, solution.times, "population") | {
         "converged": bool(solution.converged),
         "reason": solution.reason,
         "tolerance": float(solution.tolerance),
@@ -57,8 +57,8 @@ def members(field: str, k: int) -> list[str]:
     return [field] if k == 1 else [f"{field}_{i}_" for i in range(k)]
 
 
-def description(problem, scheme: Scheme, times: np.ndarray) -> dict:
-    """The entries of `about` that name the problem, the scheme and the times."""
+def description(problem, scheme, times: np.ndarray, *numbers: str) -> dict:
+    """The entries of `about` that name the problem, with these numbers, the scheme, the times."""
     steps = len(times) - 1
     equal = np.allclose(np.diff(times), times[-1] / steps, rtol=1e-9, atol=0.0)
     return {
@@ -66,7 +66,7 @@ def description(problem, scheme: Scheme, times: np.ndarray) -> dict:
         "scheme": type(scheme).__name__,
         "scheme_fields": asdict(scheme),
         "horizon": float(problem.horizon or 0.0),  # 0: none
-        "population": float(problem.population),
+        **{name: float(getattr(problem, name)) for name in numbers},
         "steps": steps,
         "times": EQUAL if equal else [float(t) for t in times],
     }

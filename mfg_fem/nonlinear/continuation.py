@@ -145,7 +145,8 @@ class Path:
     def set(self, gap: float, stretch: float, sharpness: float):
         """Set the gap, the viscosity factor and the sharpness of forms and steps."""
         state = self.system.discrete.state
-        state.share.value, state.stretch.value = 1 - gap, stretch**gap
+        share = 1.0 if self.system.discrete.problem.stationary else 1 - gap
+        state.share.value, state.stretch.value = share, stretch**gap
         self.system.sharpen(sharpness)
 
     @property
@@ -169,20 +170,30 @@ class Path:
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
         """The cold start, with or without best response, and the norms of the residual there."""
         d, X = self.system.discrete, self.system.even_crowd()
+        if d.problem.stationary:
+            return self._start(X)
         with self.system.sturdy():  # averages with the initial density are no sign of unrest
             norms, units = self.newton.norms(X), d.problem.units
         d.set_state(X[0, :, 0], X[1, :, 0], 0.0)
         slope = d.integral(d.coupling()[: d.k**2]).sum() / (d.k * d.volume)
         # How much the costs depend on the density, as a norm of HJB rows.
         felt = slope * units.density * units.time / units.cost
-        if d.problem.stationary or norms[0] <= min(EVEN * norms[1], felt):
+        if norms[0] <= min(EVEN * norms[1], felt):
             return X, self.newton.norms(X) if self.limited else norms
         return self.respond(X)
 
+    def _start(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The cold start of a stationary problem, and the norms of the residual there.
+
+        With exits it is the best response, and the density that its drift makes of those who come.
+        """
+        if self.system.discrete.has_exits:
+            X = transport(self.system, self.sweeps, self.respond(X)[0])
+        return X, self.newton.norms(X)
+
     def _natural_norm(self, X: np.ndarray) -> float:
         """The norm of the residual if u_t is about u / T and m_t about m / T. Collective."""
-        u = self.system.size(X[0])
-        return float(np.hypot(u / self.system.discrete.problem.units.cost, 1.0))
+        return float(np.hypot(self.system.size(X[0]), 1.0))
 
     def first(
         self,
@@ -266,7 +277,7 @@ class Path:
         It stays as it was if the HJB residual would grow too much, as with strongly negative
         densities.
         """
-        X = transport(self.system, self.sweeps, outcome.X)
+        X = self.system.settled(transport(self.system, self.sweeps, outcome.X))
         norm = np.linalg.norm(self.newton.norms(X))
         allowed = STALE * max(outcome.norm, outcome.tolerance)
         return replace(outcome, X=X) if norm <= allowed else outcome
@@ -317,7 +328,7 @@ class Path:
         elif not stage.gap and stage.last > stage.ratio * stage.before:
             stage = stage.towards(ratio, last=stage.last / 4)  # gap 0 was too far
         elif ratio**0.5 > MOST_RATIO:
-            which = STRETCHES.index(stage.stretch) + 1
+            which = stage.restarts + 1
             return self._alone(state, stage, which) if which < len(STRETCHES) else None
         else:
             stage = stage.towards(ratio**0.5)
@@ -326,9 +337,14 @@ class Path:
     def _alone(self, state: State, stage: Stage, which: int) -> State:
         """The first stage of the path: the best response to uniform densities, and its density."""
         stretch = STRETCHES[which]
+        if self.system.discrete.problem.stationary:
+            stretch *= STRETCHES[1]  # as gap 1 differs in nothing else
         self.set(1.0, stretch, self._easy)
-        X = self.respond(self.system.even_crowd())[0]
-        X = transport(self.system, self.sweeps, X)
+        X = self.system.even_crowd()
+        if self.system.discrete.problem.stationary:
+            X, _ = self._start(X)
+        else:
+            X = transport(self.system, self.sweeps, self.respond(X)[0])
         stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
-        stage = replace(stage, sharpness=self._easy)
+        stage = replace(stage, sharpness=self._easy, restarts=which)
         return replace(state, stage=stage.towards(RATIO), start=X, X=X)

@@ -95,7 +95,8 @@ class Keeper:
         self.began, self.last, self.written = began, time.perf_counter(), began
         self.settings, self.path = settings, file_path(settings.path)
         self.comm, self.nodes = discrete.comm, Nodes(discrete.problem.domain, discrete.V)
-        self.about = saved.description(discrete.problem, discrete.scheme, times) | {
+        about = saved.description(discrete.problem, discrete.scheme, times, "population")
+        self.about = about | {
             "rtol": method.rtol,
             "continuation": method.continuation,
         }

@@ -28,6 +28,7 @@ class Stage:
         ratio: of this gap to the one before, unless it is the last.
         last: smaller gaps are replaced by 0.
         taken: Newton steps on the path before this stage.
+        restarts: how often the path has begun again, with more viscosity.
         failed: why the problem that was asked could not be solved at once.
     """
 
@@ -42,6 +43,7 @@ class Stage:
     reached: float = 0.0
     settled: bool = False
     taken: int = 0
+    restarts: int = 0
     failed: str = ""
 
     def __str__(self) -> str:

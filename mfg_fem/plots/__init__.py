@@ -8,6 +8,7 @@ from mfg_fem.plots.figures import plot_density, plot_difference, plot_exits, plo
 from mfg_fem.plots.film import animate
 from mfg_fem.plots.fluid import plot_fluid
 from mfg_fem.plots.style import STYLE, WIDTH
+from mfg_fem.plots.waves import plot_wave
 
 __all__ = [
     "STYLE",
@@ -18,4 +19,5 @@ __all__ = [
     "plot_exits",
     "plot_fluid",
     "plot_value",
+    "plot_wave",
 ]

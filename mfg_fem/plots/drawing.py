@@ -176,7 +176,7 @@ def _panel(ax, plan: Plan, mesh, shot: Snapshot, quantity: Quantity, ends):
         mesh,
         field,
         np.linspace(ends[0], ends[1], SHADES + 1),
-        cmap=_colour_map(quantity.colours),
+        cmap=colour_map(quantity.colours),
         norm=scale,
         extend="both",
         antialiased=False,
@@ -197,7 +197,7 @@ def colour_bar(axes: list, quantity: Quantity, ends: tuple[float, float], inset:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    shown = ScalarMappable(Normalize(*ends), _colour_map(quantity.colours))
+    shown = ScalarMappable(Normalize(*ends), colour_map(quantity.colours))
     place = {"ax": axes, "aspect": 30, "pad": 0.015}
     if inset:
         place = {"cax": axes[-1].inset_axes((1.02, 0.0, 0.03, 1.0))}
@@ -248,7 +248,7 @@ def _name_exit(ax, name: str, at: np.ndarray, outward: np.ndarray):
     )
 
 
-def _colour_map(name: str):
+def colour_map(name: str):
     """Matplotlib's colours by that name; those of the density begin white where nobody is."""
     import matplotlib
     from matplotlib.colors import ListedColormap
@@ -264,7 +264,7 @@ def palette(quantity: Quantity) -> list[int]:
     """256 colours of a film of this quantity, as red, green, blue one after the other."""
     from matplotlib.colors import to_rgb
 
-    colours = _colour_map(quantity.colours)(np.linspace(0, 1, 216))[:, :3]
+    colours = colour_map(quantity.colours)(np.linspace(0, 1, 216))[:, :3]
     colours[colours.min(axis=1) > 0.97] = 1.0  # Pillow may take a near white for white
     greys = np.repeat(np.linspace(0, 1, 32)[:, None], 3, axis=1)
     exits = 1 - np.linspace(1, 0.125, 8)[:, None] * (1 - np.array(to_rgb(EXIT)))

@@ -19,6 +19,7 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.plots import curves, drawing
 from mfg_fem.plots.request import checked, given_axes, levels_near, picture, target
 from mfg_fem.plots.scene import Scene
+from mfg_fem.solution.solution import Solution
 
 
 def plot_density(
@@ -36,12 +37,13 @@ def plot_density(
     """Draw the density at several times, one panel each with one scale of colours.
 
     Args:
-        solution: what to draw.
+        solution: what to draw, of a game, a control or a wave.
         path: the picture file; by default nothing is written.
         ax: Axes to draw into (rank 0), or a list of them, one for each time; in 1D one for all.
         t: the time or times to show (the nearest levels); by default six, up to the time at which
             99 % have left.
-        streamlines: draw where people walk, where there are any (2D, and cuts through 3D).
+        streamlines: draw where people walk, where there are any (2D, and cuts through 3D); of a
+            wave, its current.
         length: unit of length.
         time: unit of time.
         height: where to cut a 3D domain, half way up by default.
@@ -88,7 +90,8 @@ def plot_value(
     Returns:
         The Figure on rank 0, None on other ranks.
     """
-    units = checked([solution], length, time, height=height, dpi=dpi, label=label, spacing=spacing)
+    settings = {"height": height, "dpi": dpi, "label": label, "spacing": spacing}
+    units = checked([solution], length, time, (Solution,), **settings)
     levels = levels_near(solution, t)
     quantity = drawing.value(label, spacing)
     return _panels(solution, path, ax, levels, height, dpi, quantity, units)

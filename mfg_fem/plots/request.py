@@ -8,15 +8,17 @@ import numpy as np
 from mfg_fem.errors import FileError, ProblemError, alike, together
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.plots.style import Units, styled
+from mfg_fem.schroedinger.solution import WaveSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import array, flag, moment, number, text
 
 
-def checked(solutions: list, length, time, **settings) -> Units:
+def checked(solutions: list, length, time, kinds=(Solution, WaveSolution), **settings) -> Units:
     """The units, if all that pictures are made of makes sense. Collective."""
     for solution in solutions:
-        if not isinstance(solution, Solution):
-            raise ProblemError(f"Pictures are of a Solution, not of {type(solution).__name__}.")
+        if not isinstance(solution, kinds):
+            wanted = " or a ".join(kind.__name__ for kind in kinds)
+            raise ProblemError(f"Pictures are of a {wanted}, not of {type(solution).__name__}.")
     domain = solutions[0].problem.domain
     with together(domain.comm):
         units = Units(text("length", length), text("time", time), domain.dim)

@@ -12,7 +12,6 @@ import numpy as np
 import dolfinx
 
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.io.frames import Frames
 from mfg_fem.mesh.nodes import Nodes
 from mfg_fem.mesh.periodic import unfold
 
@@ -85,7 +84,7 @@ class Scene:
     """
 
     def __init__(self, solution, height: float | None = None):
-        self.solution, self.frames = solution, Frames(solution, 1)
+        self.solution, self.frames = solution, solution.frames(1)
         domain = solution.problem.domain
         self.nodes = Nodes(domain, self.frames.value.function_space)
         self.vector_nodes = Nodes(domain, self.frames.velocity.function_space)

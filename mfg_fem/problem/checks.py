@@ -15,6 +15,7 @@ from ufl.algorithms.analysis import extract_constants
 from mfg_fem.errors import MeshError, ProblemError, alike, together
 from mfg_fem.mesh.values import VertexValues
 from mfg_fem.problem.boundary import Exit, exit_name
+from mfg_fem.problem.ends import check_ends, floor_of
 from mfg_fem.problem.seams import check_periodic
 from mfg_fem.problem.units import Units, gradient_for
 from mfg_fem.validate import is_number, number
@@ -36,8 +37,6 @@ REMEDY = (
     "ufl.ln(m + s)."
 )
 MISSING = ("source", "terminal_cost", "terminal_density")  # what may be None
-ENDS = ("initial_density", "terminal_cost", "terminal_density", "floor")
-FLOOR = 1e-6  # of densities, see `MeanFieldGame`
 MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which costs are checked, as parts of the horizon
 
 
@@ -48,8 +47,8 @@ def check_arguments(problem) -> dict[str, float]:
         names = ("population",) if problem.horizon is None else ("horizon", "population")
         numbers = {name: number(name, getattr(problem, name), above=True) for name in names}
         numbers["discount"] = number("discount", problem.discount)
-        _check_ends(problem)
-        if (floor := _floor(problem)) is not None:
+        check_ends(problem)
+        if (floor := floor_of(problem)) is not None:
             numbers["floor"] = floor
         for name in SIGNATURES:
             value = getattr(problem, name)
@@ -72,67 +71,21 @@ def check_arguments(problem) -> dict[str, float]:
                 )
             _check_number_or_callable(exit_name(name), condition.cost)
     alike(domain.comm, problem=type(problem).__name__, **numbers, boundary=[*problem.boundary])
-    _check_exits(domain, [*problem.boundary])
+    check_outer(domain, [*problem.boundary], "an exit")
     return numbers
 
 
-def _check_ends(problem):
-    """Refuse ends of the time interval where there is none, and people who cannot leave then."""
-    if not problem.stationary:
-        if problem.discount:
-            raise ProblemError(
-                "discount= is for problems without a horizon: leave one of them out."
-            )
-        return
-    given = [name for name in ENDS if getattr(problem, name) is not None]
-    if given:
-        raise ProblemError(
-            f"A problem without a horizon has no {' and no '.join(given)}: give horizon=, the "
-            "final time, or leave them out."
-        )
-    if (problem.source is None) == bool(problem.boundary):
-        missing = "a source= of people" if problem.boundary else "a boundary= that they leave by"
-        raise ProblemError(
-            f"Without a horizon as many people come as go: this problem needs {missing}, or "
-            "neither."
-        )
-
-
-def _floor(problem) -> float | None:
-    """The floor of a planning problem. Refuse two ends, or none, and what does not go with them."""
-    if problem.stationary:
-        return None
-    if (problem.terminal_cost is None) == (problem.terminal_density is None):
-        raise ProblemError(
-            "Give either terminal_cost=, what players pay at the end, or terminal_density=, where "
-            "they are to be then."
-        )
-    if problem.terminal_density is None:
-        if problem.floor is not None:
-            raise ProblemError("floor= is for problems with a terminal_density: leave it out.")
-        return None
-    if problem.boundary or problem.source is not None:
-        raise ProblemError(
-            "With a terminal_density nobody may enter or leave, as those who are there at the end "
-            "must be as many as at the start: leave out boundary= and source=."
-        )
-    floor = FLOOR if problem.floor is None else number("floor", problem.floor, above=True)
-    if not floor < 1:
-        raise ProblemError(f"floor is a part of the largest density, less than 1, not {floor:g}.")
-    return floor
-
-
-def _check_exits(domain, exits: list[str]):
-    """Refuse exits without facets or inside the domain. Collective."""
-    found = np.array([len(domain.facets(name)) for name in exits], dtype=np.int64)
+def check_outer(domain, names: list[str], what: str):
+    """Refuse boundaries without facets or inside the domain; `what` they are to be. Collective."""
+    found = np.array([len(domain.facets(name)) for name in names], dtype=np.int64)
     domain.comm.Allreduce(MPI.IN_PLACE, found, MPI.SUM)
-    for name, facets in zip(exits, found, strict=True):
+    for name, facets in zip(names, found, strict=True):
         if facets == 0:
             raise MeshError(f"The boundary {name!r} has no facets in this mesh.")
         if name in domain.inside:
             raise MeshError(
-                f"boundary[{name!r}] lies inside the domain, and an exit must lie on its outer "
-                "boundary. Let the domain end there, or leave through a side of it."
+                f"boundary[{name!r}] lies inside the domain, and {what} must lie on its outer "
+                "boundary. Let the domain end there, or take a side of it."
             )
 
 
@@ -196,7 +149,7 @@ def _check_density(mesh, m, population: float, name: str = "initial_density(x)")
     """The mass of a density m, which has to be positive; m must not be negative."""
     density = VertexValues(mesh, m)
     (found,) = density.extremes()
-    _finite(found, name)
+    check_finite(found, name)
     lowest, mass = found[0], density.integral()
     if lowest < 0:
         raise ProblemError(
@@ -222,7 +175,7 @@ def _check_diffusion(mesh, D) -> float:
     cell = getattr(basix.CellType, mesh.topology.cell_name())
     points = basix.create_lattice(cell, 2, basix.LatticeType.equispaced, True)
     found, asymmetry, eigenvalues = VertexValues(mesh, D, points=points).extremes(measures)
-    _finite(found, "diffusion")
+    check_finite(found, "diffusion")
     if not np.abs(asymmetry).max() <= 1e-12 * np.abs(found).max():
         raise ProblemError("diffusion must be a symmetric tensor.")
     smallest = eigenvalues[0]
@@ -253,7 +206,7 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant, duration: float) -> f
         t.value = moment
         ends = dict(zip((*costs, *derivatives), values.extremes(), strict=True))
         for name, found in ends.items():
-            _finite(found, name, f" at t = {moment:g} with m = the initial density")
+            check_finite(found, name, f" at t = {moment:g} with m = the initial density")
         ends = {name.split("(")[0]: found for name, found in ends.items() if name in costs}
         running = max(running, np.ptp(ends["running_cost"]))
         terminal = np.ptp(ends["terminal_cost"])
@@ -295,7 +248,7 @@ class _Hamiltonian:
             lambda *terms: (*terms[:4], _eigenvalues(terms[3]))
         )
         for name, ends in zip(("", "_p", "_m", "_pp"), found, strict=True):
-            _finite(ends, f"hamiltonian: H{name}", at, "" if p.any() else KINK)
+            check_finite(ends, f"hamiltonian: H{name}", at, "" if p.any() else KINK)
         lowest = eigenvalues[0]
         if lowest < -1e-10 * np.abs(found[3]).max():
             raise ProblemError(
@@ -334,7 +287,7 @@ def refuse_not_finite(problem, points: np.ndarray, t: float):
     terms |= {"H_p of hamiltonian(x, p, m)": ufl.diff(H, p)}
     values = VertexValues(mesh, *terms.values(), points=points)
     for name, found in zip(terms, values.extremes(), strict=True):
-        _finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
+        check_finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
     raise ProblemError(
         "The equations are not finite where Newton starts, in a uniform crowd. Look for costs or a "
         "Hamiltonian that are infinite at some density, place or time."
@@ -356,7 +309,7 @@ def _eigenvalues(values: np.ndarray) -> np.ndarray:
     return diagonal
 
 
-def _finite(ends, name: str, where: str = "", advice: str = ""):
+def check_finite(ends, name: str, where: str = "", advice: str = ""):
     """Raise unless the extremes, and so all values, are finite."""
     if not np.isfinite(ends).all():
         raise ProblemError(

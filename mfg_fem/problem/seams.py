@@ -1,5 +1,7 @@
 """Data on the seams of a periodic domain, where a node has one value."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 import ufl
@@ -17,7 +19,20 @@ def check_periodic(problem):
     A node on a seam has one value. Data that are integrated cell by cell (running cost,
     Hamiltonian, diffusion, source) may jump there, as anywhere.
     """
-    domain, x = problem.domain, problem.x
+    one = fem.Constant(problem.domain.mesh, 1.0)
+    data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, one)}
+    if problem.terminal_density is not None:
+        data["terminal_density(x)"] = problem.m_T
+    for name in problem.boundary:
+        data[exit_name(name)] = lambda y, name=name: problem.exit_cost(name, y)
+    check_alike(problem.domain, problem.x, data)
+
+
+def check_alike(domain, x, data: dict[str, Callable]):
+    """Raise unless each of the data, functions of x by name, agrees on opposite sides. Collective.
+
+    The name is for the message.
+    """
     if not domain.seams:
         return
     coordinates = list(x)
@@ -26,12 +41,6 @@ def check_periodic(problem):
         there = ufl.gt(x[axis], high - near)
         coordinates[axis] = ufl.conditional(there, x[axis] - (high - low), x[axis])
     opposite = ufl.as_vector(coordinates)
-    one = fem.Constant(domain.mesh, 1.0)
-    data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, one)}
-    if problem.terminal_density is not None:
-        data["terminal_density(x)"] = problem.m_T
-    for name in problem.boundary:
-        data[exit_name(name)] = lambda y, name=name: problem.exit_cost(name, y)
     for name, make in data.items():
         values = VertexValues(domain.mesh, make(x), make(opposite))
         ends = values.extremes(lambda here, there: (here - there, here))

@@ -20,6 +20,7 @@ from mfg_fem.discrete.stationary import system_of
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.forms.functional import drift
 from mfg_fem.io import paraview, saved, view
+from mfg_fem.io.frames import Frames
 from mfg_fem.mesh.periodic import wrap
 from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.problem.game import MeanField, MeanFieldGame
@@ -215,6 +216,10 @@ class Solution:
         owned = self.levels.u.shape[1]
         x = self.discrete.V.tabulate_dof_coordinates()[:owned, : domain.dim]
         return wrap(x, domain.seams)
+
+    def frames(self, degree: int, family: str = "Lagrange") -> Frames:
+        """What pictures and files show of it: see `Frames`. Collective."""
+        return Frames(self, degree, family)
 
     def grid(self, n: int) -> Any:
         """Level n (0..steps) as a `pyvista.UnstructuredGrid`: see `io.view.grid`. Collective."""

@@ -53,7 +53,9 @@ class StationarySolution:
         d.mass.mult(held, weighed)
         value = d.comm.allreduce(float(u @ weighed.array_r), MPI.SUM)  # of those who are there
         free = not (problem.boundary or problem.discount)
-        rate = float(d.integral(u)) / d.volume / problem.units.time if free else None
+        d.set_state(u[None], m[None], 0.0)
+        rows = d.comm.allreduce(float(d.assemble_rows("hjb").sum()), MPI.SUM)
+        rate = -rows / d.volume if free else None
         expected = (whole.expected_cost - value) / long + problem.discount * value
         return cls(
             problem=problem,
@@ -101,7 +103,8 @@ class StationarySolution:
         """Value function; where a constant is free, with the mean 0."""
         found = self.whole.value(0)
         if self.cost_rate is not None:
-            found.x.array[:] -= self.cost_rate * self.problem.units.time
+            mean = self.discrete.integral(self.whole.levels.u[0]) / self.discrete.volume
+            found.x.array[:] -= mean
         return found
 
     def density(self) -> fem.Function:

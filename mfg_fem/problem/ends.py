@@ -1,0 +1,53 @@
+"""What a problem says of the ends of the time interval, if it has any."""
+
+from mfg_fem.errors import ProblemError
+from mfg_fem.validate import number
+
+ENDS = ("initial_density", "terminal_cost", "terminal_density", "floor")
+FLOOR = 1e-6  # of densities, see `MeanFieldGame`
+
+
+def check_ends(problem):
+    """Refuse ends of the time interval where there is none, and people who cannot leave then."""
+    if not problem.stationary:
+        if problem.discount:
+            raise ProblemError(
+                "discount= is for problems without a horizon: leave one of them out."
+            )
+        return
+    given = [name for name in ENDS if getattr(problem, name) is not None]
+    if given:
+        raise ProblemError(
+            f"A problem without a horizon has no {' and no '.join(given)}: give horizon=, the "
+            "final time, or leave them out."
+        )
+    if (problem.source is None) == bool(problem.boundary):
+        missing = "a source= of people" if problem.boundary else "a boundary= that they leave by"
+        raise ProblemError(
+            f"Without a horizon as many people come as go: this problem needs {missing}, or "
+            "neither."
+        )
+
+
+def floor_of(problem) -> float | None:
+    """The floor of a planning problem. Refuse two ends, or none, and what does not go with them."""
+    if problem.stationary:
+        return None
+    if (problem.terminal_cost is None) == (problem.terminal_density is None):
+        raise ProblemError(
+            "Give either terminal_cost=, what players pay at the end, or terminal_density=, where "
+            "they are to be then."
+        )
+    if problem.terminal_density is None:
+        if problem.floor is not None:
+            raise ProblemError("floor= is for problems with a terminal_density: leave it out.")
+        return None
+    if problem.boundary or problem.source is not None:
+        raise ProblemError(
+            "With a terminal_density nobody may enter or leave, as those who are there at the end "
+            "must be as many as at the start: leave out boundary= and source=."
+        )
+    floor = FLOOR if problem.floor is None else number("floor", problem.floor, above=True)
+    if not floor < 1:
+        raise ProblemError(f"floor is a part of the largest density, less than 1, not {floor:g}.")
+    return floor

@@ -1,0 +1,1 @@
+"""Waves: the Schroedinger equation in real time, and its ground states."""
