@@ -49,6 +49,7 @@ def statement(*populations: Population, horizon: float = 1.0, planner: bool = Fa
     return SimpleNamespace(
         domain=domain,
         x=populations[0].x,
+        horizon=horizon,
         duration=horizon,
         stationary=False,
         discount=0.0,
