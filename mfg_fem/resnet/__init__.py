@@ -2,8 +2,10 @@
 
 from mfg_fem.errors import MissingPackage, needs
 from mfg_fem.flows.field import LeavesDomain, VelocityField
+from mfg_fem.resnet.extremal import PontryaginSolution
 from mfg_fem.resnet.fit import fit
 from mfg_fem.resnet.network import ResNet
+from mfg_fem.resnet.pontryagin import Pontryagin
 from mfg_fem.resnet.recommend import Recommendation, recommend
 from mfg_fem.resnet.report import FitReport, FoldingLayers, margins, report
 
@@ -13,6 +15,8 @@ __all__ = [
     "LeavesDomain",
     "MeanFieldClassifier",
     "MissingPackage",
+    "Pontryagin",
+    "PontryaginSolution",
     "Recommendation",
     "ResNet",
     "VelocityField",
