@@ -43,6 +43,7 @@ from mfg_fem.errors import (
     SolutionWarning,
 )
 from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
+from mfg_fem.fluid.stability import Stability, stability
 from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.fluid.transport import Transport, optimal_transport
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
@@ -96,6 +97,7 @@ __all__ = [
     "Sinkhorn",
     "Solution",
     "SolutionWarning",
+    "Stability",
     "Structure",
     "Transport",
     "box",
@@ -106,5 +108,6 @@ __all__ = [
     "plots",
     "read_mesh",
     "solve",
+    "stability",
     "structure",
 ]

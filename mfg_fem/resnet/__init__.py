@@ -2,6 +2,7 @@
 
 from mfg_fem.errors import MissingPackage, needs
 from mfg_fem.flows.field import LeavesDomain, VelocityField
+from mfg_fem.resnet.criteria import Criteria, criteria
 from mfg_fem.resnet.extremal import PontryaginSolution
 from mfg_fem.resnet.fit import fit
 from mfg_fem.resnet.network import ResNet
@@ -10,6 +11,7 @@ from mfg_fem.resnet.recommend import Recommendation, recommend
 from mfg_fem.resnet.report import FitReport, FoldingLayers, margins, report
 
 __all__ = [
+    "Criteria",
     "FitReport",
     "FoldingLayers",
     "LeavesDomain",
@@ -20,6 +22,7 @@ __all__ = [
     "Recommendation",
     "ResNet",
     "VelocityField",
+    "criteria",
     "fit",
     "margins",
     "recommend",
