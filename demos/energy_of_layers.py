@@ -65,8 +65,9 @@ def solutions(form, **settings):
     return found
 
 
-# Spreads of the energy are relative to the effort $\frac\alpha2 |\theta|^2$. The prediction and the
-# drift of blocks agree, and the modified energy, $E$ and the correction, is of second order too.
+# Spreads of the energy are relative to the effort $\frac\alpha2 |\theta|^2$. With enough layers the
+# prediction and the drift of blocks agree, and the modified energy, $E$ and the correction, is of
+# second order too.
 
 solved = {form: solutions(form) for form in FORMS}
 show("form       layers  cost       drift of E  predicted  of the modified E  layers for 1 %")
@@ -88,7 +89,7 @@ for form, K in ((form, K) for form in FORMS for K in (4, 8, 32, 64)):
     show(f"{form:<9}              {K:6d}   {one.cost:.6f}  {100 * one.score(*test):.2f}")
 
 # That works because $\beta > 0$. If only the effort is paid for, nothing makes neighbouring layers
-# alike: the largest $|\dot\theta|$ doubles with the layers, which break into branches, the energy is
+# alike: the largest $|\dot\theta|$ grows with the layers, which break into branches, the energy is
 # no constant, and there is no limit.
 
 with warnings.catch_warnings():
@@ -115,8 +116,9 @@ if comm.rank == 0:
     second = solved["midpoint"][K[-1]].drift * (K[-1] / K) ** 2
     drift.loglog(K, second, "--", color="0.6", lw=1, label="second order")
     drift.set(xlabel="layers K", title="spread of the energy / effort", xticks=K, xticklabels=K)
+    drift.set_ylim(bottom=second[-1] / 30)
     drift.minorticks_off()
-    drift.legend(frameon=False)
+    drift.legend(frameon=False, loc="lower left")
     colours = matplotlib.colormaps["viridis"](np.linspace(0.8, 0.1, len(K)))
     for k, colour in zip(K, colours, strict=True):
         one = solved["block"][k]

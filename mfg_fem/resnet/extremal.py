@@ -199,18 +199,18 @@ class PontryaginSolution:
             return None
         return bool(abs(self.predicted - self.drift) <= ASYMPTOTIC * self.drift)
 
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        """The states after the last layer, shape (n, d)."""
+        x, logistic = self.problem.network_input(X), self.problem.loss == "logistic"
+        y = np.zeros(len(x), int) if logistic else np.zeros((len(x), 1))
+        parts = (slice(first, first + PART) for first in range(0, len(x), PART))
+        return np.concatenate([x[:0], *(self._passed(x[part], y[part]).end for part in parts)])
+
     def outputs(self, X: np.ndarray) -> np.ndarray:
         """A x_K + a: scores of the classes, or targets in their units. Shape (n, C)."""
-        x, (A, a) = self.problem.network_input(X), self.problem.shape.head(self.head)
         mean, scale = self.problem.target_units
-        parts = (self._end(x[k : k + PART]) for k in range(0, len(x), PART))
-        ends = [*parts, np.empty((0, x.shape[1]))]
-        return mean + scale * (np.concatenate(ends) @ A.T + a)
-
-    def _end(self, x: np.ndarray) -> np.ndarray:
-        one = self.problem
-        y = np.zeros(len(x), int) if one.loss == "logistic" else np.zeros((1, 1))
-        return self._passed(x, y).end
+        A, a = self.problem.shape.head(self.head)
+        return mean + scale * (self.transform(X) @ A.T + a)
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The most probable label, shape (n,); or the targets, shape (n, C)."""

@@ -129,10 +129,12 @@ def test_the_network_of_blocks_is_exported_exactly_and_that_of_midpoints_nearly(
         one = solved[form, 16]
         x, (A, a) = one.problem.network_input(X), one.problem.shape.head(one.head)
         assert one.net(x) @ A.T + a == pytest.approx(one.outputs(X), abs=tolerance * 20)
-    errors = [np.abs(one.network(K)(x) - one.resample(64)._end(x)).max() for K in (128, 256, 512)]
+    errors = [
+        np.abs(one.network(K)(x) - one.resample(64).transform(X)).max() for K in (128, 256, 512)
+    ]
     assert errors[1] / errors[0] == pytest.approx(0.5, abs=0.05)
     flow = one.velocity_field().reference(x, 16)[-1]
-    assert np.abs(flow - one.resample(64)._end(x)).max() < 0.02
+    assert np.abs(flow - one.resample(64).transform(X)).max() < 0.02
     np.testing.assert_allclose(one.predict_proba(X).sum(axis=1), 1)
 
 
