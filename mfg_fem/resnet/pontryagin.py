@@ -72,8 +72,8 @@ class Pontryagin:
         ProblemError: data or settings that make no sense. On every rank.
     """
 
-    X: np.ndarray
-    y: np.ndarray
+    X: np.ndarray = field(repr=False)
+    y: np.ndarray = field(repr=False)
     layers: int = 16
     width: int = 8
     effort: float = 1e-3
