@@ -123,6 +123,21 @@ def table(printed) -> np.ndarray:
     return np.array(rows, dtype=float).T
 
 
+def test_the_energy_of_layers_is_predicted_and_of_second_order_in_midpoints(tmp_path):
+    options = ("--layers", 8, 16, 32, "--points", 80, "--width", 4, "--turns", 0.5)
+    printed, other = (run(n, "energy_of_layers.py", *options, "--out", tmp_path) for n in (1, 2))
+    assert printed == other
+    drift = [float(y) for y in re.findall(r"^midpoint +\d+ +\S+ +(\S+) +-", printed, re.M)]
+    assert np.log2(drift[:2]) - np.log2(drift[1:]) == pytest.approx([2, 2], abs=0.25)
+    row = re.findall(r"^block +32 +\S+ +(\S+) +(\S+) +(\S+) +\d+$", printed, re.M)
+    measured, predicted, modified = map(float, row[0])
+    assert predicted == pytest.approx(measured, rel=0.1) and modified < measured / 3
+    layers, smooth, rough = table(printed)
+    assert layers.tolist() == [8, 16, 32]
+    assert smooth[2] < 1.5 * smooth[1] and rough[2] > 2 * smooth[2]
+    assert (tmp_path / "energy.png").exists()
+
+
 @RANKS
 def test_the_bridge_comes_down_to_optimal_transport(tmp_path, ranks):
     options = ("--cells", 96, "--steps", 24, "--diffusion", 0.2, 0.06, "--out", tmp_path)
