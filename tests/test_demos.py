@@ -166,6 +166,30 @@ def test_who_minds_the_others_walks_around_more_pillars(tmp_path, ranks):
     assert (tmp_path / "crowd.png").exists()
 
 
+def test_every_arrow_from_a_network_to_a_wave_holds(tmp_path):
+    options = ("--points", 300, "--layers", 32, "--cells", 32, "--iterations", 12)
+    printed = run(2, "from_network_to_schroedinger.py", *options, "--out", tmp_path)
+
+    def found(pattern):
+        return [float(y) for y in re.search(pattern, printed).groups()]
+
+    right, spread = found(r"fresh points (\S+) %; energy .* by (\S+) %")
+    assert right >= 97 and spread <= 3
+    assert min(found(r"side: (\S+) % without the noise, (\S+) % with")) >= 95
+    moving, kinetic, fisher = found(r"moving (\S+) = kinetic (\S+) \+ Fisher (\S+)")
+    entropy, rest = found(r"entropy (\S+) (\S+)")
+    assert moving == pytest.approx(kinetic + fisher + entropy, abs=2e-3) and abs(rest) < 2e-3
+    for steps in (32, 64):
+        drift, modified = found(rf"{steps} steps: the energy drifts by (\S+), .* by (\S+)")
+        assert modified < drift / 8
+    off, values = found(r"off by (\S+), of values that differ by (\S+)")
+    assert off < 0.03 * values
+    assert found(r"W = (\S+), V = (\S+), c = (\S+);") == pytest.approx([1, -1, 1], abs=0.02)
+    apart, moved = found(r"are (\S+) apart in L1, of (\S+)")
+    assert apart < 0.01 * moved
+    assert (tmp_path / "story.png").exists()
+
+
 @RANKS
 def test_a_bridge_is_wide_where_a_wave_is_narrow(tmp_path, ranks):
     options = ("--cells", 96, "--steps", 24, "--out", tmp_path)
