@@ -31,7 +31,7 @@ class PontryaginClassifier(
 
     Args:
         layers, width, effort, smoothness, form, dimension: of `Pontryagin`. Blocks are the default
-            here: they take any step, and a fifth of the time.
+            here: they take any step, and about half the time.
         max_it, gtol: of `Pontryagin.solve`.
         random_state: seed of the first block.
 
