@@ -44,6 +44,7 @@ from mfg_fem.errors import (
 )
 from mfg_fem.fluid.hydrodynamics import Fluid, hydrodynamics
 from mfg_fem.fluid.shared import SharedFluid
+from mfg_fem.fluid.stability import Stability, stability
 from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.fluid.transport import Transport, optimal_transport
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
@@ -107,6 +108,7 @@ __all__ = [
     "Sinkhorn",
     "Solution",
     "SolutionWarning",
+    "Stability",
     "StationarySolution",
     "Structure",
     "Transport",
@@ -120,5 +122,6 @@ __all__ = [
     "plots",
     "read_mesh",
     "solve",
+    "stability",
     "structure",
 ]

@@ -123,6 +123,21 @@ def table(printed) -> np.ndarray:
     return np.array(rows, dtype=float).T
 
 
+def test_the_energy_of_layers_is_predicted_and_of_second_order_in_midpoints(tmp_path):
+    options = ("--layers", 8, 16, 32, "--points", 80, "--width", 4, "--turns", 0.5)
+    printed, other = (run(n, "energy_of_layers.py", *options, "--out", tmp_path) for n in (1, 2))
+    assert printed == other
+    drift = [float(y) for y in re.findall(r"^midpoint +\d+ +\S+ +(\S+) +-", printed, re.M)]
+    assert np.log2(drift[:2]) - np.log2(drift[1:]) == pytest.approx([2, 2], abs=0.25)
+    row = re.findall(r"^block +32 +\S+ +(\S+) +(\S+) +(\S+) +\d+$", printed, re.M)
+    measured, predicted, modified = map(float, row[0])
+    assert predicted == pytest.approx(measured, rel=0.1) and modified < measured / 3
+    layers, smooth, rough = table(printed)
+    assert layers.tolist() == [8, 16, 32]
+    assert smooth[2] < 1.5 * smooth[1] and rough[2] > 2 * smooth[2]
+    assert (tmp_path / "energy.png").exists()
+
+
 @RANKS
 def test_the_bridge_comes_down_to_optimal_transport(tmp_path, ranks):
     options = ("--cells", 96, "--steps", 24, "--diffusion", 0.2, 0.06, "--out", tmp_path)
@@ -149,6 +164,31 @@ def test_who_minds_the_others_walks_around_more_pillars(tmp_path, ranks):
     assert half[1] < half[0] / 2 < largest[0] / 2
     assert (gap < 1e-9).all() and newton.sum() < 60
     assert (tmp_path / "crowd.png").exists()
+
+
+def test_every_arrow_from_a_network_to_a_wave_holds(tmp_path):
+    options = ("--points", 300, "--layers", 32, "--cells", 32, "--iterations", 12)
+    printed = run(2, "from_network_to_schroedinger.py", *options, "--out", tmp_path)
+
+    def found(pattern):
+        return [float(y) for y in re.search(pattern, printed).groups()]
+
+    right, spread = found(r"fresh points (\S+) %; energy .* by (\S+) %")
+    assert right >= 97 and spread <= 3
+    assert min(found(r"side: (\S+) % without the noise, (\S+) % with")) >= 95
+    moving, kinetic, fisher = found(r"moving (\S+) = kinetic (\S+) \+ Fisher (\S+)")
+    entropy, rest = found(r"entropy (\S+) (\S+)")
+    assert kinetic + fisher + entropy == pytest.approx(moving + rest, abs=2e-4)
+    assert abs(rest) < 0.04 * moving
+    for steps in (32, 64):
+        drift, modified = found(rf"{steps} steps: the energy drifts by (\S+), .* by (\S+)")
+        assert modified < drift / 8
+    off, values = found(r"off by (\S+), of values that differ by (\S+)")
+    assert off < 0.1 * values
+    assert found(r"W = (\S+), V = (\S+), c = (\S+);") == pytest.approx([1, -1, 1], abs=0.02)
+    apart, moved = found(r"are (\S+) apart in L1, of (\S+)")
+    assert apart < 0.01 * moved
+    assert (tmp_path / "story.png").exists()
 
 
 @RANKS

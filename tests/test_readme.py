@@ -32,6 +32,13 @@ def test_waves_of_the_readme_run(tmp_path, monkeypatch):
     assert names["solution"].mass_drift < 1e-13 and (tmp_path / "wave.png").exists()
 
 
+def test_what_lasts_for_ever_in_the_readme():
+    script = re.search(r"## For ever.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    names = {"mfg": mfg, "ufl": ufl}
+    exec(script.group(1).replace("64", "12"), names)
+    assert names["state"].converged and names["state"].cost_rate > 1
+
+
 def test_files_named_in_the_readme_exist():
     text = (ROOT / "README.md").read_text()
     paths = re.findall(r"`((?:demos|docker|meshes|mfg_fem|\.ci)/[\w./]*)`?", text)

@@ -175,6 +175,21 @@ class Fluid:
             inside = slice(1, -1) if levels.rule.c[0] == 0.5 else slice(None)
             self.modified_energy = found["energy"][inside] + self.correction
 
+    def spreads(self) -> tuple[float, float, float] | None:
+        """Of the energy that is corrected, of the correction, and of the modified energy.
+
+        Relative to the largest of |energy| and moving cost; None without a modified energy. The
+        second is what backward error analysis predicts of the first.
+        """
+        if self.modified_energy is None or self.correction is None:
+            return None
+        energy = self.modified_energy - self.correction
+        scale = max(np.abs(energy).max(), self.moving_cost.max()) or 1.0
+        drift, predicted, modified = (
+            float(np.ptp(y) / scale) for y in (energy, self.correction, self.modified_energy)
+        )
+        return drift, predicted, modified
+
     def _fill(self, t: float, u: np.ndarray, m: np.ndarray):
         """Set the fields and the time that forms see."""
         root = np.sqrt(np.maximum(m, 0.0))

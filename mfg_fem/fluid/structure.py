@@ -124,11 +124,8 @@ def structure(
     if "total_momentum" not in reasons:
         change = np.ptp(fluid.total_momentum[:, seams], axis=0).max()
         momentum = float(change / np.abs(fluid.flow).max())
-    if fluid.modified_energy is not None and fluid.correction is not None:
-        energy = fluid.modified_energy - fluid.correction
-        scale = max(np.abs(energy).max(), fluid.moving_cost.max())
-        spreads = (energy, fluid.correction, fluid.modified_energy)
-        drift, predicted, modified = (float(np.ptp(y) / scale) for y in spreads)
+    if (spreads := fluid.spreads()) is not None:
+        drift, predicted, modified = spreads
     return Structure(
         symplectic=_change_of_form(solution.discrete, tangents),
         patch=cells.defect(tangents),

@@ -161,7 +161,7 @@ def draw(axes: list, plan: Plan, shots: list[Snapshot], quantity: Quantity, unit
         _panel(ax, plan, mesh, shot, quantity, ends)
         draw_plan(ax, plan, mesh, names=k == 0)
         height = "" if plan.height is None else f",  z = {plan.height:g} {units.length}"
-        ax.set_title(f"t = {shot.time:.3g} {units.time}{height}", loc="left", pad=3)
+        ax.set_title(_when(shot, units) + height, loc="left", pad=3)
         ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
         ax.spines[["top", "right"]].set_visible(False)
 
@@ -303,6 +303,10 @@ def _streamlines(ax, mesh, shot: Snapshot, points: int = 160):
     lines.arrows.set_zorder(3)
 
 
+def _when(shot: Snapshot, units: Units) -> str:
+    return "stationary" if np.isinf(shot.time) else f"t = {shot.time:.3g} {units.time}"
+
+
 def _lines(ax, plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, ends):
     """A field on an interval: one line for each time, early ones dark."""
     import matplotlib
@@ -311,7 +315,7 @@ def _lines(ax, plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Uni
     colours = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.85, len(shots)))
     styles = ("-", "--", "-.", ":")
     for k, (shot, colour) in enumerate(zip(shots, colours, strict=True)):
-        label = f"t = {shot.time:.3g} {units.time}"
+        label = _when(shot, units)
         line = {"color": colour, "linestyle": styles[k % 4], "label": label}
         ax.plot(plan.x[order, 0], quantity.of(shot)[order], **line)
     for name, points in plan.exits.items():

@@ -17,9 +17,10 @@ import numpy as np
 
 from mfg_fem.errors import ProblemError
 from mfg_fem.plots import curves, drawing
-from mfg_fem.plots.request import checked, given_axes, levels_near, picture, target
+from mfg_fem.plots.request import ALL, checked, given_axes, levels_near, picture, target
 from mfg_fem.plots.scene import Scene
 from mfg_fem.solution.solution import Solution
+from mfg_fem.solution.stationary import StationarySolution
 
 
 def plot_density(
@@ -37,7 +38,7 @@ def plot_density(
     """Draw the density at several times, one panel each with one scale of colours.
 
     Args:
-        solution: what to draw, of a game, a control or a wave.
+        solution: what to draw, of a game, a control or a wave; a stationary one has one panel.
         path: the picture file; by default nothing is written.
         ax: Axes to draw into (rank 0), or a list of them, one for each time; in 1D one for all.
         t: the time or times to show (the nearest levels); by default six, up to the time at which
@@ -54,7 +55,8 @@ def plot_density(
     Returns:
         The Figure on rank 0, None on other ranks.
     """
-    units = checked([solution], length, time, height=height, dpi=dpi, streamlines=streamlines)
+    settings = {"height": height, "dpi": dpi, "streamlines": streamlines}
+    units = checked([solution], length, time, ALL, **settings)
     levels = levels_near(solution, t)
     quantity = drawing.density(units, streamlines)
     return _panels(solution, path, ax, levels, height, dpi, quantity, units)
@@ -91,7 +93,7 @@ def plot_value(
         The Figure on rank 0, None on other ranks.
     """
     settings = {"height": height, "dpi": dpi, "label": label, "spacing": spacing}
-    units = checked([solution], length, time, (Solution,), **settings)
+    units = checked([solution], length, time, (Solution, StationarySolution), **settings)
     levels = levels_near(solution, t)
     quantity = drawing.value(label, spacing)
     return _panels(solution, path, ax, levels, height, dpi, quantity, units)

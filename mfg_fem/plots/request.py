@@ -10,10 +10,14 @@ from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.plots.style import Units, styled
 from mfg_fem.schroedinger.solution import WaveSolution
 from mfg_fem.solution.solution import Solution
+from mfg_fem.solution.stationary import StationarySolution
 from mfg_fem.validate import array, flag, moment, number, text
 
+TIMED = (Solution, WaveSolution)
+ALL = (*TIMED, StationarySolution)
 
-def checked(solutions: list, length, time, kinds=(Solution, WaveSolution), **settings) -> Units:
+
+def checked(solutions: list, length, time, kinds=TIMED, **settings) -> Units:
     """The units, if all that pictures are made of makes sense. Collective."""
     for solution in solutions:
         if not isinstance(solution, kinds):
@@ -34,6 +38,8 @@ def checked(solutions: list, length, time, kinds=(Solution, WaveSolution), **set
 
 def levels_near(solution, t) -> list[int]:
     """Levels nearest to the times t; by default six until 99 % have left. Collective."""
+    if isinstance(solution, StationarySolution):
+        return [0]
     if t is None:
         left = sum(solution.gone.values()) if solution.gone else np.zeros(solution.steps + 1)
         end = solution.times[-1]

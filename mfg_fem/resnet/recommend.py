@@ -9,9 +9,12 @@ import numpy as np
 from mfg_fem.errors import ProblemError
 from mfg_fem.flows.field import VelocityField
 from mfg_fem.mesh.locate import as_points
+from mfg_fem.resnet.criteria import Criteria, criteria
+from mfg_fem.resnet.extremal import PontryaginSolution
 from mfg_fem.resnet.fit import fit
 from mfg_fem.resnet.network import ResNet
 from mfg_fem.resnet.report import folds
+from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import count, fraction, number
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -24,11 +27,13 @@ class Recommendation:
     Attributes:
         layers, width: the recommendation.
         net: the network of that size, fitted on one half of the samples.
-        met: whether all rules are kept; False if max_layers or the largest width came first.
+        met: whether (i) to (iii) are kept by the network; False if max_layers or the largest width
+            came first. `criteria.met` says so of the solution.
         invertible_layers: rule (i), layers for dt Lip(v) <= theta.
         euler_layers: rule (ii) as measured, layers for which explicit Euler ends within margin/3
             of the flow; None if more than max_layers, or if the field is `discrete`.
-        gronwall_layers: rule (ii) as the a-priori bound has it: often absurdly many.
+        criteria: rules (ii) and (iv) to (vi), of the solution that the field comes from: whether it
+            was solved with enough steps, on enough nodes. None for a formula.
         tried: (layers, width, error) of each fit, error the quantile on the other half.
     """
 
@@ -38,7 +43,7 @@ class Recommendation:
     met: bool
     invertible_layers: int
     euler_layers: int | None
-    gronwall_layers: float
+    criteria: Criteria | None
     tried: list[tuple[int, int, float]]
 
     def __str__(self) -> str:
@@ -49,8 +54,8 @@ class Recommendation:
                 f"{self.layers} layers of width {self.width}"
                 + ("" if self.met else "  (NOT ENOUGH: the limits of the search came first)"),
                 f"  (i)   invertible layers       {self.invertible_layers} layers",
-                f"  (ii)  explicit Euler          {euler} layers as measured, "
-                f"{self.gronwall_layers:.3g} by Gronwall",
+                f"        explicit Euler          {euler} layers as measured",
+                *([] if self.criteria is None else [str(self.criteria)]),
                 *(f"  (iii) {K:4d} x {m:<3d} error {e:.2e}" for K, m, e in self.tried),
             ]
         )
@@ -66,6 +71,8 @@ def recommend(
     invertible: bool = True,
     widths: tuple[int, ...] = WIDTHS,
     max_layers: int = 64,
+    tol: float = 0.05,
+    solution: Solution | PontryaginSolution | None = None,
     seed: int = 0,
     **options: Any,
 ) -> Recommendation:
@@ -73,13 +80,16 @@ def recommend(
 
     (i)   dt Lip(v) <= theta < 1 at the samples, if invertible layers are wanted, and the layers
           then fold at no sample they have not seen;
-    (ii)  time steps fine enough for margin/3. It binds only with match="field": layers fitted to
-          the flow (match="flow") make no error of time, and a `discrete` field has none;
+    (ii)  the energy of the solution drifts by at most tol: see `Criteria`, with (iv) to (vi). And
+          explicit Euler steps fine enough for margin/3: that binds only with match="field", as
+          layers fitted to the flow (match="flow") make no error of time, and a `discrete` field has
+          none;
     (iii) the error of the fit on samples it has not seen is at most margin/3, in the quantile.
 
     Args:
-        field: a VelocityField, or what VelocityField.of takes.
-        samples: starting points, shape (n, d); by default 1000 from the initial density.
+        field: a VelocityField, or what VelocityField.of takes; also a PontryaginSolution.
+        samples: starting points, shape (n, d); by default 1000 from the initial density, or those
+            that a PontryaginSolution was trained on.
         margin: distance that most points keep from the decision boundary, for instance a low
             quantile of `margins`; by default a tenth of the rms radius of where the flow ends.
         theta: how contractive I + dt Dv has to be.
@@ -87,6 +97,8 @@ def recommend(
         invertible: whether to ask for (i).
         widths: what to try, in rising order.
         max_layers: where to give up.
+        tol: drift of the energy that is allowed.
+        solution: what the field comes from, if the field does not say.
         seed: for `fit`.
         options: for `fit`.
     """
@@ -96,6 +108,11 @@ def recommend(
     if not tries:
         raise ProblemError("widths is empty: recommend needs some to try.")
     max_layers = count("max_layers", max_layers)
+    if solution is None and isinstance(field, Solution | PontryaginSolution):
+        solution = field
+    said = None if solution is None else criteria(solution, tol)
+    if samples is None and isinstance(field, PontryaginSolution):
+        samples = field.states[0]
     field = VelocityField.of(field)
     samples = field.sample(1000, seed) if samples is None else as_points(samples, field.dim)
     if len(samples) < 2 * (field.dim + 2):
@@ -106,7 +123,7 @@ def recommend(
         margin = 0.1 * float(np.sqrt(np.mean(np.sum(spread**2, axis=1))))
     number("margin", margin, above=True)
     allowed, T = margin / 3, field.horizon
-    lip, gronwall = _constants(field, exact)
+    lip = _lipschitz(field, exact)
     by_lip = max(int(np.ceil(T * lip / theta)), 1)
 
     def distance(x: np.ndarray, goal: np.ndarray) -> float:
@@ -146,23 +163,11 @@ def recommend(
             "asks for more.",
             stacklevel=2,
         )
-    by_gronwall = gronwall * T / allowed
-    return Recommendation(net.layers, net.width, net, met, by_lip, euler, by_gronwall, tried)
+    return Recommendation(net.layers, net.width, net, met, by_lip, euler, said, tried)
 
 
-def _constants(field: VelocityField, exact: np.ndarray) -> tuple[float, float]:
-    """Lip(v) on the trajectories, and A (e^{LT} - 1) / (2 L): Euler's error is at most dt times it.
-
-    L is the largest one-sided Lipschitz constant and A the largest acceleration.
-    """
+def _lipschitz(field: VelocityField, exact: np.ndarray) -> float:
+    """Lip(v) on the trajectories."""
     T, levels = field.horizon, len(exact) - 1
-    lip, one_sided = 0.0, -np.inf
-    for k in range(levels):
-        D = field.jacobian(exact[k], (k + 0.5) * T / levels)
-        lip = max(lip, np.linalg.norm(D, 2, axis=(1, 2)).max())
-        symmetric = (D + D.transpose(0, 2, 1)) / 2
-        one_sided = max(one_sided, np.linalg.eigvalsh(symmetric).max())
-    second = exact[2:] - 2 * exact[1:-1] + exact[:-2]
-    acceleration = np.linalg.norm(second, axis=2).max() / (T / levels) ** 2
-    growth = np.expm1(min(one_sided * T, 700.0)) / one_sided if one_sided else T
-    return float(lip), float(acceleration * growth / 2)
+    slopes = (field.jacobian(exact[k], (k + 0.5) * T / levels) for k in range(levels))
+    return max(float(np.linalg.norm(D, 2, axis=(1, 2)).max()) for D in slopes)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -68,6 +69,15 @@ class StationarySolution:
             entering=float(whole.entered[-1]) / long,
             whole=whole,
         )
+
+    @property
+    def times(self) -> np.ndarray:
+        """The only time of it, infinity."""
+        return np.array([np.inf])
+
+    def frames(self, *arguments: Any) -> Any:
+        """The fields as nodal Functions, as those of a Solution. Collective."""
+        return self.whole.frames(*arguments)
 
     @property
     def discrete(self) -> Discretisation:

@@ -174,6 +174,10 @@ def test_files(tmp_path):
     ):
         assert found.converged and found.cost_rate == pytest.approx(state.cost_rate, abs=1e-12)
         assert np.allclose(found.nodal_values, state.nodal_values, atol=1e-12)
+    pytest.importorskip("matplotlib")
+    for plot in (mfg.plots.plot_density, mfg.plots.plot_value):
+        figure = plot(state, folder / "state.png", length="")
+        assert COMM.rank or figure.axes[0].get_title(loc="left") == "stationary"
     again = mfg.solve(exact.game, guess=state)
     assert again.iterations <= 1
     timed = mfg.MeanFieldGame(
