@@ -52,7 +52,7 @@ from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
 from mfg_fem.nonlinear.sinkhorn import Sinkhorn
 from mfg_fem.parallel import abort_on_exceptions
-from mfg_fem.problem.boundary import Exit
+from mfg_fem.problem.boundary import Exit, Open
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
@@ -95,6 +95,7 @@ __all__ = [
     "Newton",
     "NonlinearSchroedinger",
     "NotConverged",
+    "Open",
     "OutOfMemory",
     "OutOfTime",
     "Particles",

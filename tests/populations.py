@@ -38,6 +38,7 @@ class Population:
         self.g = lambda x, m: self.number(self.terminal_cost(x, m))
         self.s = lambda x, t: ufl.zero()
         self.m0 = lambda x: self.number(self.initial_density(x))
+        self.density_beyond = lambda name, x: ufl.zero()
         self.exit_cost = lambda name, x: self.number(float(self.boundary[name].cost))
 
 
@@ -53,6 +54,7 @@ def statement(*populations: Population, horizon: float = 1.0, planner: bool = Fa
         duration=horizon,
         stationary=False,
         discount=0.0,
+        open=[],
         populations=populations,
         units=Units.of(length, horizon, density, length / horizon, 1.0),
         infinite=(),

@@ -166,6 +166,21 @@ def test_who_minds_the_others_walks_around_more_pillars(tmp_path, ranks):
     assert (tmp_path / "crowd.png").exists()
 
 
+@RANKS
+def test_who_does_not_look_ahead_is_pushed_by_the_intruder(tmp_path, ranks):
+    pytest.importorskip("gmsh")
+    plan = (ROOT / "meshes" / "intruder.geo").read_text()
+    coarse = tmp_path / "coarse.geo"
+    coarse.write_text(plan.replace("size = 0.16", "size = 0.3"))
+    options = ("--mesh", coarse, "--discounts", 0, 6, "--out", tmp_path)
+    discount, newton, *m = table(run(ranks, "intruder.py", *options))
+    assert discount.tolist() == [0, 6] and (newton <= 10).all()
+    ahead, far, *_ = np.transpose(m).reshape(2, 2, 3)[:, 0].T  # at |y| = 1 and 1.5 before it
+    assert ahead[0] == pytest.approx(0.915, abs=0.05) and far[0] == pytest.approx(1.33, abs=0.05)
+    assert ahead[1] > 2.5 > far[0]  # the crowd piles up
+    assert (tmp_path / "intruder.png").exists()
+
+
 def test_every_arrow_from_a_network_to_a_wave_holds(tmp_path):
     options = ("--points", 300, "--layers", 32, "--cells", 32, "--iterations", 12)
     printed = run(2, "from_network_to_schroedinger.py", *options, "--out", tmp_path)

@@ -104,10 +104,10 @@ class SpaceTime:
         return X
 
     def hold(self, X: np.ndarray) -> np.ndarray:
-        """X with u = exit cost and m = 0 at the Dirichlet dofs, in a new array."""
+        """X with u and m as they are known at the Dirichlet dofs, in a new array."""
         X = X.copy()
         for i, exits in enumerate(self.discrete.exits):
-            X[0, i][:, exits.held], X[1, i][:, exits.held] = exits.cost[exits.held], 0.0
+            X[:, i][:, :, exits.held] = np.stack([exits.cost, exits.density])[:, None, exits.held]
         return X
 
     def levels(self, X: np.ndarray) -> Levels:
@@ -186,13 +186,13 @@ class SpaceTime:
                 dofs = exits.held
                 rates = self.discrete.norm_weights[dofs] / self.dt[:, None]
                 R[0, i][:, dofs] = rates * (X[0, i][:, dofs] - exits.cost[dofs])
-                R[1, i][:, dofs] = rates * X[1, i][:, dofs]
+                R[1, i][:, dofs] = rates * (X[1, i][:, dofs] - exits.density[dofs])
         return R
 
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The Fokker-Planck rows of `residual`, if B has been assembled at X."""
         d = self.discrete
-        if d.forms.nonlinear or d.has_source:
+        if d.forms.nonlinear or d.has_source or d.is_open:
             levels, R = self.levels(X), np.empty(self.shape[1:])
             for i in range(self.k):
                 for n, rows in self._each(levels, lambda i=i: d.assemble_rows("fp", i)):

@@ -14,7 +14,7 @@ from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import MeshError, ProblemError, alike, together
 from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.boundary import Exit, exit_name
+from mfg_fem.problem.boundary import Exit, Open, density_name, exit_name
 from mfg_fem.problem.ends import check_ends, floor_of
 from mfg_fem.problem.seams import check_periodic
 from mfg_fem.problem.units import Units, gradient_for
@@ -64,12 +64,14 @@ def check_arguments(problem) -> dict[str, float]:
             raise ProblemError('boundary must be a dict such as {"exits": mfg.Exit(cost=0.0)}.')
         for name, condition in problem.boundary.items():
             domain.facets(name)
-            if not isinstance(condition, Exit):
+            if not isinstance(condition, Exit | Open):
                 raise ProblemError(
-                    f"boundary[{name!r}] is {condition!r}; it must be an Exit. "
+                    f"boundary[{name!r}] is {condition!r}; it must be an Exit or an Open. "
                     "Boundaries that are not named reflect."
                 )
             _check_number_or_callable(exit_name(name), condition.cost)
+            if isinstance(condition, Open):
+                _check_number_or_callable(density_name(name), condition.density)
     alike(domain.comm, problem=type(problem).__name__, **numbers, boundary=[*problem.boundary])
     check_outer(domain, [*problem.boundary], "an exit")
     return numbers
@@ -121,6 +123,8 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     H = problem.H(x, p, m)
 
     mass = _check_density(mesh, m0, problem.population)
+    for name in problem.open:
+        _check_sign(mesh, problem.density_beyond(name, x), density_name(name))
     if problem.terminal_density is not None:
         _check_density(mesh, problem.m_T(x), problem.population, "terminal_density(x)")
     share.value = problem.population / mass
@@ -147,21 +151,27 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
 
 def _check_density(mesh, m, population: float, name: str = "initial_density(x)") -> float:
     """The mass of a density m, which has to be positive; m must not be negative."""
-    density = VertexValues(mesh, m)
-    (found,) = density.extremes()
-    check_finite(found, name)
-    lowest, mass = found[0], density.integral()
-    if lowest < 0:
-        raise ProblemError(
-            f"{name} is negative somewhere (minimum {lowest:.3g}); "
-            "a density must be >= 0. Cut it off, e.g. ufl.max_value(m, 0)."
-        )
+    density = _check_sign(mesh, m, name)
+    mass = density.integral()
     if not mass > 0:
         raise ProblemError(
             f"{name} vanishes on the whole mesh, so it cannot be scaled to the "
             f"population {population:g}. Is the crowd inside the domain?"
         )
     return mass
+
+
+def _check_sign(mesh, m, name: str) -> VertexValues:
+    """The values of a density, which must not be negative."""
+    density = VertexValues(mesh, m)
+    (found,) = density.extremes()
+    check_finite(found, name)
+    if found[0] < 0:
+        raise ProblemError(
+            f"{name} is negative somewhere (minimum {found[0]:.3g}); "
+            "a density must be >= 0. Cut it off, e.g. ufl.max_value(m, 0)."
+        )
+    return density
 
 
 def _check_diffusion(mesh, D) -> float:

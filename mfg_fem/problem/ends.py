@@ -21,7 +21,7 @@ def check_ends(problem):
             f"A problem without a horizon has no {' and no '.join(given)}: give horizon=, the "
             "final time, or leave them out."
         )
-    if (problem.source is None) == bool(problem.boundary):
+    if not problem.open and (problem.source is None) == bool(problem.boundary):
         missing = "a source= of people" if problem.boundary else "a boundary= that they leave by"
         raise ProblemError(
             f"Without a horizon as many people come as go: this problem needs {missing}, or "

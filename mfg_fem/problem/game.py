@@ -8,7 +8,7 @@ from typing import TypeAlias
 import ufl
 
 from mfg_fem.mesh.domain import Domain
-from mfg_fem.problem.boundary import Exit, exit_name
+from mfg_fem.problem.boundary import Exit, Open, density_name, exit_name
 from mfg_fem.problem.checks import check_arguments, check_values
 from mfg_fem.problem.data import Data
 from mfg_fem.problem.units import Units
@@ -36,7 +36,7 @@ class MeanField:
     terminal_density: Given | None = None
     floor: float | None = None
     population: float = 1.0
-    boundary: Mapping[str, Exit] = field(default_factory=dict)
+    boundary: Mapping[str, Exit | Open] = field(default_factory=dict)
     source: Given | None = None
     data: Data = field(init=False, repr=False)
     units: Units = field(init=False, repr=False)
@@ -72,6 +72,8 @@ class MeanField:
         data.state("hamiltonian(x, p, m)", self.hamiltonian, "xpm")
         for name, condition in self.boundary.items():
             data.state(exit_name(name), condition.cost, "x")
+            if isinstance(condition, Open):
+                data.state(density_name(name), condition.density, "x")
         return data
 
     @property
@@ -123,6 +125,15 @@ class MeanField:
     def exit_cost(self, name: str, x) -> ufl.core.expr.Expr:
         """What a player who leaves there pays."""
         return self.data(exit_name(name), x)
+
+    def density_beyond(self, name: str, x) -> ufl.core.expr.Expr:
+        """The density beyond a boundary: zero unless it is open."""
+        return self.data(density_name(name), x) if name in self.open else ufl.zero()
+
+    @property
+    def open(self) -> list[str]:
+        """Names of the open boundaries."""
+        return [name for name, y in self.boundary.items() if isinstance(y, Open)]
 
     # What the functional asks of a statement of k populations; here of one.
 
@@ -183,8 +194,8 @@ class MeanFieldGame(MeanField):
             largest, 1e-6 by default: where one is smaller, it gets so many people more everywhere.
         population: total mass of m0: the number of players. With a source and exits and without a
             horizon, as many as come and go are there, and it is a guess.
-        boundary: name of a boundary -> Exit(...). Where exits meet, or share facets, people leave
-            through the one that is named first.
+        boundary: name of a boundary -> Exit(...) or Open(...). Where they meet, or share facets,
+            people leave through the one that is named first.
         source: s(x, t), players entering per unit of volume and time, or None.
 
     Raises:

@@ -10,7 +10,7 @@ from dolfinx import fem
 from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.periodic import SAME_POINT
 from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.boundary import exit_name
+from mfg_fem.problem.boundary import density_name, exit_name
 
 
 def check_periodic(problem):
@@ -25,6 +25,8 @@ def check_periodic(problem):
         data["terminal_density(x)"] = problem.m_T
     for name in problem.boundary:
         data[exit_name(name)] = lambda y, name=name: problem.exit_cost(name, y)
+    for name in problem.open:
+        data[density_name(name)] = lambda y, name=name: problem.density_beyond(name, y)
     check_alike(problem.domain, problem.x, data)
 
 

@@ -276,7 +276,7 @@ class Solution:
 
     def _duality(self) -> str:
         """How far the cost of a game is from what its value function says."""
-        if not isinstance(self.problem, MeanFieldGame):
+        if not isinstance(self.problem, MeanFieldGame) or self.problem.open:
             return ""
         defect = self.cost - self.expected_cost - self.limited_cost
         limited = f" {self.limited_cost:+.1e} (limited steps)" if self.limited_cost else ""

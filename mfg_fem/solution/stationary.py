@@ -27,7 +27,8 @@ class StationarySolution:
             per unit of time; None with a discount or with exits.
         cost: what the population pays per unit of time, when it leaves too.
         expected_cost: the same as the value function has it, lambda population + gamma int u m +
-            int u s; of a game it is the cost, to the tolerance of Newton, and of a control nothing.
+            int u s; of a game without open boundaries it is the cost, to the tolerance of Newton,
+            and of a control nothing.
         mass: people who are there.
         leaving: exit name -> people who leave through it per unit of time.
         entering: people who enter per unit of time.
@@ -160,7 +161,7 @@ class StationarySolution:
         if self.cost_rate is not None:
             lines.append(f"  lambda                        {self.cost_rate:.8g}")
         beside = ""
-        if isinstance(self.problem, MeanFieldGame):
+        if isinstance(self.problem, MeanFieldGame) and not self.problem.open:
             beside = f" ({self.cost - self.expected_cost:+.1e} beside what u says)"
         return "\n".join(
             [

@@ -30,7 +30,8 @@ def reasons(
             "the mesh or the time step is too coarse for this scheme. Sharp() keeps it positive."
         )
     people = discrete.problem.population
-    back = [name for name, number in gone.items() if number.min() < -NEGATIVE * people]
+    closed = {name: y for name, y in gone.items() if name not in discrete.problem.open}
+    back = [name for name, number in closed.items() if number.min() < -NEGATIVE * people]
     if back:
         found.append(
             f"More people come in through the exits {_names(back)} than leave, where nobody can: "

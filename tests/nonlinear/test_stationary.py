@@ -1,5 +1,7 @@
 """Problems without a horizon: exact solutions, what comes and goes, files, units, ranks."""
 
+from dataclasses import replace
+
 from mpi4py import MPI
 
 import numpy as np
@@ -27,7 +29,7 @@ def value(x):
 class Exact:
     """A game with the solution u = `value`, m = exp(-u / D) / Z, for any coupling."""
 
-    def __init__(self, domain, discount=0.0, coupling=1.0, D=0.1):
+    def __init__(self, domain, discount=0.0, coupling=1.0, D=0.1, ends=()):
         self.x = ufl.SpatialCoordinate(domain.mesh)
         Z = integral(ufl.exp(-value(self.x) / D))
 
@@ -37,7 +39,7 @@ class Exact:
         def running_cost(x, t, m):
             u, p = value(x), ufl.grad(value(x))
             known = 2 * D * ufl.pi**2 * u + ufl.dot(p, p) / 2 + discount * u
-            return known + (0.0 if discount else LAMBDA) + coupling * (m - density(x))
+            return known + (0.0 if discount or ends else LAMBDA) + coupling * (m - density(x))
 
         self.density = density(self.x)
         self.game = mfg.MeanFieldGame(
@@ -46,6 +48,7 @@ class Exact:
             diffusion=D,
             hamiltonian=mfg.hamiltonians.quadratic(),
             running_cost=running_cost,
+            boundary={name: mfg.Open(value, density) for name in ends},
         )
 
     def errors(self, state):
@@ -129,6 +132,30 @@ def test_as_many_come_as_go(discount):
     assert state.cost_rate is None
     assert state.cost == pytest.approx(state.expected_cost, rel=1e-8)
     assert "leaving through right" in state.report
+
+
+@pytest.mark.parametrize("scheme", [mfg.Sharp(), mfg.Galerkin(1)], ids=str)
+def test_crowd_that_goes_on_beyond_open_boundaries(scheme):
+    """The exact solution with its own values at two sides; and it stays as it is in time."""
+    errors = []
+    for n in (8, 16):
+        exact = Exact(mfg.box((1, 1), n), ends=("left", "top"))
+        state = mfg.solve(exact.game, scheme=scheme)
+        assert state.cost_rate is None and state.iterations <= 6 and state.warnings == ()
+        assert state.balance == pytest.approx(0.0, abs=1e-12)
+        errors.append(exact.errors(state))
+    assert (np.log2(np.divide(*errors)) > 1.7).all() and errors[-1][1] < 2e-2
+    timed = replace(
+        exact.game,
+        horizon=0.5,
+        terminal_cost=lambda x, m: value(x),
+        initial_density=exact.density,
+        population=state.mass,
+    )
+    solution = mfg.solve(timed, 4, scheme)
+    assert np.abs(solution.balance).max() < 1e-12
+    error = np.sqrt(integral((solution.density(4) - exact.density) ** 2))
+    assert error < 1.5 * errors[-1][1]
 
 
 def test_congestion_and_drift_and_control():
@@ -224,6 +251,10 @@ WRONG = {
     "an end": (
         lambda: station(mfg.box((2, 1), 4), terminal_cost=lambda x, m: 0.0),
         "no terminal_cost",
+    ),
+    "a negative density": (
+        lambda: station(mfg.box((2, 1), 4), boundary={"right": mfg.Open(0.0, -1.0)}),
+        "negative",
     ),
     "time": (lambda: station(mfg.box((2, 1), 4), running_cost=lambda x, t, m: t), "depends on t"),
     "discount": (lambda: station(mfg.box((2, 1), 4), discount=-1.0), "discount"),
