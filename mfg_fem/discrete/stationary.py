@@ -165,10 +165,10 @@ class Stationary(SpaceTime):
 
     def settled(self, X: np.ndarray) -> np.ndarray:
         """X with the mass of the population to round-off: a multiple of m solves as well."""
-        if self.border.closed:
-            crowd = np.array([crowd.value for crowd in self.discrete.state.crowd])
-            X[1] *= crowd[:, None, None] / self.border.mean(X[1])
-        return X
+        if not self.border.closed:
+            return X
+        crowd = np.array([crowd.value for crowd in self.discrete.state.crowd])
+        return np.stack([X[0], X[1] * (crowd[:, None, None] / self.border.mean(X[1]))])
 
     def row_scale(self) -> np.ndarray:
         """Factors of the residual rows, as if the step were one unit of time."""

@@ -56,7 +56,7 @@ LEAN_LUMPED = LEAN | {"hform_ksp_gmres_restart": 8}
 ZERO_PIVOT = 1e-14  # relative to the least mass over dt
 
 SMALL = 2000  # nodes up to which a time level is factored
-STATIONARY = {1: 0, 2: 300_000, 3: 30_000}  # the same of the only level of a stationary problem
+STATIONARY = {1: 0, 2: 300_000, 3: 3000}  # the same of the only level of a stationary problem
 PLANNED = {1: 0, 2: 30_000, 3: 5000}  # the same with a terminal density, by dimension
 WITH_EXITS = 10_000  # the same for matched sweeps with exits
 REDUNDANT = 10_000  # nodes up to which every rank factors the whole time level

@@ -277,10 +277,11 @@ class Path:
         It stays as it was if the HJB residual would grow too much, as with strongly negative
         densities.
         """
-        X = self.system.settled(transport(self.system, self.sweeps, outcome.X))
+        X = transport(self.system, self.sweeps, outcome.X)
         norm = np.linalg.norm(self.newton.norms(X))
-        allowed = STALE * max(outcome.norm, outcome.tolerance)
-        return replace(outcome, X=X) if norm <= allowed else outcome
+        if norm > STALE * max(outcome.norm, outcome.tolerance):
+            X = outcome.X
+        return replace(outcome, X=self.system.settled(X))
 
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:
         """Whether round-off, and not max_it, has kept Newton from a smaller residual."""
