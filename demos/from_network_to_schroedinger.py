@@ -13,7 +13,7 @@ from mpi4py import MPI
 import numpy as np
 
 import ufl
-from dolfinx import fem
+from dolfinx import fem, la
 
 import mfg_fem as mfg
 from mfg_fem.resnet import Pontryagin, VelocityField, fit
@@ -143,12 +143,15 @@ show(
 # Gaussian. So the nonlinear equation can be checked by one sum over the nodes.
 
 first, last = (fluid.pair(n)[0] for n in (0, 32))
-here, weights = fluid.solution.coordinates, fluid.solution.discrete.weights
+here = fluid.solution.coordinates
+weights = fem.assemble_vector(fem.form(ufl.TestFunction(last.function_space) * ufl.dx))
+weights.scatter_reverse(la.InsertMode.add)
+weighted = weights.array[: len(here)] * last.x.array[: len(here)]
 kernel = np.zeros(len(arm))
 for image in np.ndindex(3, 3):  # walls are mirrors
     y = np.where(np.array(image) == 0, here, np.where(np.array(image) == 1, -here, 2 * SIZE - here))
     square = ((arm[:, None] - y) ** 2).sum(axis=2)
-    kernel += np.exp(-square / (4 * D)) @ (weights * last.x.array[: len(here)]) / (4 * np.pi * D)
+    kernel += np.exp(-square / (4 * D)) @ weighted / (4 * np.pi * D)
 kernel = comm.allreduce(kernel)
 replica = flow.replica
 nodal = replica.gather(first.x.array[: len(here)])
