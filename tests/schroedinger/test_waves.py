@@ -278,7 +278,7 @@ def test_pictures_and_files_show_density_and_phase(tmp_path):
     mfg.plots.plot_density(solution, tmp_path / "density.png", t=[0, 1])
     solution.write(tmp_path / "wave.bp")
     assert {path.suffix for path in tmp_path.iterdir()} <= {".png", ".bp", ".xdmf", ".h5"}
-    with pytest.raises(mfg.ProblemError, match="Pictures are of .*, not of WaveSolution"):
+    with pytest.raises(mfg.ProblemError, match="not of WaveSolution"):
         mfg.plots.plot_value(solution)
     assert "modified energy, drift" in solution.report and "Relaxation(degree=2)" in str(solution)
 
