@@ -14,7 +14,8 @@
    the homotopy parameter gap falls from 1 to 0. At 1 each plays alone: an HJB and then a linear
    Fokker-Planck equation. If moving is easy where nobody is, as for H = |p|^2 / (c0 + c1 m)^a, the
    gap bounds the seen density from below, so it falls by a ratio: the last of it matters as much as
-   the first. The ratio adapts, and so does the smallest gap before 0.
+   the first. The ratio adapts, and so does the smallest gap before 0. A stationary problem has the
+   diffusion alone on its path: the best response to a uniform crowd would lead far away.
 
 All parameters are Constants of the compiled forms, so that no stage compiles anything. The path is
 a chain of stages, each one Newton solve. The next stage depends only on this one and on how it
@@ -132,6 +133,7 @@ class Path:
         self.newton = NewtonSolver(system, form_of(equation), self._record)
         self.auto, self.coarse = method.continuation == "auto", coarse
         self.limited = system.discrete.scheme.limited
+        self.stationary = system.discrete.problem.stationary
 
     def destroy(self):
         """Free PETSc's objects, except the system's."""
@@ -145,7 +147,7 @@ class Path:
     def set(self, gap: float, stretch: float, sharpness: float):
         """Set the gap, the viscosity factor and the sharpness of forms and steps."""
         state = self.system.discrete.state
-        share = 1.0 if self.system.discrete.problem.stationary else 1 - gap
+        share = 1.0 if self.stationary else 1 - gap
         state.share.value, state.stretch.value = share, stretch**gap
         self.system.sharpen(sharpness)
 
@@ -168,10 +170,15 @@ class Path:
         return (response, norms) if norms[0] <= before[0] else (X, before)
 
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
-        """The cold start, with or without best response, and the norms of the residual there."""
+        """The cold start, with or without best response, and the norms of the residual there.
+
+        A stationary one with exits also has the density that its drift makes of those who come.
+        """
         d, X = self.system.discrete, self.system.even_crowd()
-        if d.problem.stationary:
-            return self._start(X)
+        if self.stationary:
+            if d.has_exits:
+                X = transport(self.system, self.sweeps, self.respond(X)[0])
+            return X, self.newton.norms(X)
         with self.system.sturdy():  # averages with the initial density are no sign of unrest
             norms, units = self.newton.norms(X), d.problem.units
         d.set_state(X[0, :, 0], X[1, :, 0], 0.0)
@@ -181,15 +188,6 @@ class Path:
         if norms[0] <= min(EVEN * norms[1], felt):
             return X, self.newton.norms(X) if self.limited else norms
         return self.respond(X)
-
-    def _start(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The cold start of a stationary problem, and the norms of the residual there.
-
-        With exits it is the best response, and the density that its drift makes of those who come.
-        """
-        if self.system.discrete.has_exits:
-            X = transport(self.system, self.sweeps, self.respond(X)[0])
-        return X, self.newton.norms(X)
 
     def _natural_norm(self, X: np.ndarray) -> float:
         """The norm of the residual if u_t is about u / T and m_t about m / T. Collective."""
@@ -337,15 +335,12 @@ class Path:
 
     def _alone(self, state: State, stage: Stage, which: int) -> State:
         """The first stage of the path: the best response to uniform densities, and its density."""
-        stretch = STRETCHES[which]
-        if self.system.discrete.problem.stationary:
-            stretch *= STRETCHES[1]  # as gap 1 differs in nothing else
+        stretch = STRETCHES[which] * (STRETCHES[1] if self.stationary else 1.0)
         self.set(1.0, stretch, self._easy)
-        X = self.system.even_crowd()
-        if self.system.discrete.problem.stationary:
-            X, _ = self._start(X)
+        if self.stationary:
+            X, _ = self._cold()
         else:
-            X = transport(self.system, self.sweeps, self.respond(X)[0])
+            X = transport(self.system, self.sweeps, self.respond(self.system.even_crowd())[0])
         stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
         stage = replace(stage, sharpness=self._easy, restarts=which)
         return replace(state, stage=stage.towards(RATIO), start=X, X=X)
