@@ -1,5 +1,7 @@
 """Nonlinear sweeps: best responses to densities, and the density that a drift transports."""
 
+from contextlib import nullcontext
+
 from mpi4py import MPI
 
 import numpy as np
@@ -16,15 +18,15 @@ EPS = np.finfo(float).eps
 
 
 def best_response(
-    system: SpaceTime, sweeps: Sweeps, X: np.ndarray, rtol: float = 1e-2
+    system: SpaceTime, sweeps: Sweeps, X: np.ndarray, rtol: float = 1e-2, sturdy: bool = True
 ) -> tuple[np.ndarray, bool]:
     """X with u the best response to m, per population; and whether all levels converged to rtol.
 
     Backward in time, Newton on each time level starts from the next level. For convex H and a
     positive scheme this is policy iteration, which converges from any start; limited steps are
-    Euler steps here.
+    Euler steps here if it is to be `sturdy`.
     """
-    with system.sturdy():
+    with system.sturdy() if sturdy else nullcontext():
         found = _responses(system, sweeps, X.copy(), rtol)
     sweeps.forget_response()
     return found
