@@ -26,6 +26,7 @@ if _late:
 # ruff: noqa: E402
 from mfg_fem import hamiltonians, plots
 from mfg_fem.certainty.exploitability import Certificate
+from mfg_fem.certainty.players import Players
 from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles
 from mfg_fem.discrete.galerkin import Galerkin
 from mfg_fem.discrete.monotone import Monotone
@@ -90,6 +91,7 @@ __all__ = [
     "OutOfMemory",
     "OutOfTime",
     "Particles",
+    "Players",
     "ProblemError",
     "Samples",
     "SharedControl",

@@ -12,6 +12,7 @@ from dolfinx import fem
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.certainty.exploitability import Certificate, exploitability
+from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.planning import Planning
@@ -293,6 +294,10 @@ class Solution:
             the planner's first-order condition.
         """
         return exploitability(self, problem)
+
+    def players(self, number: int, seed: int = 0, *, substeps: int = 4) -> Players:
+        """So many players who follow the policy: see `certainty/players.py`. Collective."""
+        return simulate(self, number, seed, substeps)
 
     def write(self, path: str | Path, every: int = 1) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""
