@@ -2,7 +2,7 @@
 
     dX = (a + div D) dt + sqrt(2 D) dW,      a = -H_p(x, grad u, m),
 
-by Euler and Maruyama's steps, with u and m of the solution, linear between its time levels (div D,
+by Heun's steps, with u and m of the solution, linear between its time levels (div D,
 as D acts in divergence form). Walls mirror them. Who is at the distance d of an exit before a step
 dt and at d' after it has been there in between with the probability exp(-d d' / (D dt)), that of a
 Brownian bridge (Baldi 1995; Gobet 2000). Their numbers and costs scatter about those of the density
@@ -19,7 +19,7 @@ import numpy as np
 import ufl
 from dolfinx import fem
 
-from mfg_fem.certainty.walk import Floor
+from mfg_fem.certainty.walk import Floor, Sampler
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.mesh.periodic import wrap
@@ -147,8 +147,9 @@ class _Crowd:
         self.weight = problem.population / number
         entered = np.rint(solution.entered / self.weight).astype(np.int64)
         self.total, self.first = number + int(entered[-1]), number
-        # The step in which each of those enters who are not there at the start.
-        self.entry = np.repeat(np.arange(solution.steps), np.diff(entered))
+        # The step in which each player enters, -1 for those who are there at the start.
+        steps = np.repeat(np.arange(solution.steps), np.diff(entered))
+        self.entry = np.concatenate([np.full(number, -1), steps])
         parts = np.array_split(np.arange(self.total), self.comm.size)
         self.own = parts[self.comm.rank]
         self._tables()
@@ -162,9 +163,11 @@ class _Crowd:
         H, D = problem.H(x, p, self.m), problem.D(x)
         H_p = ufl.diff(H, p)
         rate = ufl.dot(p, H_p) - H + problem.f(x, self.t, self.m)
-        others = rate, self.m, problem.s(x, self.t)
-        drift = ufl.div(D) - H_p
-        self.moving = self.floor.table(ufl.as_vector([*drift, *others]))
+        self.moving = self.floor.table(ufl.as_vector([*(ufl.div(D) - H_p), rate]))
+        one = fem.Constant(mesh, 1.0)
+        self.start = Sampler(self.floor, one * problem.m0(x))
+        if problem.source is not None:
+            self.source = Sampler(self.floor, one * problem.s(x, self.t))
         costs = [problem.g(x, self.m), *(problem.exit_cost(name, x) for name in self.names)]
         self.ends = self.floor.table(ufl.as_vector([*costs, x[0]]))
         self.paid = self.ends()
@@ -191,16 +194,18 @@ class _Crowd:
         self.cost, self.inside = np.zeros(len(own)), np.zeros(len(own), dtype=bool)
         self.out = np.full(len(own), -1)
         now = self._see(0)
-        self._enter(np.flatnonzero(own < self.first), now[..., d + 1], 0)
+        present = np.flatnonzero(own < self.first)
+        self._place(present, self.start, 0)
+        self.inside[present] = True
         paths, left = [self._where()], [self._left()]
         for n, dt in enumerate(np.diff(times)):
             then = self._see(n + 1)
-            entering = np.flatnonzero(own >= self.first)
-            entering = entering[self.entry[own[entering] - self.first] == n]
+            entering = np.flatnonzero((own >= self.first) & (self.entry[own] == n))
+            if (self.entry == n).any():
+                self._place(entering, self.source, n)
             moments = self._random(n, self.substeps).integers(self.substeps, size=self.total)[own]
             for k in range(self.substeps):
-                who = entering[moments[entering] == k]
-                self._enter(who, (now if 2 * k < self.substeps else then)[..., d + 2], n)
+                self.inside[entering[moments[entering] == k]] = True
                 share = (k + 0.5) / self.substeps
                 self._move(now, then, share, dt / self.substeps, (n, k))
             paths.append(self._where())
@@ -210,11 +215,15 @@ class _Crowd:
         self.cost += np.where(self.inside, g, 0.0)
         return self._counted(np.array(paths), np.array(left))
 
-    def _enter(self, who: np.ndarray, density: np.ndarray, n: int):
-        """Place players by a density at the corners of cells."""
+    def _place(self, who: np.ndarray, sampler: Sampler, n: int):
+        """Draw where players enter in step n. Collective."""
+        values, ends = sampler.values(), self.solution.discrete.ends
+        if ends.planned:  # the floor of the density
+            share = ends.background[0]
+            mean = values.mean(axis=(1, 2)) @ self.floor.volumes / self.floor.volumes.sum()
+            values = (1 - share) * values / mean + share
         random = self._random(n, self.substeps + 1).random((self.total, self.domain.dim + 3))
-        self.cell[who], self.weights[who] = self.floor.draw(density, random[self.own[who]])
-        self.inside[who] = True
+        self.cell[who], self.weights[who] = sampler.draw(values, random[self.own[who]])
 
     def _move(self, now: np.ndarray, then: np.ndarray, share: float, dt: float, key: tuple):
         """One step of all players inside, between what they do at two levels."""
@@ -222,17 +231,23 @@ class _Crowd:
         noise = random.standard_normal((self.total, d))[self.own]
         chance = random.random(self.total)[self.own]
         who, at = np.flatnonzero(self.inside), self.floor.at
-        before = self.cell[who], self.weights[who]
-        seen, D = at((1 - share) * now + share * then, *before), at(self.D, *before)
+        before, table = (self.cell[who], self.weights[who]), (1 - share) * now + share * then
+        seen, D = at(table, *before), at(self.D, *before)
         step = dt * seen[:, :d] + np.sqrt(dt) * np.einsum(
             "nij,nj->ni", at(self.noise, *before), noise[who]
         )
         cell, weights, out = self.floor.walk(*before, step, D)
-        touched = self.floor.crossed(before, (cell, weights), dt * D, chance[who])
+        # Heun's correction, so that the drift is that of both ends.
+        stay = np.flatnonzero(out < 0)
+        ends = cell[stay], weights[stay]
+        step = dt / 2 * (at(table, *ends) - seen[stay])[:, :d]
+        cell[stay], weights[stay], out[stay] = self.floor.walk(*ends, step, D[stay])
+        after = cell, weights
+        touched = self.floor.crossed(before, after, dt * D, chance[who])
         out = np.where(out < 0, touched, out)
         self.cell[who], self.weights[who], self.out[who] = cell, weights, out
         # Who leaves does so in the middle of the step, on average.
-        self.cost[who] += dt * seen[:, d] * np.where(out < 0, 1.0, 0.5)
+        self.cost[who] += dt / 2 * (seen[:, d] + (out < 0) * at(table[..., d], *after))
         for which in range(len(self.names)):
             leaving = who[out == which]
             self.cost[leaving] += at(
@@ -251,13 +266,12 @@ class _Crowd:
 
     def _counted(self, paths: np.ndarray, left: np.ndarray) -> Players:
         """What is known of the players of all ranks. Collective."""
-        times, weight, first = self.solution.times, self.weight, self.first
+        times, weight = self.solution.times, self.weight
         inside = np.isfinite(paths[..., 0]).sum(axis=1)
         counts = self.comm.allreduce(np.column_stack([inside, left]), MPI.SUM)
         sums = self.comm.allreduce(np.array([self.cost.sum(), self.cost @ self.cost]), MPI.SUM)
         inside, mean = counts[:, 0], sums / self.total
-        entered = np.searchsorted(self.entry, np.arange(len(times)), side="left")
-        share = inside / (first + entered)
+        share = inside / np.searchsorted(self.entry, np.arange(len(times)))
         error = weight * np.sqrt(inside * (1 - share))
         variance = max(mean[1] - mean[0] ** 2, 0.0)
         return Players(

@@ -13,10 +13,12 @@ from dolfinx import fem
 
 from mfg_fem._compat import evaluate, geometry_dofmap
 from mfg_fem.compilation import pointwise
-from mfg_fem.forms.cell import reference_vertices
+from mfg_fem.forms.cell import edges, reference_vertices
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.mesh.locate import neighbours_of
+from mfg_fem.mesh.refine import parts_of
 
+CUTS = 4  # parts of an edge on which a density is linear
 MOST_CELLS = 500  # on the way of one step; who has crossed as many stays there
 FAR = 5.0  # standard deviations of a step beyond which nobody touches an exit unseen
 TINY = 1e-300  # slower barycentric coordinates do not change
@@ -27,6 +29,7 @@ class Floor:
 
     Attributes:
         corners: coordinates of the corners of each cell, shape (cells, d + 1, d).
+        cell, corner: the place of each cell and of its corners among those of all ranks, in theirs.
         gradients: of the barycentric coordinates, shape (cells, d + 1, d).
         volumes: of the cells.
         exit: which exit lies opposite to each corner, by its place among the names; -1 elsewhere.
@@ -42,15 +45,15 @@ class Floor:
         corners = np.concatenate(corners)
         # Corners in lexicographic order, and then the cells.
         keys = tuple(np.moveaxis(corners, 2, 0)[::-1])
-        self._corner = np.lexsort(keys, axis=-1)
-        corners = np.take_along_axis(corners, self._corner[..., None], axis=1)
-        self._cell = np.lexsort(corners.reshape(len(corners), -1).T[::-1])
-        self.corners, self._corner = corners[self._cell], self._corner[self._cell]
-        edges = (self.corners[:, 1:] - self.corners[:, :1]).transpose(0, 2, 1)
-        inverse = np.linalg.inv(edges)
+        corner = np.lexsort(keys, axis=-1)
+        corners = np.take_along_axis(corners, corner[..., None], axis=1)
+        self.cell = np.lexsort(corners.reshape(len(corners), -1).T[::-1])
+        self.corners, self.corner = corners[self.cell], corner[self.cell]
+        sides = (self.corners[:, 1:] - self.corners[:, :1]).transpose(0, 2, 1)
+        inverse = np.linalg.inv(sides)
         self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
-        self.volumes = abs(np.linalg.det(edges)) / factorial(d)
-        nodes = self._shared(dofs.reshape(-1, d + 1))
+        self.volumes = abs(np.linalg.det(sides)) / factorial(d)
+        nodes = self.by_corner(dofs.reshape(-1, d + 1))
         self._across = neighbours_of(nodes)
         # The place of each corner in the cell across the facet opposite to a corner; that corner
         # itself, which is not there, gets the place that is left.
@@ -59,17 +62,21 @@ class Floor:
         k = np.arange(d + 1)
         self._place[:, k, k] = 0
         self._place[:, k, k] = d * (d + 1) // 2 - self._place.sum(axis=2)
-        self.exit = self._shared(self._exits())
+        self.exit = self.by_corner(self._exits())
         cells, corner = np.nonzero(self.exit >= 0)
         others = np.array([np.delete(k, i) for i in k])
         self._doors = self.corners[cells[:, None], others[corner]]  # (facets, d, d)
         self._door = self.exit[cells, corner]
         self._reach, self._near = -1.0, np.empty(0)
 
-    def _shared(self, own: np.ndarray) -> np.ndarray:
-        """All cells' rows of what each rank has for its own, by corner, in our order."""
-        rows = np.concatenate(self.domain.comm.allgather(own))[self._cell]
-        corner = self._corner.reshape(*self._corner.shape, *[1] * (rows.ndim - 2))
+    def of_all(self, own: np.ndarray) -> np.ndarray:
+        """The rows of all cells, in our order, from what each rank has for its own. Collective."""
+        return np.concatenate(self.domain.comm.allgather(own))[self.cell]
+
+    def by_corner(self, own: np.ndarray) -> np.ndarray:
+        """The same of rows by corner, in our order of corners. Collective."""
+        rows = self.of_all(own)
+        corner = self.corner.reshape(*self.corner.shape, *[1] * (rows.ndim - 2))
         return np.take_along_axis(rows, corner, axis=1)
 
     def _exits(self) -> np.ndarray:
@@ -85,25 +92,6 @@ class Floor:
     def table(self, expression) -> "Table":
         """The values of a vector at the corners of cells, again and again. Collective."""
         return Table(self, expression)
-
-    def draw(self, density: np.ndarray, random: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of a density that is linear on each cell.
-
-        Args:
-            density: at the corners of cells, shape (cells, d + 1).
-            random: uniform numbers, shape (points, d + 3).
-
-        Returns:
-            Cells and barycentric coordinates, shapes (points,) and (points, d + 1).
-        """
-        shares = np.maximum(density, 0.0) * self.volumes[:, None]
-        # On a cell it is a mixture of the coordinates, each of which is Dirichlet(1, .., 2, .., 1).
-        sums = np.cumsum(shares)
-        which = np.searchsorted(sums, random[:, 0] * sums[-1], side="right")
-        cell, corner = np.divmod(which.clip(max=len(sums) - 1), density.shape[1])
-        weights = -np.log1p(-random[:, 1:-1])
-        weights[np.arange(len(cell)), corner] -= np.log1p(-random[:, -1])
-        return cell, weights / weights.sum(axis=1, keepdims=True)
 
     def places(self, cell: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Coordinates of points, shape (points, d)."""
@@ -188,7 +176,7 @@ class Floor:
         d, e = (np.linalg.norm(way, axis=1) for way in ways)
         across = np.einsum("ni,nij,nj->n", ways[0], variance[who], ways[0])  # d^2 n.D n dt
         with np.errstate(divide="ignore", invalid="ignore"):
-            touched = np.array((d == 0) | (chance[who] < np.exp(-(d**3) * e / across)))
+            touched = np.flatnonzero((d == 0) | (chance[who] < np.exp(-(d**3) * e / across)))
         out[who[touched]] = doors[0][touched]
         return out
 
@@ -213,12 +201,12 @@ class Floor:
         place = np.arange(len(cells)) - np.searchsorted(cells, cells)
         near = np.full((len(centres), place.max(initial=0) + 1), -1)
         near[cells, place] = facets
-        joined, size = (self.exit >= 0).any(axis=1), 0
+        joined, size = np.any(self.exit >= 0, axis=1), 0
         while joined.sum() > size:
             size = joined.sum()
             beside = (joined[self._across] & (self._across >= 0)).any(axis=1)
             joined |= beside & (near[:, 0] >= 0)
-        near[~joined] = -1
+        near[np.logical_not(joined)] = -1
         self._reach, self._near = reach, near
         return near
 
@@ -233,15 +221,70 @@ class Floor:
         return ways[every, which], self._door[near[every, which]]
 
 
+class Sampler:
+    """Draws points from a density that is given as an expression.
+
+    Each cell is cut into 4^d parts, on which the density is taken as linear: that widens it by a
+    variance of h^2 / 96, where one that is linear on whole cells has h^2 / 6 more.
+    """
+
+    def __init__(self, floor: Floor, density):
+        self.floor, self.mesh = floor, floor.domain.mesh
+        corners = floor.domain.dim + 1
+        parts = [part for half in self._halves(np.eye(corners)) for part in self._halves(half)]
+        self.parts = np.array(parts)  # the barycentric coordinates of their corners
+        numbers = np.rint(CUTS * self.parts).astype(np.int64)
+        places = np.unique(numbers.reshape(-1, corners), axis=0)
+        base = CUTS + 1
+        keys = places @ base ** np.arange(corners)
+        places, keys = places[np.argsort(keys)], np.sort(keys)
+        self.of_parts = np.searchsorted(keys, numbers @ base ** np.arange(corners))
+        # Places in our order of corners, among those in the order of the cell.
+        self.place = np.searchsorted(keys, base**floor.corner @ places.T)
+        x = places / CUTS @ reference_vertices(self.mesh)
+        self.expression = pointwise(density, x)
+
+    def _halves(self, simplex: np.ndarray) -> np.ndarray:
+        """The corners of the parts of a simplex whose edges are halved."""
+        middles = [(simplex[i] + simplex[j]) / 2 for i, j in edges(self.mesh)]
+        return np.array([*simplex, *middles])[parts_of(tuple(range(len(simplex))))]
+
+    def values(self) -> np.ndarray:
+        """The density at present at the corners of parts, (cells, parts, corners). Collective."""
+        own = np.arange(self.floor.own, dtype=np.int32)
+        found = self.floor.of_all(evaluate(self.expression, self.mesh, own)[..., 0])
+        return np.take_along_axis(found, self.place, axis=1)[:, self.of_parts]
+
+    def draw(self, values: np.ndarray, random: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points of the density with these values.
+
+        Args:
+            values: as from `values`; negative ones count as zero.
+            random: uniform numbers, shape (points, d + 3).
+
+        Returns:
+            Cells and barycentric coordinates, shapes (points,) and (points, d + 1).
+        """
+        shares = np.maximum(values, 0.0) * self.floor.volumes[:, None, None]
+        # On a part it is a mixture of the coordinates, each of which is Dirichlet(1, .., 2, .., 1).
+        sums = np.cumsum(shares)
+        which = np.searchsorted(sums, random[:, 0] * sums[-1], side="right")
+        cell, part, corner = np.unravel_index(which.clip(max=len(sums) - 1), shares.shape)
+        weights = -np.log1p(-random[:, 1:-1])
+        weights[np.arange(len(cell)), corner] -= np.log1p(-random[:, -1])
+        weights /= weights.sum(axis=1, keepdims=True)
+        return cell, self.floor.at(self.parts, part, weights)
+
+
 def _nearest(x: np.ndarray, corners: np.ndarray) -> np.ndarray:
     """The way from each point, (n, d), to the nearest one of its simplex, (n, corners, d)."""
     first, size = corners[:, 0] - x, corners.shape[1]
     if size == 1:
         return first
-    edges = corners[:, 1:] - corners[:, :1]
-    products = edges @ edges.transpose(0, 2, 1)
-    share = np.linalg.solve(products, -np.einsum("nij,nj->ni", edges, first)[..., None])[..., 0]
-    way = first + np.einsum("ni,nij->nj", share, edges)
+    sides = corners[:, 1:] - corners[:, :1]
+    products = sides @ sides.transpose(0, 2, 1)
+    share = np.linalg.solve(products, -np.einsum("nij,nj->ni", sides, first)[..., None])[..., 0]
+    way = first + np.einsum("ni,nij->nj", share, sides)
     beside = np.flatnonzero((share < 0).any(axis=1) | (share.sum(axis=1) > 1))
     if len(beside):
         faces = [_nearest(x[beside], np.delete(corners[beside], i, axis=1)) for i in range(size)]
@@ -261,4 +304,4 @@ class Table:
     def __call__(self) -> np.ndarray:
         """Its values at present, shape (cells, d + 1, components). Collective."""
         cells = np.arange(self.floor.own, dtype=np.int32)
-        return self.floor._shared(evaluate(self.expression, self.mesh, cells))
+        return self.floor.by_corner(evaluate(self.expression, self.mesh, cells))

@@ -60,7 +60,7 @@ class Refinement:
         """The parts of cells, one cell's after the other's."""
         corners = tuple(range(self.coarse.dim + 1))
         if len(corners) < 4:
-            return cells[:, _parts(corners)].reshape(-1, len(corners))
+            return cells[:, parts_of(corners)].reshape(-1, len(corners))
         x = self.coarse.mesh.geometry.x[geometry_dofmap(self.coarse.mesh)[: len(cells)]]
         found = np.empty((len(cells), self.parts, 4), dtype=np.int64)
         a, b, c, d = x[:, :4].swapaxes(0, 1)
@@ -69,7 +69,7 @@ class Refinement:
         shortest = np.argmin(lengths, axis=0)
         for which in range(3):
             own = shortest == which
-            found[own] = cells[own][:, _parts(corners, which)]
+            found[own] = cells[own][:, parts_of(corners, which)]
         return found.reshape(-1, 4)
 
     def _facets(self, tags: dolfinx.mesh.MeshTags) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +85,7 @@ class Refinement:
         sides = topology.connectivity(d, d - 1).array.reshape(-1, d + 1)[cells]
         side = (sides == facets[:, None]).argmax(axis=1)
         corners = basix.topology(getattr(basix.CellType, topology.cell_name()))[d - 1]
-        local = np.array([_parts(tuple(some), dim=d) for some in corners])[side]
+        local = np.array([parts_of(tuple(some), dim=d) for some in corners])[side]
         local = local.reshape(len(facets), 2 ** (d - 1) * d)
         found = np.take_along_axis(dofs.list[cells], local, axis=1)
         found = dofs.index_map.local_to_global(found.ravel().astype(np.int32))
@@ -138,7 +138,7 @@ class Refinement:
         return np.concatenate(self.coarse.comm.allgather(function.x.array[:owned]))
 
 
-def _parts(corners: tuple[int, ...], which: int = 0, dim: int | None = None) -> np.ndarray:
+def parts_of(corners: tuple[int, ...], which: int = 0, dim: int | None = None) -> np.ndarray:
     """The parts of a simplex with these corners of a cell, in dofs of P2 on that cell.
 
     Args:

@@ -282,16 +282,9 @@ class Solution:
     def exploitability(self, problem: MeanField | None = None) -> Certificate:
         """What a player could still save by leaving the policy of this solution. Collective.
 
-        It is found on a mesh and with steps twice as fine, and judges the policy -H_p(x, grad u)
-        whatever it was made by: see `certainty/exploitability.py`.
-
-        Args:
-            problem: the game or control in which to judge it, on the same Domain and with the same
-                horizon; by default the one that was solved.
-
-        Returns:
-            A Certificate: bregman, costs, relative, crowd, report. Of a control it is the gap of
-            the planner's first-order condition.
+        It judges the policy -H_p(x, grad u) on a finer grid, of a control by the gap of the
+        planner's first-order condition; in another problem on the same Domain if one is given. See
+        `certainty/exploitability.py`.
         """
         return exploitability(self, problem)
 
