@@ -9,7 +9,7 @@ Brownian bridge (Baldi 1995; Gobet 2000). Their numbers and costs scatter about 
 that the policy makes, without the numerical diffusion of a scheme.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from mpi4py import MPI
@@ -28,7 +28,7 @@ from mfg_fem.validate import count, index
 EVEN = 1e-9  # relative difference of steps that count as equal
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Players:
     """Players who have followed the policy of a solution. See `simulate`.
 
@@ -51,8 +51,8 @@ class Players:
     inside_error: np.ndarray
     cost: float
     standard_error: float
-    _comm: MPI.Comm = field(repr=False)
-    _paths: np.ndarray = field(repr=False)  # of this rank's players, (levels, players, d)
+    _comm: MPI.Comm
+    _paths: np.ndarray  # of this rank's players, (levels, players, d)
 
     def positions(self, n: int) -> np.ndarray:
         """Where the players are at level n, shape (number, d), on every rank. Collective.
@@ -111,6 +111,10 @@ class Players:
     def __str__(self) -> str:
         """The report."""
         return self.report
+
+    def __repr__(self) -> str:
+        """Its first line."""
+        return f"<Players: {self.report.splitlines()[0]}>"
 
 
 def simulate(solution, number: int, seed: int = 0, substeps: int = 4) -> Players:
