@@ -41,8 +41,8 @@ class Floor:
         V = fem.functionspace(mesh, ("Lagrange", 1))
         self.own = mesh.topology.index_map(d).size_local
         dofs = V.dofmap.index_map.local_to_global(V.dofmap.list[: self.own].ravel())
-        corners = domain.comm.allgather(mesh.geometry.x[geometry_dofmap(mesh)[: self.own], :d])
-        corners = np.concatenate(corners)
+        nodes = geometry_dofmap(mesh)[: self.own, : d + 1]  # curved edges count as straight
+        corners = np.concatenate(domain.comm.allgather(mesh.geometry.x[nodes, :d]))
         # Corners in lexicographic order, and then the cells.
         keys = tuple(np.moveaxis(corners, 2, 0)[::-1])
         corner = np.lexsort(keys, axis=-1)
