@@ -25,6 +25,8 @@ if _late:
 
 # ruff: noqa: E402
 from mfg_fem import hamiltonians, plots
+from mfg_fem.certainty.exploitability import Certificate
+from mfg_fem.certainty.players import Players
 from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles
 from mfg_fem.discrete.galerkin import Galerkin
 from mfg_fem.discrete.monotone import Monotone
@@ -74,6 +76,7 @@ if not logging.getLogger().handlers:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Certificate",
     "Checkpoint",
     "CompileError",
     "DelfourFortinPayre",
@@ -99,6 +102,7 @@ __all__ = [
     "OutOfMemory",
     "OutOfTime",
     "Particles",
+    "Players",
     "ProblemError",
     "Relaxation",
     "Samples",

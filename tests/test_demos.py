@@ -234,6 +234,21 @@ def test_a_gas_in_a_trap_has_its_published_numbers_and_breathes(tmp_path, ranks)
     assert {path.name for path in tmp_path.iterdir()} == {"breathing.png", "vortex.png"}
 
 
+@RANKS
+def test_the_certificate_tells_a_wrong_answer_from_a_coarse_one(tmp_path, ranks):
+    options = ("--cells", 4, 8, "--players", 20, 500, "--out", tmp_path)
+    printed = run(ranks, "certificate.py", *options)
+    rows = [line.split() for line in re.findall(r"^ +\d\.\d{4} .*$", printed, re.M)]
+    h, bregman, costs, _, _, order = np.array(rows, dtype=float).T
+    assert h.tolist() == [1.25, 0.625]
+    assert bregman == pytest.approx([15.736, 3.542], rel=1e-3)
+    assert costs == pytest.approx(bregman, rel=0.2) and order[1] > 1.9
+    assert float(re.search(r"nobody: \S+, (\d+) times", printed)[1]) > 10
+    players = re.findall(r"^ +(\d+) +(\S+) \+- (\S+) +(\S+) \+- (\S+)$", printed, re.M)
+    assert [row[:2] for row in players] == [("20", "16.000"), ("500", "12.240")]
+    assert (tmp_path / "certificate.png").exists()
+
+
 def rows_of_the_torus(printed) -> dict[tuple[str, str], list[float]]:
     """Numbers of the table by game and scheme: u(0) from, to, m(T) from, to, Newton steps."""
     found = re.findall(r"^(line|square) +(\w+) +(.*)$", printed, re.M)

@@ -8,7 +8,8 @@ import mfg_fem
 ROOT = Path(mfg_fem.__file__).parent
 BASE = ("_compat", "errors", "parallel", "validate", "petsc", "compilation", "hamiltonians")
 ROOMS = (*BASE, "mesh", "problem", "forms", "discrete", "linear", "io", "nonlinear", "descent")
-ROOMS += ("schroedinger", "solution", "solve", "flows", "fluid", "resnet", "plots", "__init__")
+ROOMS += ("schroedinger", "certainty", "solution", "solve", "flows", "fluid", "resnet", "plots")
+ROOMS += ("__init__",)
 
 
 def test_imports_go_down():

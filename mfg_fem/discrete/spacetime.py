@@ -189,6 +189,23 @@ class SpaceTime:
                 R[1, i][:, dofs] = rates * (X[1, i][:, dofs] - exits.density[dofs])
         return R
 
+    def departures(self, X: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
+        """Who of the first population has left by each level, by exit; what they paid. Collective.
+
+        The rows of the Fokker-Planck equation at Dirichlet dofs say so.
+        """
+        exits = self.discrete.exits[0]
+        rates = self.residual(X, held=False)[1, 0][:, exits.held]
+        leaving = -self.dt[:, None] * rates  # people through each exit dof in each step
+        parts = [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]
+        parts.append(leaving @ exits.cost[exits.held])
+        *flows, paid = self.comm.allreduce(np.array(parts), MPI.SUM)
+        gone = {
+            name: np.concatenate([[0.0], np.cumsum(flow)])
+            for name, flow in zip(exits.dofs, flows, strict=True)
+        }
+        return gone, float(paid.sum())
+
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The Fokker-Planck rows of `residual`, if B has been assembled at X."""
         d = self.discrete

@@ -48,7 +48,7 @@ class Replica:
         inverse = np.linalg.inv(edges)
         self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
         self._first_corner = corners[:, 0]
-        self.neighbours = _neighbours(self.cells)
+        self.neighbours = neighbours_of(self.cells)
         self._tree = needs("scipy.spatial", "scipy").cKDTree(corners.mean(axis=1))
         smallest = np.abs(edges).max(axis=2).min(axis=0)  # along each axis
         self._nudge = 1e-10 * smallest * np.array([1.0, 0.7, 0.3])[:d]
@@ -155,7 +155,7 @@ def clip(weights: np.ndarray) -> np.ndarray:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
-def _neighbours(cells: np.ndarray) -> np.ndarray:
+def neighbours_of(cells: np.ndarray) -> np.ndarray:
     """Cell across the facet opposite to each corner, -1 at the boundary: shape (cells, d + 1)."""
     n, corners = cells.shape
     facets = np.stack([np.delete(cells, i, axis=1) for i in range(corners)], axis=1)

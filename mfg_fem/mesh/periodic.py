@@ -57,13 +57,19 @@ def glue(mesh, facet_tags, axes: list[int]):
     if facet_tags is not None:
         facets, values = _outside(mesh, facet_tags, seams, near)
         tags = simplices.facet_tags(torus, glued(numbers[facets]), values)
+    return *unfolded(torus, tags, seams), seams
+
+
+def unfolded(torus, tags, seams: dict):
+    """A torus of nodes, and its facet tags, with cells that keep their own corners. Collective."""
+    d, element = torus.geometry.dim, torus.ufl_domain().ufl_coordinate_element()
     points, _, (corners,) = unfold(
         torus.geometry.x[:, :d], seams, geometry_dofmap(torus).astype(np.int64)
     )
     torus = with_corners(torus, points, corners, element)
     if tags is not None:
         tags = dolfinx.mesh.meshtags(torus, d - 1, tags.indices, tags.values)
-    return torus, tags, seams
+    return torus, tags
 
 
 def _check_cells(comm, corners, seams):

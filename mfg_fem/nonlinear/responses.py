@@ -1,5 +1,7 @@
 """Nonlinear sweeps: best responses to densities, and the density that a drift transports."""
 
+from contextlib import nullcontext
+
 from mpi4py import MPI
 
 import numpy as np
@@ -16,21 +18,31 @@ EPS = np.finfo(float).eps
 
 
 def best_response(
-    system: SpaceTime, sweeps: Sweeps, X: np.ndarray, rtol: float = 1e-2
+    system: SpaceTime,
+    sweeps: Sweeps,
+    X: np.ndarray,
+    rtol: float = 1e-2,
+    *,
+    atol: float = 0.0,
+    most: int = MAX_POLICY_ITERATIONS,
+    sturdy: bool = True,
 ) -> tuple[np.ndarray, bool]:
-    """X with u the best response to m, per population; and whether all levels converged to rtol.
+    """X with u the best response to m, per population; and whether all levels converged.
 
     Backward in time, Newton on each time level starts from the next level. For convex H and a
     positive scheme this is policy iteration, which converges from any start; limited steps are
-    Euler steps here.
+    Euler steps here if it is to be `sturdy`. A level ends at an HJB residual of rtol times its
+    first one or at atol, or after `most` iterations.
     """
-    with system.sturdy():
-        found = _responses(system, sweeps, X.copy(), rtol)
+    with system.sturdy() if sturdy else nullcontext():
+        found = _responses(system, sweeps, X.copy(), rtol, atol, most)
     sweeps.forget_response()
     return found
 
 
-def _responses(system, sweeps: Sweeps, X: np.ndarray, rtol: float) -> tuple[np.ndarray, bool]:
+def _responses(
+    system, sweeps: Sweeps, X: np.ndarray, rtol: float, atol: float, most: int
+) -> tuple[np.ndarray, bool]:
     solved, J = True, system.jacobian
     u_T, _ = system.discrete.ends.values(system.discrete, X[1, :, -1])
     for i, exits in enumerate(system.discrete.exits):
@@ -38,11 +50,11 @@ def _responses(system, sweeps: Sweeps, X: np.ndarray, rtol: float) -> tuple[np.n
         for n in reversed(range(system.steps)):
             X[0, i, n], first = u_next, None
             X[0, i, n, exits.held] = exits.cost[exits.held]
-            for _ in range(MAX_POLICY_ITERATIONS):
+            for _ in range(most):
                 residual = system.hjb_row(X, i, n, u_next)
                 norm = np.sqrt(system.comm.allreduce(residual @ residual, MPI.SUM))
                 first = first or norm
-                if norm <= rtol * first:
+                if norm <= max(rtol * first, atol):
                     break
                 if not np.isfinite(norm):
                     return X, False

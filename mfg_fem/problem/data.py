@@ -19,6 +19,7 @@ from ufl.algorithms import (
     strip_variables,
 )
 from ufl.algorithms.analysis import extract_constants
+from ufl.corealg.traversal import traverse_unique_terminals
 from ufl.domain import extract_domains
 
 from mfg_fem.errors import ProblemError, alike, together
@@ -84,6 +85,14 @@ class Data:
                         )
         alike_on_ranks(self.comm, name, expression)
         self._stated[name] = expression, arguments
+
+    @property
+    def terminals(self) -> list:
+        """The Functions, Constants and geometry of this mesh in all expressions, each once."""
+        kinds = (fem.Function, fem.Constant, ufl.classes.GeometricQuantity)
+        expressions = (expression for expression, _ in self._stated.values())
+        found = (y for e in expressions for y in traverse_unique_terminals(e))
+        return [*dict.fromkeys(y for y in found if isinstance(y, kinds))]
 
     def __call__(self, name: str, *arguments) -> ufl.core.expr.Expr:
         """The expression of this name with these arguments."""

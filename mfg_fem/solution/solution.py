@@ -11,6 +11,8 @@ import numpy as np
 from dolfinx import fem
 
 from mfg_fem._compat import interpolation_points
+from mfg_fem.certainty.exploitability import Certificate, exploitability
+from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.planning import Planning
@@ -98,16 +100,9 @@ class Solution:
     ) -> "Solution":
         """Measure the outcome of a solve of one population. Collective."""
         d, comm = system.discrete, system.comm
-        (exits,) = d.exits
         X, whole = outcome.X, system.levels(outcome.X)
         levels = whole.population(0)
-        rates = system.residual(X, held=False)[1, 0][:, exits.held]
-        leaving = -system.dt[:, None] * rates  # people through each exit dof in each step
-        gone = {
-            name: _accumulate(comm, leaving[:, np.isin(exits.held, dofs)].sum(axis=1))
-            for name, dofs in exits.dofs.items()
-        }
-        exit_cost = comm.allreduce(float((leaving @ exits.cost[exits.held]).sum()), MPI.SUM)
+        gone, exit_cost = system.departures(X)
         running, entering, terminal, expected, limited = (y[0] for y in system.measure(whole))
         squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2, 3))
         norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
@@ -290,6 +285,14 @@ class Solution:
         """Its first line."""
         return f"<Solution of {self.report.splitlines()[0]}>"
 
+    def exploitability(self, problem: MeanField | None = None) -> Certificate:
+        """What a player could still save by leaving this policy: see `certainty`. Collective."""
+        return exploitability(self, problem)
+
+    def players(self, number: int, seed: int = 0, *, substeps: int = 4) -> Players:
+        """So many players who follow the policy: see `certainty/players.py`. Collective."""
+        return simulate(self, number, seed, substeps)
+
     def write(self, path: str | Path, every: int = 1) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""
         paraview.write(self, path, every)
@@ -343,8 +346,3 @@ def _read_only(values: np.ndarray) -> np.ndarray:
     values = values.view()
     values.flags.writeable = False
     return values
-
-
-def _accumulate(comm: MPI.Comm, flow: np.ndarray) -> np.ndarray:
-    """Totals since the start, from this rank's part of what left in each step. Collective."""
-    return np.concatenate([[0.0], np.cumsum(comm.allreduce(flow, MPI.SUM))])

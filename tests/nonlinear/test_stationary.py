@@ -156,6 +156,9 @@ def test_crowd_that_goes_on_beyond_open_boundaries(scheme):
     assert np.abs(solution.balance).max() < 1e-12
     error = np.sqrt(integral((solution.density(4) - exact.density) ** 2))
     assert error < 1.5 * errors[-1][1]
+    for action in (solution.exploitability, lambda: solution.players(10)):
+        with pytest.raises(mfg.ProblemError, match="'left', 'top' are open"):
+            action()
 
 
 def test_congestion_and_drift_and_control():

@@ -1,0 +1,72 @@
+"""The same problem on a finer mesh, and the value function of a solution there."""
+
+from dataclasses import replace
+
+import numpy as np
+
+import ufl
+from dolfinx import fem
+
+from mfg_fem.errors import MeshError, ProblemError
+from mfg_fem.mesh.refine import Refinement
+from mfg_fem.problem.boundary import Exit, exit_name
+from mfg_fem.problem.game import MeanField
+
+
+def refuse_open(problem: MeanField):
+    """Refuse boundaries through which people come in whose policy nobody knows."""
+    if problem.open:
+        raise ProblemError(
+            f"The boundaries {', '.join(map(repr, problem.open))} are open: nobody knows what "
+            "people pay who come in there. Players, and what they could save, need exits instead."
+        )
+
+
+def finer(problem: MeanField, refinement: Refinement) -> MeanField:
+    """The problem on the refined mesh. Collective.
+
+    Callables are not called again: in what they returned, the coordinate, Constants and Functions
+    are replaced by those of the refined mesh, on which P1 Functions are the same functions.
+
+    Raises:
+        ProblemError: a Function that cannot be carried over.
+    """
+    counterparts = {y: _counterpart(y, refinement) for y in problem.data.terminals}
+
+    def same(name: str):
+        return lambda *arguments: ufl.replace(problem.data(name, *arguments), counterparts)
+
+    given = {
+        "diffusion": same("diffusion"),
+        "hamiltonian": same("hamiltonian(x, p, m)"),
+        "running_cost": same("running_cost(x, t, m)"),
+        "initial_density": same("initial_density(x)"),
+        "boundary": {name: Exit(same(exit_name(name))) for name in problem.boundary},
+    }
+    optional = {
+        "terminal_cost": "terminal_cost(x, m)",
+        "terminal_density": "terminal_density(x)",
+        "source": "source(x, t)",
+    }
+    given |= {
+        key: same(name) for key, name in optional.items() if getattr(problem, key) is not None
+    }
+    return replace(problem, domain=refinement.domain, **given)
+
+
+def _counterpart(terminal, refinement: Refinement):
+    """What stands for a Function, a Constant or the geometry on the refined mesh. Collective."""
+    mesh = refinement.domain.mesh
+    if isinstance(terminal, fem.Constant):
+        return fem.Constant(mesh, terminal.value.copy())
+    if isinstance(terminal, fem.Function):
+        try:
+            return refinement.function(terminal)
+        except MeshError as error:
+            raise ProblemError(f"The data on a finer mesh: {error}.") from error
+    return type(terminal)(mesh.ufl_domain())
+
+
+def halved(times: np.ndarray) -> np.ndarray:
+    """Time levels of steps half as long."""
+    return np.sort(np.concatenate([times, (times[1:] + times[:-1]) / 2]))
