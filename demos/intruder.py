@@ -16,6 +16,8 @@ from pathlib import Path
 from mpi4py import MPI
 
 import numpy as np
+from scipy.interpolate import LinearNDInterpolator
+from scipy.spatial import Delaunay
 
 import ufl
 from dolfinx import fem
@@ -60,7 +62,7 @@ def game(discount):
 
 
 def on_one_rank(state):
-    """Coordinates from the middle of the disc, density and drift of all nodes, on rank 0."""
+    """Coordinates from the middle of the disc, and density, of all nodes, on rank 0."""
     parts = comm.gather((state.coordinates - 3, state.nodal_densities))
     return None if parts is None else [np.concatenate(part) for part in zip(*parts, strict=True)]
 
@@ -72,13 +74,8 @@ for discount in options.discounts:
     state = mfg.solve(game(discount), guess=state)
     found[discount] = gathered = on_one_rank(state)
     if gathered is not None:
-        from matplotlib.tri import LinearTriInterpolator, Triangulation
-
-        (x, y), m = gathered[0].T, gathered[1]
-        density = LinearTriInterpolator(Triangulation(x, y), m)
-        before, behind = (
-            np.array(density(0 * np.array(AWAY), s * np.array(AWAY))) for s in (1, -1)
-        )
+        density, at = LinearNDInterpolator(*gathered), np.array(AWAY)
+        before, behind = (density(0 * at, side * at) for side in (1, -1))
         print(f"{discount:8g}  {state.iterations:12d} ", *(f"{v:.4f}" for v in (*before, *behind)))
 if comm.rank == 0:
     for name, values in KNOWN.items():
@@ -87,6 +84,7 @@ if comm.rank == 0:
 if comm.rank == 0:
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.tri import Triangulation
 
     matplotlib.rcParams.update(mfg.plots.STYLE)
     figure = Figure((mfg.plots.WIDTH, 4.2), layout="constrained")
@@ -95,14 +93,14 @@ if comm.rank == 0:
     along = np.linspace(-2.9, 2.9, 117)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, count))
     for k, ((discount, (points, m)), colour) in enumerate(zip(found.items(), colours, strict=True)):
-        mesh, ax = Triangulation(*points.T), axes[f"{k}"]
+        mesh, ax = Triangulation(*points.T, Delaunay(points).simplices), axes[f"{k}"]
         shown = ax.tripcolor(
             mesh, m, shading="gouraud", cmap="Oranges", vmin=0, vmax=1.5 * DENSITY, rasterized=True
         )
         ax.add_patch(matplotlib.patches.Circle((0, 0), RADIUS, color="0.4"))
         ax.set(aspect="equal", xlim=(-2, 2), ylim=(-2.5, 2.5), title=rf"$\gamma$ = {discount:g}")
         ax.set(xlabel="x [m]", ylabel="y [m]" if k == 0 else "")
-        line = LinearTriInterpolator(mesh, m)(0 * along, along)
+        line = LinearNDInterpolator(points, m)(0 * along, along)
         axes["line"].plot(along, line, color=colour, lw=1, label=rf"$\gamma$ = {discount:g}")
     for (name, values), marker in zip(KNOWN.items(), "ox", strict=True):
         both = np.array([*AWAY, *(-np.array(AWAY))])
