@@ -65,7 +65,7 @@ class Players:
         return np.concatenate(self._comm.allgather(self._paths[n]))
 
     def write(self, path: str | Path) -> None:
-        """Write trajectories as the text that PedPy and JuPedSim read. Collective.
+        """Write trajectories as the text that PedPy reads. Collective.
 
         Columns are the number of the player, the frame (a time level) and x, y, z, of lengths in
         metres and times in seconds; coordinates that the domain does not have are 0.

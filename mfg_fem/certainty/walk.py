@@ -15,7 +15,7 @@ from mfg_fem._compat import evaluate, geometry_dofmap
 from mfg_fem.compilation import pointwise
 from mfg_fem.forms.cell import edges, reference_vertices
 from mfg_fem.mesh.domain import Domain
-from mfg_fem.mesh.locate import neighbours_of
+from mfg_fem.mesh.locate import gradients_of, neighbours_of
 from mfg_fem.mesh.refine import parts_of
 
 CUTS = 4  # parts of an edge on which a density is linear
@@ -49,10 +49,8 @@ class Floor:
         corners = np.take_along_axis(corners, corner[..., None], axis=1)
         self.cell = np.lexsort(corners.reshape(len(corners), -1).T[::-1])
         self.corners, self.corner = corners[self.cell], corner[self.cell]
-        sides = (self.corners[:, 1:] - self.corners[:, :1]).transpose(0, 2, 1)
-        inverse = np.linalg.inv(sides)
-        self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
-        self.volumes = abs(np.linalg.det(sides)) / factorial(d)
+        self.gradients = gradients_of(self.corners)
+        self.volumes = abs(np.linalg.det(self.corners[:, 1:] - self.corners[:, :1])) / factorial(d)
         nodes = self.by_corner(dofs.reshape(-1, d + 1))
         self._across = neighbours_of(nodes)
         # The place of each corner in the cell across the facet opposite to a corner; that corner

@@ -116,11 +116,6 @@ class Discretisation:
         """Whether any population has an exit."""
         return any(exits.dofs for exits in self.exits)
 
-    @cached_property
-    def is_open(self) -> bool:
-        """Whether the density is not zero at some Dirichlet dof of any rank. Collective."""
-        return self.comm.allreduce(any(y.density.any() for y in self.exits), MPI.LOR)
-
     def compiled(self, name: str, i: int = 0) -> list[fem.Form]:
         """The compiled forms of this name and population."""
         return self._compiled[name, i]

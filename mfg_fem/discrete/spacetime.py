@@ -209,7 +209,7 @@ class SpaceTime:
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The Fokker-Planck rows of `residual`, if B has been assembled at X."""
         d = self.discrete
-        if d.forms.nonlinear or d.has_source or d.is_open:
+        if d.forms.nonlinear or d.has_source or d.problem.open:
             levels, R = self.levels(X), np.empty(self.shape[1:])
             for i in range(self.k):
                 for n, rows in self._each(levels, lambda i=i: d.assemble_rows("fp", i)):
@@ -326,6 +326,11 @@ class SpaceTime:
         mass = self.comm.allreduce(float((X[1, :, -1] @ self.discrete.weights).sum()), MPI.SUM)
         least = self.comm.allreduce(X[1].min(initial=np.inf), MPI.MIN)
         return {"mass": mass, "min_density": least}
+
+    def norms(self, X: np.ndarray) -> np.ndarray:
+        """Root mean squares of the residuals of both equations at X, in their units. Collective."""
+        squares = np.sum((self.row_scale() * self.residual(X)) ** 2, axis=(1, 2, 3))
+        return np.sqrt(self.comm.allreduce(squares, MPI.SUM))
 
     def row_scale(self) -> np.ndarray:
         """Factors of the residual rows, shape (2, 1, N or 1, owned).

@@ -124,8 +124,7 @@ class Stationary(SpaceTime):
 
     def size(self, u: np.ndarray) -> float:
         """Of what size u will be, in its unit, by the residual at uniform densities. Collective."""
-        rows = self.residual(self._uniform())[0, :, 0] * self.row_scale()[0, :, 0]
-        return float(np.sqrt(self.comm.allreduce(np.vdot(rows, rows), MPI.SUM)))
+        return float(self.norms(self._uniform())[0])
 
     def _add_border(self, rows: np.ndarray, X: np.ndarray):
         """Add the terms of mean values to all rows."""

@@ -6,12 +6,9 @@ from petsc4py import PETSc
 
 import numpy as np
 
-from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.errors import ProblemError
-from mfg_fem.linear.coupled.formulations import Equation, SchurForm
-from mfg_fem.linear.level.sweeps import Sweeps
-from mfg_fem.linear.plan import Plan
-from mfg_fem.solution.shared import SharedSolution
+from mfg_fem.fluid.linearised import linearised
+from mfg_fem.linear.coupled.formulations import SchurForm
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import count
 
@@ -59,28 +56,13 @@ def stability(solution: Solution, max_it: int = 60) -> Stability:
     Raises:
         ProblemError: what is no such solution.
     """
-    if isinstance(solution, SharedSolution) or not isinstance(solution, Solution):
+    if not isinstance(solution, Solution):
         raise ProblemError(f"stability takes a Solution, not {type(solution).__name__}.")
     count("max_it", max_it)
-    levels, d = solution.levels, solution.discrete
-    if d.ends.planned:
+    if solution.discrete.ends.planned:
         raise ProblemError("stability: with a terminal density u(T) is an unknown too, left out.")
-    system = SpaceTime(d, solution.times)
-    J = system.jacobian
-    J.rule = levels.rule
-    try:
-        system.linearise(np.stack([levels.u[None, :-1], levels.m[None, 1:]]))
-        plan = Plan.of(J, "schur", {})
-        with plan.in_force():
-            sweeps = Sweeps(J, plan.sweep)
-            scale = np.broadcast_to(system.row_scale(), system.shape)
-            form = SchurForm(Equation(J, plan, sweeps, scale, system.unit))
-            values, products = _ritz_values(form, max_it)
-            form.free()
-            sweeps.destroy()
-    finally:
-        system.destroy()
-        d.pattern.free_parts()
+    with linearised(solution, "schur") as form:
+        values, products = _ritz_values(form, max_it)
     real = np.abs(values.imag) <= 1e-8 * np.abs(values)
     negative = int(np.sum(real & (values.real < 0)))
     return Stability(float(values.real.min()), negative, products)

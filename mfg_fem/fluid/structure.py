@@ -13,14 +13,12 @@ from dolfinx import fem, la
 from dolfinx.mesh import compute_midpoints
 
 from mfg_fem.compilation import compiled
-from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.fluid.assembly import mass_products
 from mfg_fem.fluid.hydrodynamics import hydrodynamics
+from mfg_fem.fluid.linearised import linearised
 from mfg_fem.fluid.page import explained
-from mfg_fem.linear.coupled.formulations import Equation, TwoFieldForm
-from mfg_fem.linear.level.sweeps import Sweeps
-from mfg_fem.linear.plan import Plan
+from mfg_fem.linear.coupled.formulations import TwoFieldForm
 from mfg_fem.mesh.nodes import Nodes
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import generator
@@ -149,30 +147,17 @@ class Tangents:
     """
 
     def __init__(self, solution, random: np.random.Generator):
-        levels, d = solution.levels, solution.discrete
-        system = SpaceTime(d, solution.times)
-        self.J = J = system.jacobian
-        J.rule = levels.rule
+        d = solution.discrete
         nodes, size = Nodes(solution.problem.domain, d.V), d.V.dofmap.index_map.size_global
         found = []
-        try:
-            system.linearise(np.stack([levels.u[None, :-1], levels.m[None, 1:]]))
-            plan = Plan.of(J, "two-field", {})
-            with plan.in_force():
-                sweeps = Sweeps(J, plan.sweep)
-                scale = np.broadcast_to(system.row_scale(), system.shape)
-                form = TwoFieldForm(Equation(J, plan, sweeps, scale, system.unit))
-                for _ in range(2):
-                    ends = random.standard_normal((2, size))
-                    here = [nodes.scatter(y if d.comm.rank == 0 else None) for y in ends]
-                    ends = np.stack(here) * system.unit[:, 0, 0]
-                    ends[:, d.exits[0].held] = 0.0
-                    found.append(self._solved(form, *ends))
-                form.free()
-                sweeps.destroy()
-        finally:
-            system.destroy()
-            d.pattern.free_parts()
+        with linearised(solution, "two-field") as form:
+            self.J = J = form.J
+            for _ in range(2):
+                ends = random.standard_normal((2, size))
+                here = [nodes.scatter(y if d.comm.rank == 0 else None) for y in ends]
+                ends = np.stack(here) * form.equation.unit[:, 0, 0]
+                ends[:, d.exits[0].held] = 0.0
+                found.append(self._solved(form, *ends))
         self.u, self.m = (np.stack([one[j] for one in found]) for j in (0, 1))
         self.residual = float(max(one[2] for one in found))
         c = J.rule.c[:, None]

@@ -1,6 +1,7 @@
 """Saved solutions, which any number of ranks can read."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -72,6 +73,28 @@ def description(problem, scheme, times: np.ndarray, *numbers: str) -> dict:
     }
 
 
+def differences(there: dict, here: dict) -> str:
+    """How a file differs from what is wanted here, by name; "" if it does not."""
+    return "; ".join(
+        f"{name} is {there.get(name, 'not known')} there and {value} here"
+        for name, value in here.items()
+        if there.get(name) != value
+    )
+
+
+def scheme_of(path: Path, about: dict, schemes: Mapping):
+    """The scheme that a file names, of these by name.
+
+    Raises:
+        FileError: there is none.
+    """
+    try:
+        return schemes[about["scheme"]](**about["scheme_fields"])
+    except (KeyError, TypeError, ProblemError) as exc:
+        wanted = f"{about['scheme']} {about['scheme_fields']}"
+        raise FileError(f"{path} is damaged, or of another version: no scheme {wanted}.") from exc
+
+
 @dataclass(frozen=True)
 class Saved:
     """A saved solution; its levels are read when a discretisation asks for them."""
@@ -120,11 +143,7 @@ def load(path: str | Path, problem) -> Saved:
     for name, here in (("problem", type(problem).__name__), ("population", problem.population)):
         if about[name] != here and comm.rank == 0:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
-    try:
-        scheme = SCHEMES[about["scheme"]](**about["scheme_fields"])
-    except (KeyError, TypeError, ProblemError) as exc:
-        wanted = f"{about['scheme']} {about['scheme_fields']}"
-        raise FileError(f"{path} is damaged, or of another version: no scheme {wanted}.") from exc
+    scheme = scheme_of(path, about, SCHEMES)
     if about["steps"] < 1:
         raise FileError(f"{path} is damaged: it has {about['steps']} steps.")
     times = about.get("times", EQUAL)

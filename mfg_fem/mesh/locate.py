@@ -44,14 +44,12 @@ class Replica:
         self.owned = slice(*index_map.local_range)
         self._low, self._high = self.x.min(axis=0), self.x.max(axis=0)
         corners = self.x[self.cells]
-        edges = (corners[:, 1:] - corners[:, :1]).transpose(0, 2, 1)
-        inverse = np.linalg.inv(edges)
-        self.gradients = np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
+        self.gradients = gradients_of(corners)
         self._first_corner = corners[:, 0]
         self.neighbours = neighbours_of(self.cells)
         self._tree = needs("scipy.spatial", "scipy").cKDTree(corners.mean(axis=1))
-        smallest = np.abs(edges).max(axis=2).min(axis=0)  # along each axis
-        self._nudge = 1e-10 * smallest * np.array([1.0, 0.7, 0.3])[:d]
+        sizes = np.abs(corners[:, 1:] - corners[:, :1]).max(axis=1)  # of cells, along each axis
+        self._nudge = 1e-10 * sizes.min(axis=0) * np.array([1.0, 0.7, 0.3])[:d]
 
     def gather(self, owned_values: np.ndarray) -> np.ndarray:
         """Values at all nodes from each rank's owned ones (first axis: nodes). Collective."""
@@ -147,6 +145,12 @@ def small_step(x: np.ndarray, part: float, size: float = 0.0) -> float:
     if len(x):
         size = max(size, float(np.ptp(x, axis=0).max()))
     return max(part * size, 1e-8 * float(np.abs(x).max(initial=0.0))) or part
+
+
+def gradients_of(corners: np.ndarray) -> np.ndarray:
+    """Gradients of the barycentric coordinates of simplices, both of shape (cells, d + 1, d)."""
+    inverse = np.linalg.inv((corners[:, 1:] - corners[:, :1]).transpose(0, 2, 1))
+    return np.concatenate([-inverse.sum(axis=1, keepdims=True), inverse], axis=1)
 
 
 def clip(weights: np.ndarray) -> np.ndarray:

@@ -74,6 +74,17 @@ def _advising():
         raise FileError(f"{what}. Name another file, or delete this one to begin anew.") from exc
 
 
+def attempt(comm, action: Callable[[], None], necessary: bool):
+    """Write a checkpoint; a solve of many hours can end without one that is not necessary."""
+    try:
+        action()
+    except FileError as exc:
+        if necessary:
+            raise
+        if comm.rank == 0:
+            log.warning("%s; going on without this checkpoint", exc)
+
+
 class Keeper:
     """The checkpoint file of one solve. All methods are collective.
 
@@ -134,13 +145,8 @@ class Keeper:
 
     def _read(self):
         about = {"times": saved.EQUAL} | archive.about(self.comm, self.path, "checkpoint")
-        differ = [
-            f"{name} is {about.get(name, 'not known')} there and {here} here"
-            for name, here in self.about.items()
-            if about.get(name) != here
-        ]
-        if differ:
-            raise self._foreign("; ".join(differ))
+        if differ := saved.differences(about, self.about):
+            raise self._foreign(differ)
         self.finished = "stage" not in about
         kind = {"stage": {part.name: part.type for part in fields(self.kind)}}
         archive.fit(self.path, about, RUN | ({} if self.finished else STATE | kind))
@@ -232,13 +238,7 @@ class Keeper:
 
     def _write(self, action: Callable[[], None], necessary: bool):
         began = time.perf_counter()
-        try:
-            action()
-        except FileError as exc:
-            if necessary:
-                raise
-            if self.comm.rank == 0:  # a solve of many hours can end without it
-                log.warning("%s; going on without this checkpoint", exc)
+        attempt(self.comm, action, necessary)
         self.written = time.perf_counter()
         self.writing = self.written - began
 

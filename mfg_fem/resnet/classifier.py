@@ -130,13 +130,7 @@ class MeanFieldClassifier(
     def fit(self, X, y):
         """Train on X, shape (n, features), and labels y, shape (n,)."""
         self._check_parameters()
-        X, y = validate_data(self, X, y, dtype=float, ensure_min_samples=2)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"The labels hold one class only ({self.classes_[0]!r}); a classifier needs two."
-            )
+        X, labels = take(self, X, y)
         self.projection_ = self._make_projection(X.shape[1])
         z = self._pad(self.projection_.fit_transform(X, y))
         self.center_ = (z.min(axis=0) + z.max(axis=0)) / 2
@@ -276,6 +270,18 @@ class MeanFieldClassifier(
         # noise particles are exact, and densities spread on the mesh.
         scheme = LagrangeGalerkin() if self.noise else Particles()
         return solve(problem, self.layers, scheme, Descent(max_it=self.max_it))
+
+
+def take(classifier, X, y) -> tuple[np.ndarray, np.ndarray]:
+    """Check what a classifier is to fit and set its `classes_`; returns X and labels 0, 1, ..."""
+    X, y = validate_data(classifier, X, y, dtype=float, ensure_min_samples=2)
+    check_classification_targets(y)
+    classifier.classes_, labels = np.unique(y, return_inverse=True)
+    if len(classifier.classes_) < 2:
+        raise ValueError(
+            f"The labels hold one class only ({classifier.classes_[0]!r}); a classifier needs two."
+        )
+    return X, labels
 
 
 def blurred(z: np.ndarray, labels: np.ndarray, blur: float, rng) -> Samples:

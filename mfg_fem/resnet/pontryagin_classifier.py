@@ -13,10 +13,9 @@ from sklearn.base import (
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from mfg_fem.resnet.classifier import validate_data
+from mfg_fem.resnet.classifier import take, validate_data
 from mfg_fem.resnet.pontryagin import Pontryagin
 
 
@@ -67,13 +66,7 @@ class PontryaginClassifier(
 
     def fit(self, X, y):
         """Train on X, shape (n, features), and labels y, shape (n,)."""
-        X, y = validate_data(self, X, y, dtype=float, ensure_min_samples=2)
-        check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"The labels hold one class only ({self.classes_[0]!r}); a classifier needs two."
-            )
+        X, labels = take(self, X, y)
         names = ("layers", "width", "effort", "smoothness", "form", "dimension")
         settings = {name: getattr(self, name) for name in names}
         problem = Pontryagin(X, labels, comm=MPI.COMM_SELF, **settings)

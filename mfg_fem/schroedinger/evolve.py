@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mfg_fem.errors import FileError, NotConverged, OutOfTime
+from mfg_fem.errors import NotConverged, OutOfTime
 from mfg_fem.io.files import clear, file_path, on_root
-from mfg_fem.nonlinear.resume import Checkpoint
+from mfg_fem.nonlinear.resume import Checkpoint, attempt
 from mfg_fem.schroedinger import saved
 from mfg_fem.schroedinger.problem import NonlinearSchroedinger
 from mfg_fem.schroedinger.run import Run
@@ -121,11 +121,8 @@ class _Keeper:
             self._write(run, necessary=False)
 
     def _write(self, run: Run, necessary: bool):
-        try:
+        def write():
             saved.write(self.path, run, run.times, run.waves, run.history)
-        except FileError as exc:
-            if necessary:
-                raise
-            if self.comm.rank == 0:  # a solve of many hours can end without it
-                log.warning("%s; going on without this checkpoint", exc)
+
+        attempt(self.comm, write, necessary)
         self.last = time.perf_counter()

@@ -8,7 +8,6 @@ from mfg_fem.errors import FileError, together
 from mfg_fem.io import archive, saved
 from mfg_fem.io.files import file_path
 from mfg_fem.mesh.nodes import Nodes
-from mfg_fem.schroedinger.schemes import WAVE_SCHEMES
 from mfg_fem.validate import array
 
 ROW = {"step": int, "newton": int, "krylov": int} | dict.fromkeys(("t", "mass", "energy"), float)
@@ -62,14 +61,6 @@ def about(comm, path: Path) -> dict:
     return {"times": saved.EQUAL} | found
 
 
-def scheme_of(path: Path, found: dict):
-    """The scheme of a saved wave."""
-    try:
-        return WAVE_SCHEMES[found["scheme"]](**found["scheme_fields"])
-    except (KeyError, TypeError, ValueError) as exc:
-        raise FileError(f"{path} is damaged: it has no scheme that is known here.") from exc
-
-
 def times_of(path: Path, found: dict) -> np.ndarray:
     """The times of a saved wave."""
     if found["times"] == saved.EQUAL:
@@ -99,13 +90,8 @@ def check_energies(path: Path, history: list[dict], here: np.ndarray, size: floa
 
 def refuse_others(path: Path, there: dict, here: dict):
     """Refuse a file of another solve: what it says is compared by name."""
-    differ = [
-        f"{name} is {there.get(name, 'not known')} there and {value} here"
-        for name, value in here.items()
-        if there.get(name) != value
-    ]
-    if differ:
+    if differ := saved.differences(there, here):
         raise FileError(
-            f"{path} belongs to another solve: {'; '.join(differ)}. Name another file, or delete "
-            "this one to begin anew."
+            f"{path} belongs to another solve: {differ}. Name another file, or delete this one "
+            "to begin anew."
         )

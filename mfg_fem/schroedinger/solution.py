@@ -17,11 +17,12 @@ from mfg_fem.errors import ProblemError, together
 from mfg_fem.io import paraview
 from mfg_fem.io.files import file_path
 from mfg_fem.io.frames import Average
+from mfg_fem.io.saved import scheme_of
 from mfg_fem.mesh.periodic import wrap
 from mfg_fem.schroedinger import saved
 from mfg_fem.schroedinger.problem import NonlinearSchroedinger
 from mfg_fem.schroedinger.run import Run
-from mfg_fem.schroedinger.schemes import WaveScheme
+from mfg_fem.schroedinger.schemes import WAVE_SCHEMES, WaveScheme
 from mfg_fem.validate import index
 
 
@@ -208,7 +209,8 @@ class WaveSolution:
             path = file_path(path)
         problem.check()
         about = saved.about(comm, path)
-        scheme, times = saved.scheme_of(path, about), saved.times_of(path, about)
+        scheme = scheme_of(path, about, WAVE_SCHEMES)
+        times = saved.times_of(path, about)
         here = saved.description(problem, scheme, times)
         names = ("problem", "hbar", "horizon")
         saved.refuse_others(path, about, {name: here[name] for name in names})

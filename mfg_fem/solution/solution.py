@@ -104,8 +104,7 @@ class Solution:
         levels = whole.population(0)
         gone, exit_cost = system.departures(X)
         running, entering, terminal, expected, limited = (y[0] for y in system.measure(whole))
-        squares = np.sum((system.row_scale() * system.residual(X)) ** 2, axis=(1, 2, 3))
-        norms = np.sqrt(comm.allreduce(squares, MPI.SUM))
+        norms = system.norms(X)
         norm, gap = float(np.linalg.norm(norms)), 0.0
         if d.ends.planned:
             planning = Planning(system)

@@ -122,6 +122,19 @@ def station(domain, **changes):
     )
 
 
+def with_horizon(domain, **changes):
+    return mfg.MeanFieldGame(
+        domain,
+        horizon=1.0,
+        diffusion=0.1,
+        hamiltonian=mfg.hamiltonians.quadratic(),
+        running_cost=lambda x, t, m: m,
+        terminal_cost=lambda x, m: 0.0,
+        initial_density=lambda x: 1.0,
+        **changes,
+    )
+
+
 @pytest.mark.parametrize("discount", [0.0, 0.5])
 def test_as_many_come_as_go(discount):
     domain = mfg.box((2, 1), 16)
@@ -210,15 +223,7 @@ def test_files(tmp_path):
         assert COMM.rank or figure.axes[0].get_title(loc="left") == "stationary"
     again = mfg.solve(exact.game, guess=state)
     assert again.iterations <= 1
-    timed = mfg.MeanFieldGame(
-        exact.game.domain,
-        horizon=1.0,
-        diffusion=0.1,
-        hamiltonian=mfg.hamiltonians.quadratic(),
-        running_cost=lambda x, t, m: m,
-        terminal_cost=lambda x, m: 0.0,
-        initial_density=lambda x: 1.0,
-    )
+    timed = with_horizon(exact.game.domain)
     with pytest.raises(mfg.ProblemError, match="horizon"):
         mfg.StationarySolution.load(folder / "state.npz", timed)
     with pytest.raises(mfg.FileError, match="no horizon"):
@@ -262,16 +267,7 @@ WRONG = {
     "time": (lambda: station(mfg.box((2, 1), 4), running_cost=lambda x, t, m: t), "depends on t"),
     "discount": (lambda: station(mfg.box((2, 1), 4), discount=-1.0), "discount"),
     "discount of a finite time": (
-        lambda: mfg.MeanFieldGame(
-            mfg.box(1, 4),
-            horizon=1,
-            discount=0.1,
-            diffusion=0.1,
-            hamiltonian=mfg.hamiltonians.quadratic(),
-            running_cost=lambda x, t, m: m,
-            terminal_cost=lambda x, m: 0.0,
-            initial_density=lambda x: 1.0,
-        ),
+        lambda: with_horizon(mfg.box(1, 4), discount=0.1),
         "without a horizon",
     ),
 }
