@@ -54,7 +54,8 @@ from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
 from mfg_fem.nonlinear.sinkhorn import Sinkhorn
 from mfg_fem.parallel import abort_on_exceptions
-from mfg_fem.problem.boundary import Exit, Open
+from mfg_fem.problem.boundary import Door, Entry, Exit, Open
+from mfg_fem.problem.data import InTime, WithCrowd
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
@@ -82,11 +83,14 @@ __all__ = [
     "DelfourFortinPayre",
     "Descent",
     "Domain",
+    "Door",
+    "Entry",
     "Exit",
     "FileError",
     "Fluid",
     "Galerkin",
     "GroundState",
+    "InTime",
     "LagrangeGalerkin",
     "LevelError",
     "MFGError",
@@ -118,6 +122,7 @@ __all__ = [
     "Structure",
     "Transport",
     "WaveSolution",
+    "WithCrowd",
     "box",
     "glue",
     "ground_state",

@@ -11,6 +11,7 @@ from dolfinx import fem
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.nonlinear.continuation import solve_stages
+from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.units import Units
 
 
@@ -28,18 +29,21 @@ class Population:
     population: float = 1.0
     boundary: dict = field(default_factory=dict)
 
+    named, open = MeanField.named, MeanField.open
+    by_flux, ways_out = MeanField.by_flux, MeanField.ways_out
+
     def __post_init__(self):
         mesh = self.domain.mesh
         self.x = ufl.SpatialCoordinate(mesh)
         self.number = lambda y: y if isinstance(y, ufl.core.expr.Expr) else fem.Constant(mesh, y)
-        self.D = lambda x: self.number(self.diffusion) * ufl.Identity(self.domain.dim)
-        self.H = lambda x, p, m: self.hamiltonian(x, p, m)
+        self.D = lambda x, t: self.number(self.diffusion) * ufl.Identity(self.domain.dim)
+        self.H = lambda x, t, p, m: self.hamiltonian(x, p, m)
         self.f = lambda x, t, m: self.number(self.running_cost(x, t, m))
         self.g = lambda x, m: self.number(self.terminal_cost(x, m))
         self.s = lambda x, t: ufl.zero()
         self.m0 = lambda x: self.number(self.initial_density(x))
-        self.density_beyond = lambda name, x: ufl.zero()
-        self.exit_cost = lambda name, x: self.number(float(self.boundary[name].cost))
+        self.at_boundary = lambda name, of, x, t: self.number(float(self.boundary[name].cost))
+        self.data = SimpleNamespace(depends=lambda *_: False)
 
 
 def statement(*populations: Population, horizon: float = 1.0, planner: bool = False):

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-import ufl
 from dolfinx import fem
 
 from mfg_fem.errors import MeshError, ProblemError
 from mfg_fem.mesh.refine import Refinement
-from mfg_fem.problem.boundary import Exit, exit_name
+from mfg_fem.problem.boundary import data_name
+from mfg_fem.problem.boundary import given as given_at
 from mfg_fem.problem.game import MeanField
 
 
@@ -34,14 +34,18 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
     counterparts = {y: _counterpart(y, refinement) for y in problem.data.terminals}
 
     def same(name: str):
-        return lambda *arguments: ufl.replace(problem.data(name, *arguments), counterparts)
+        return problem.data.replaced(name, counterparts)
+
+    def same_condition(boundary: str, condition):
+        names = {y: same(data_name(boundary, y)) for y in given_at(condition)}
+        return replace(condition, **names)
 
     given = {
         "diffusion": same("diffusion"),
         "hamiltonian": same("hamiltonian(x, p, m)"),
         "running_cost": same("running_cost(x, t, m)"),
         "initial_density": same("initial_density(x)"),
-        "boundary": {name: Exit(same(exit_name(name))) for name in problem.boundary},
+        "boundary": {name: same_condition(name, y) for name, y in problem.boundary.items()},
     }
     optional = {
         "terminal_cost": "terminal_cost(x, m)",

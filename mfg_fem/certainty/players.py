@@ -166,7 +166,7 @@ class _Crowd:
         x, self.t = problem.x, fem.Constant(mesh, 0.0)
         self.u, self.m = fem.Function(V), fem.Function(V)
         p = ufl.variable(ufl.grad(self.u))
-        H, D = problem.H(x, p, self.m), problem.D(x)
+        H, D = problem.H(x, self.t, p, self.m), problem.D(x, self.t)
         H_p = ufl.diff(H, p)
         rate = ufl.dot(p, H_p) - H + problem.f(x, self.t, self.m)
         self.moving = self.floor.table(ufl.as_vector([*(ufl.div(D) - H_p), rate]))
@@ -174,7 +174,10 @@ class _Crowd:
         self.start = Sampler(self.floor, one * problem.m0(x))
         if problem.source is not None:
             self.source = Sampler(self.floor, one * problem.s(x, self.t))
-        costs = [problem.g(x, self.m), *(problem.exit_cost(name, x) for name in self.names)]
+        costs = [
+            problem.g(x, self.m),
+            *(problem.at_boundary(name, "cost", x, self.t) for name in self.names),
+        ]
         self.ends = self.floor.table(ufl.as_vector([*costs, x[0]]))
         self.paid = self.ends()
         components = [D[i, j] for i, j in np.ndindex(*D.ufl_shape)]

@@ -1,5 +1,6 @@
 """The problem on a mesh: forms of a step, compiled and assembled; mass matrix, Dirichlet dofs."""
 
+from collections.abc import Callable
 from functools import cached_property
 
 from mpi4py import MPI
@@ -15,10 +16,12 @@ from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.discrete.ends import ends_of
 from mfg_fem.discrete.exits import Exits
+from mfg_fem.discrete.layers import layers
 from mfg_fem.discrete.packing import Packed
 from mfg_fem.discrete.pattern import Assembler, Pattern
 from mfg_fem.discrete.step import function_space
 from mfg_fem.forms.functional import StepForms, StepState
+from mfg_fem.problem.data import moments
 
 
 class _Compiled(dict):
@@ -62,7 +65,11 @@ class Discretisation:
         integrals = [self._integral_of_diffusion(population) for population in problem.populations]
         self.mean_diffusion = np.array(integrals) / self.volume
         people = [population.population for population in problem.populations]
-        self.state = StepState.on(self.V, [number / self.volume for number in people])
+        self.state = StepState.on(
+            self.V,
+            [number / self.volume for number in people],
+            [layers(population, self.V, scheme.degree) for population in problem.populations],
+        )
         if scheme.limited:
             self.state.limit.value = scheme.sharpness
         self.forms = StepForms(problem, scheme, self.state)
@@ -74,6 +81,7 @@ class Discretisation:
             (form for key in always for form in self._compiled[key]),
             self.state.fields,
             self.state.corners,
+            [function for function, _ in self.state.changing],
         )
         self._sums: dict[tuple[str, int], la.Vector] = {}
         self._at_vertices = fem.Function(self.forms.coefficients)
@@ -81,8 +89,7 @@ class Discretisation:
         # Whether B is the transpose of A; congestion and edge viscosity add terms.
         self.adjoint = not (self.forms.nonlinear or scheme.positive or problem.discount)
         self.exits = [
-            Exits.of(population, self.V, lambda e: self.interpolate(self.nodal(e)))
-            for population in problem.populations
+            Exits.of(population, self.V, self._values) for population in problem.populations
         ]
         self._assemble_matrices()
         self.ends = ends_of(self)
@@ -113,18 +120,21 @@ class Discretisation:
 
     @property
     def has_exits(self) -> bool:
-        """Whether any population has an exit."""
-        return any(exits.dofs for exits in self.exits)
+        """Whether anybody can leave."""
+        return any(population.ways_out for population in self.problem.populations)
 
     def compiled(self, name: str, i: int = 0) -> list[fem.Form]:
         """The compiled forms of this name and population."""
         return self._compiled[name, i]
 
     def _integral_of_diffusion(self, population) -> float:
-        """Integral of tr(D) / d over the domain. Collective."""
-        D = ufl.tr(population.D(population.x)) / self.problem.domain.dim
-        form = compiled(D * ufl.dx(domain=self.V.mesh, degree=2))
-        return self.comm.allreduce(fem.assemble_scalar(form), MPI.SUM)
+        """Integral of tr(D) / d over the domain, the largest of all times. Collective."""
+        t = fem.Constant(self.V.mesh, 0.0)
+        D = ufl.tr(population.D(population.x, t)) / self.problem.domain.dim
+        form, found = compiled(D * ufl.dx(domain=self.V.mesh, degree=2)), []
+        for t.value in moments(self.problem.duration, population.data.depends("diffusion", "t")):
+            found.append(fem.assemble_scalar(form))
+        return float(self.comm.allreduce(np.array(found), MPI.SUM).max())
 
     def nodal(self, expression) -> fem.Expression | float | np.ndarray:
         """What `interpolate` takes: compiled, or already nodal values if no field is in it."""
@@ -134,6 +144,14 @@ class Discretisation:
         found = pointwise(expression, interpolation_points(self.V))
         changes = self.state.fields in extract_coefficients(expression)
         return found if changes else self.interpolate(found)
+
+    def _values(self, expression) -> Callable[[], np.ndarray]:
+        """What returns the owned nodal values of an expression of x and Constants, as they are."""
+        expression = expand_derivatives(expression)
+        constant = isinstance(expression, ufl.constantvalue.ConstantValue)
+        points = interpolation_points(self.V)
+        found = float(expression) if constant else pointwise(expression, points)
+        return lambda: self.interpolate(found)
 
     def interpolate(self, expression: fem.Expression | float | np.ndarray) -> np.ndarray:
         """Owned nodal values of what `nodal` has returned, in a new array."""
@@ -214,7 +232,7 @@ class Discretisation:
         for i in range(self.k):
             fields[: self.owned, i, 0], fields[: self.owned, i, 1] = u[i], m[i]
         vector.scatter_forward()
-        self.state.t.value = t
+        self.state.at(t)
         self.packed.stale()
 
     def assemble_rows(self, name: str, i: int = 0) -> np.ndarray:

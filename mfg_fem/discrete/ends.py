@@ -178,7 +178,7 @@ def _soft(discrete, m: np.ndarray) -> np.ndarray:
 def _with_exits(discrete, expressions: list) -> np.ndarray:
     values = np.stack([discrete.interpolate(e) for e in expressions])
     for own, exits in zip(values, discrete.exits, strict=True):
-        own[exits.held] = exits.cost[exits.held]
+        own[exits.held] = exits.cost(discrete.problem.duration)
     return values
 
 

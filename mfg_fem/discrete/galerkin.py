@@ -64,4 +64,4 @@ class Galerkin:
 
     def diffusion(self, population, state, w, around, corners, p, q):
         """The product p . D q with the diffusion tensor D times the viscosity factor."""
-        return ufl.inner(state.stretch * population.D(population.x) * p, q)
+        return ufl.inner(state.stretch * population.D(population.x, state.t) * p, q)

@@ -45,8 +45,7 @@ class Monotone:
     def measures(self, mesh) -> tuple[ufl.Measure, ufl.Measure]:
         """Quadrature of products of gradients (centroid) and of nodal values (vertices)."""
         centroid = ufl.dx(domain=mesh, metadata={"quadrature_degree": 1})
-        vertex = {"quadrature_rule": "vertex", "quadrature_degree": 1}
-        return centroid, ufl.dx(domain=mesh, metadata=vertex)
+        return centroid, cell.at_nodes(mesh, 1)
 
     def points(self, mesh, size: int) -> fem.FunctionSpace:
         """The space of `size` values at the vertices, the points of the second rule."""
@@ -58,11 +57,11 @@ class Monotone:
 
     def diffusion(self, population, state, w, around, corners, p, q):
         """The product p . D q with D = sum_E smax(kappa_E, b_E) t_E (x) t_E. Collective."""
-        found = edges(population, state.stretch, w, around, warn=True)
+        found = edges(population, state, w, around, warn=True)
         return sum(low * ufl.dot(t, p) * ufl.dot(t, q) for _, low, t, _ in found)
 
 
-def edges(population, stretch, w, around, warn: bool = False) -> Iterator[tuple]:
+def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
     """Of each edge E of a cell kappa_E, smax(kappa_E, b_E), t_E and the numbers of its ends.
 
     On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
@@ -83,17 +82,18 @@ def edges(population, stretch, w, around, warn: bool = False) -> Iterator[tuple]
     d = mesh.geometry.dim
     L = size(population.domain)
     g = cell.barycentric_gradients(mesh)
-    kappa = edge_diffusion(population, warn)
+    kappa, t, stretch = edge_diffusion(population, state, warn), state.t, state.stretch
     p, H_p = ufl.variable(ufl.grad(w)), []
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
-        H_p.append(ufl.diff(population.H(population.x + vertex, p, seen), p))
-    D = stretch * ufl.tr(population.D(population.x)) / d
+        H_p.append(ufl.diff(population.H(population.x + vertex, t, p, seen), p))
+    D = stretch * ufl.tr(population.D(population.x, t)) / d
     lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
-    for edge, ((i, j), t) in enumerate(zip(cell.edges(mesh), cell.edge_vectors(mesh), strict=True)):
+    ends, vectors = cell.edges(mesh), cell.edge_vectors(mesh)
+    for edge, ((i, j), vector) in enumerate(zip(ends, vectors, strict=True)):
         width = 0.05 * D / L * (lengths[i] + lengths[j])
         b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
         diffusion = stretch * kappa[edge]
-        yield diffusion, _smax(diffusion, b, width), t, (i, j)
+        yield diffusion, _smax(diffusion, b, width), vector, (i, j)
 
 
 def size(domain) -> fem.Constant:
@@ -101,15 +101,18 @@ def size(domain) -> fem.Constant:
     return fem.Constant(domain.mesh, domain.volume() ** (1 / domain.dim))
 
 
-def edge_diffusion(population, warn: bool = False) -> fem.Function:
+def edge_diffusion(population, state, warn: bool = False) -> fem.Function:
     """Mean of -g_i.D g_j over the cells around each edge, on each edge of each cell. Collective.
+
+    If D depends on time, the state has it anew at each time.
 
     It is weighted by volume, so that sum_E kappa_E t_E (x) t_E assembles to the same matrix as D.
     A warning tells of edges on which max(kappa_E, 0) adds diffusion that does not vanish with h.
     """
     mesh = population.domain.mesh
     tdim = mesh.topology.dim
-    D, g, edges = population.D(population.x), cell.barycentric_gradients(mesh), cell.edges(mesh)
+    D = population.D(population.x, state.t)
+    g, edges = cell.barycentric_gradients(mesh), cell.edges(mesh)
     kappa = fem.Function(fem.functionspace(mesh, ("DG", 0, (len(edges),))))
     if tdim == 1:
         mesh.topology.create_connectivity(1, 1)
@@ -122,18 +125,25 @@ def edge_diffusion(population, warn: bool = False) -> fem.Function:
     terms = [-ufl.dot(g[i], D * g[j]) for i, j in edges]
     centroid = np.full((1, tdim), 1 / (tdim + 1))
     expression = pointwise(ufl.as_vector([*terms, volume]), centroid)
-    values = evaluate(expression, mesh, cells)[:, 0]
-    values, volumes = values[:, :-1], values[:, -1:]
     around = mesh.topology.connectivity(tdim, 1).array.reshape(len(cells), len(edges))
-    sums = [la.vector(mesh.topology.index_map(1)) for _ in range(2)]
-    for vector, part in zip(sums, (values * volumes, volumes + 0 * values), strict=True):
-        vector.array[:] = np.bincount(
-            around[:owned].ravel(), part[:owned].ravel(), len(vector.array)
-        )
-        vector.scatter_reverse(la.InsertMode.add)
-        vector.scatter_forward()
-    mean = sums[0].array / sums[1].array
     index_map = mesh.topology.index_map(1)
+
+    def mean_now() -> np.ndarray:
+        values = evaluate(expression, mesh, cells)[:, 0]
+        values, volumes = values[:, :-1], values[:, -1:]
+        sums = [la.vector(index_map) for _ in range(2)]
+        for vector, part in zip(sums, (values * volumes, volumes + 0 * values), strict=True):
+            vector.array[:] = np.bincount(
+                around[:owned].ravel(), part[:owned].ravel(), len(vector.array)
+            )
+            vector.scatter_reverse(la.InsertMode.add)
+            vector.scatter_forward()
+        return sums[0].array / sums[1].array
+
+    def update():
+        kappa.x.array[:] = mean_now()[around].ravel()
+
+    mean = mean_now()
     wrong = np.sum(mean[: index_map.size_local] < -1e-10 * np.abs(mean).max(initial=0.0))
     share = mesh.comm.allreduce(int(wrong), MPI.SUM) / index_map.size_global
     if warn and share > 0.01 and mesh.comm.rank == 0:
@@ -143,6 +153,8 @@ def edge_diffusion(population, warn: bool = False) -> fem.Function:
             100 * share,
         )
     kappa.x.array[:] = mean[around].ravel()
+    if population.data.depends("diffusion", "t"):
+        state.changing.append((kappa, update))
     return kappa
 
 

@@ -4,7 +4,7 @@ DOLFINx packs all of them anew at each assembly, a large part of its time on lar
 the fields that a step changes are written anew, in place.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,12 +18,19 @@ class Packed:
     """Packed coefficients of forms, which share arrays where they can.
 
     The forms are on all cells, and others may come later. The only coefficients that change are
-    `fields`, a Function with blocks of 2 k components, and `corners`, the densities among them at
-    the vertices of each cell. These are written into the arrays alone.
+    `fields`, a Function with blocks of 2 k components, `corners`, the densities among them at
+    the vertices of each cell, and `others`, which are constant on cells. These are written into the
+    arrays alone.
     """
 
-    def __init__(self, forms: Iterable[fem.Form], fields: fem.Function, corners: fem.Function):
-        self.fields, self.corners = fields, corners
+    def __init__(
+        self,
+        forms: Iterable[fem.Form],
+        fields: fem.Function,
+        corners: fem.Function,
+        others: Sequence[fem.Function] = (),
+    ):
+        self.changing = fields, corners, others
         self.groups: list[_Group] = []
         # The longest lists come first: a form whose list begins another's shares its array.
         for form in sorted(forms, key=lambda form: -len(form._cpp_object.coefficients)):
@@ -33,7 +40,7 @@ class Packed:
         names = form._cpp_object.coefficients
         found = next((group for group in self.groups if group.serves(names)), None)
         if not found:
-            found = _Group(form, self.fields, self.corners)
+            found = _Group(form, *self.changing)
             self.groups.append(found)
         return found
 
@@ -50,17 +57,27 @@ class Packed:
 class _Group:
     """The array of one form, shared by every form whose coefficients begin its list."""
 
-    def __init__(self, form: fem.Form, fields: fem.Function, corners: fem.Function):
+    def __init__(
+        self,
+        form: fem.Form,
+        fields: fem.Function,
+        corners: fem.Function,
+        others: Sequence[fem.Function],
+    ):
         self.fields, self.stale = fields, True
         self.names = form._cpp_object.coefficients
         self.arrays = cpp.fem.pack_coefficients(form._cpp_object)
         sizes = [name.function_space.element.space_dimension for name in self.names]
         ends = dict(zip(self.names, pairwise(np.cumsum([0, *sizes])), strict=True))
-        first, last = ends.get(fields._cpp_object, (0, 0))
-        # Where the fields are in each array, by pairs of numbers; empty on a rank without cells.
-        self.places = [y[:, first:last].view(complex) for y in self.arrays.values() if last]
-        first, last = ends.get(corners._cpp_object, (0, 0))
-        self.corners = [y[:, first:last] for y in self.arrays.values() if last]
+
+        def places(function: fem.Function) -> list[np.ndarray]:
+            """Where its values are in each array; empty on a rank without cells."""
+            first, last = ends.get(function._cpp_object, (0, 0))
+            return [y[:, first:last] for y in self.arrays.values() if last]
+
+        self.places = [y.view(complex) for y in places(fields)]  # by pairs of numbers
+        self.corners = places(corners)
+        self.others = [(function, y) for function in others for y in places(function)]
         dofs = fields.function_space.dofmap.list
         self.dofs = dofs[: max(map(len, (*self.places, *self.corners)), default=0)]
 
@@ -82,5 +99,8 @@ class _Group:
                 for place in self.corners:
                     by_population = values if blocks == 1 else values.swapaxes(1, 2)
                     place[some] = by_population.imag.reshape(len(values), -1)
+            for function, place in self.others:
+                cells = function.function_space.dofmap.list[: len(place), 0]
+                place[:] = function.x.array.reshape(-1, place.shape[1])[cells]
             self.stale = False
         return self.arrays

@@ -97,5 +97,5 @@ class Sharp(Monotone):
             alpha = state.limit * 4 * both / ((M[i] + M[j]) ** 2 + eps**2)
             return (low - alpha * (low - kappa)) * ufl.dot(t, p) * ufl.dot(t, q)
 
-        found = edges(population, state.stretch, w, around)
+        found = edges(population, state, w, around)
         return sum(term(kappa, low, t, *ends) for kappa, low, t, ends in found)

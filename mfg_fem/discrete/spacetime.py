@@ -21,6 +21,7 @@ import numpy as np
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian
 from mfg_fem.discrete.step import StepRule
+from mfg_fem.problem.boundary import Door
 
 ROUND_OFF = 1e-15  # relative to the value function
 LEAVING = 0.99  # largest share of the people at a node that one Newton step removes
@@ -107,7 +108,8 @@ class SpaceTime:
         """X with u and m as they are known at the Dirichlet dofs, in a new array."""
         X = X.copy()
         for i, exits in enumerate(self.discrete.exits):
-            X[:, i][:, :, exits.held] = np.stack([exits.cost, exits.density])[:, None, exits.held]
+            X[0, i][:, exits.held] = exits.costs(self.times[:-1])
+            X[1, i][:, exits.held] = exits.density[exits.held]
         return X
 
     def levels(self, X: np.ndarray) -> Levels:
@@ -185,24 +187,32 @@ class SpaceTime:
             for i, exits in enumerate(self.discrete.exits):
                 dofs = exits.held
                 rates = self.discrete.norm_weights[dofs] / self.dt[:, None]
-                R[0, i][:, dofs] = rates * (X[0, i][:, dofs] - exits.cost[dofs])
+                R[0, i][:, dofs] = rates * (X[0, i][:, dofs] - exits.costs(self.times[:-1]))
                 R[1, i][:, dofs] = rates * (X[1, i][:, dofs] - exits.density[dofs])
         return R
 
     def departures(self, X: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-        """Who of the first population has left by each level, by exit; what they paid. Collective.
+        """Who of the first population has left by each level, by boundary. Collective.
 
-        The rows of the Fokker-Planck equation at Dirichlet dofs say so.
+        And what they paid at exits, where the rows of the Fokker-Planck equation say who leaves.
         """
-        exits = self.discrete.exits[0]
+        d, exits, c = self.discrete, self.discrete.exits[0], self.jacobian.rule.c[:, None]
         rates = self.residual(X, held=False)[1, 0][:, exits.held]
         leaving = -self.dt[:, None] * rates  # people through each exit dof in each step
-        parts = [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]
-        parts.append(leaving @ exits.cost[exits.held])
-        *flows, paid = self.comm.allreduce(np.array(parts), MPI.SUM)
+        costs = exits.costs(self.times)
+        parts = [(leaving * ((1 - c) * costs[:-1] + c * costs[1:])).sum(axis=1)]
+        parts += [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]
+        if doors := d.problem.named(Door):
+
+            def through():
+                return [d.total(f"leaving {name}", 0) for name in doors]
+
+            each = self._each(self.levels(X), through)
+            parts += list(np.array([self.dt[n] * np.array(found) for n, found in each]).T)
+        paid, *flows = self.comm.allreduce(np.array(parts), MPI.SUM)
+        by_name = dict(zip((*exits.dofs, *doors), flows, strict=True))
         gone = {
-            name: np.concatenate([[0.0], np.cumsum(flow)])
-            for name, flow in zip(exits.dofs, flows, strict=True)
+            name: np.concatenate([[0.0], np.cumsum(by_name[name])]) for name in d.problem.ways_out
         }
         return gone, float(paid.sum())
 

@@ -36,11 +36,12 @@ def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
     V = fem.functionspace(mesh, ("Lagrange", 1))
     replica = Replica(V)
     u, m = solution.value(0).copy(), solution.density(1).copy()
-    v = drift(problem, u, m)
+    state = solution.discrete.state
+    v = drift(problem, state.t, u, m)
     velocity = _Averages(replica, v, fem.functionspace(mesh, ("DG", 1, shape)))
     if current:
         corners = at_vertices(m, mesh)
-        frozen = problem, solution.discrete.state, u, list(corners), corners
+        frozen = problem, state, u, list(corners), corners
         diffused = [
             scheme.diffusion(*frozen, e, ufl.grad(m))
             for e in map(ufl.as_vector, np.eye(*shape).tolist())
@@ -49,6 +50,7 @@ def of_solution(solution: Solution, current: bool, ignore_exits: bool) -> dict:
         flux = _Averages(replica, m * v - ufl.as_vector(diffused), W)
     nodal = np.empty((solution.steps, *replica.x.shape))
     for n in range(solution.steps):
+        state.at(solution.times[n : n + 2].mean())
         for function, values in zip((u, m), solution.levels.of_step(n), strict=True):
             function.x.array[: len(values)] = values
             function.x.scatter_forward()
@@ -75,7 +77,7 @@ def _check(problem, current: bool, ignore_exits: bool):
         )
     if problem.boundary and not ignore_exits:
         raise ProblemError(
-            f"People leave through {', '.join(map(repr, problem.boundary))}, and a flow of points "
+            f"People come or go by {', '.join(map(repr, problem.boundary))}, and a flow of points "
             "knows no exits: they would go on outside of the mesh. The field as it is inside is "
             "VelocityField.of(solution, ignore_exits=True)."
         )

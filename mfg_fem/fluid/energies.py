@@ -10,10 +10,10 @@ from mfg_fem.forms.integrals import mean_between
 from mfg_fem.problem.game import MeanFieldControl
 
 
-def integrands(problem, u, m, root) -> dict:
+def integrands(problem, t: fem.Constant, u, m, root) -> dict:
     """Densities in space by name, for any problem, with `root` for the square root of m."""
     p = ufl.variable(ufl.grad(u))
-    H = problem.H(problem.x, p, m)
+    H = problem.H(problem.x, t, p, m)
     log = ufl.ln(ufl.max_value(m, np.finfo(float).tiny))
     found = {
         "entropy": ufl.conditional(ufl.gt(m, 0), m * log, 0.0),
@@ -32,8 +32,8 @@ def energy(problem, t: fem.Constant, u, m):
         F = m * problem.f(x, t, m)
     else:
         F = m * mean_between(lambda r: problem.f(x, t, r), ufl.zero(), m)
-    diffused = ufl.dot(problem.D(x) * ufl.grad(m), ufl.grad(u))
-    return F - diffused - m * problem.H(x, ufl.grad(u), m) + problem.s(x, t) * u
+    diffused = ufl.dot(problem.D(x, t) * ufl.grad(m), ufl.grad(u))
+    return F - diffused - m * problem.H(x, t, ufl.grad(u), m) + problem.s(x, t) * u
 
 
 def correction(solution) -> np.ndarray:

@@ -127,7 +127,7 @@ class Fluid:
         V = solution.discrete.V
         self._mesh, self._comm = V.mesh, V.mesh.comm
         self._u, self._m, self._root, self._log = (fem.Function(V) for _ in range(4))
-        self._t = fem.Constant(V.mesh, 0.0)
+        self._state = solution.discrete.state
         self._empty = fem.Constant(V.mesh, EMPTY * max(solution.max_density, 0.0))
         self._positive = solution.min_density > 0
         self._measure()
@@ -141,13 +141,13 @@ class Fluid:
     def _measure(self):
         """All arrays along time."""
         problem, levels, steps = self.solution.problem, self.solution.levels, self.solution.steps
-        densities = integrands(problem, self._u, self._m, self._root)
+        densities = integrands(problem, self._state.t, self._u, self._m, self._root)
         if self.has("kinetic"):
             slope = ufl.grad(self._u + fem.Constant(self._mesh, self._weight) * self._log)
             half = fem.Constant(self._mesh, (self.mobility or 0.0) / 2)
             densities["kinetic"] = half * self._m * ufl.dot(slope, slope)
         if self.has("energy"):
-            densities["energy"] = energy(problem, self._t, self._u, self._m)
+            densities["energy"] = energy(problem, self._state.t, self._u, self._m)
         measure = self.solution.scheme.measures(self._mesh)[1]
         totals = Totals(self._mesh, measure, [*densities.values()])
 
@@ -198,7 +198,7 @@ class Fluid:
         for function, values in zip(fields, (u, m, root, log), strict=True):
             function.x.array[: len(values)] = values
             function.x.scatter_forward()
-        self._t.value = t
+        self._state.at(t)
 
     # At a level or on a step
 
@@ -315,7 +315,8 @@ class Fluid:
         if not self._positive:
             there = ufl.max_value(m, self._empty)
             slope = ufl.conditional(ufl.gt(m, self._empty), 1.0, 0.0) * ufl.grad(m) / there
-        omega = drift(problem, self._u, m) - problem.D(problem.x) * slope
+        t = self._state.t
+        omega = drift(problem, t, self._u, m) - problem.D(problem.x, t) * slope
         return pointwise(omega, interpolation_points(self._cells))
 
     @cached_property
@@ -323,8 +324,8 @@ class Fluid:
         problem, discrete, m = self.solution.problem, self.solution.discrete, self._m
         gradients, values = discrete.scheme.measures(self._mesh)
         corners = at_vertices(m, self._mesh)
-        frozen = problem, discrete.state, self._u, list(corners), corners
-        moved = m * drift(problem, self._u, m)
+        frozen = problem, self._state, self._u, list(corners), corners
+        moved = m * drift(problem, self._state.t, self._u, m)
 
         def diffused(w):
             return -discrete.scheme.diffusion(*frozen, w, ufl.grad(m)) * gradients

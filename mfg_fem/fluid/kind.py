@@ -40,16 +40,17 @@ class Kind:
         mesh, x, units, data = problem.domain.mesh, problem.x, problem.units, problem.data
         d = mesh.geometry.dim
         p, m = fem.Constant(mesh, np.ones(d)), fem.Constant(mesh, 1.0)
-        alpha, mean = fem.Constant(mesh, 0.0), fem.Constant(mesh, 0.0)
+        alpha, mean, t = (fem.Constant(mesh, 0.0) for _ in range(3))
         q, y = ufl.variable(p), ufl.variable(m)
-        H, D, identity = problem.H(x, q, y), problem.D(x), ufl.Identity(d)
+        H, D, identity = problem.H(x, t, q, y), problem.D(x, t), ufl.Identity(d)
         H_pp, H_m = ufl.diff(ufl.diff(H, q), q), ufl.diff(H, y)
         means = [ufl.as_ufl(1.0), ufl.tr(H_pp) / d, ufl.tr(D) / d, H_m**2]
         squares = [H_pp, H_pp - alpha * identity, D, D - mean * identity]
         dx = ufl.dx(domain=mesh, degree=2)
         totals = Totals(mesh, dx, [*means, *(ufl.inner(e, e) for e in squares)])
         random, size = np.random.default_rng(0), units.cost / units.length
-        quadratic = even = free = True
+        quadratic, even = (not data.depends(y, "t") for y in ("hamiltonian(x, p, m)", "diffusion"))
+        free = True
         for k, draw in enumerate(DRAWS):
             p.value = draw * size * random.standard_normal(d)
             m.value = draw * units.density
@@ -61,7 +62,7 @@ class Kind:
             free &= bool(slope <= ALIKE)
             quadratic &= bool(rest <= ALIKE * curvature and alpha.value > 0)
             even &= bool(uneven <= ALIKE * diffusion)
-        local = (D, problem.H(x, data.p, data.m), problem.f(x, data.t, data.m))
+        local = (D, problem.H(x, data.t, data.p, data.m), problem.f(x, data.t, data.m))
         return cls(
             mobility=float(alpha.value) if quadratic else None,
             diffusion=float(mean.value) if even else None,

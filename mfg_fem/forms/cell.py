@@ -1,7 +1,10 @@
 """The geometry of a simplex cell in UFL: its vertices, edges and barycentric gradients."""
 
+import math
+
 import numpy as np
 
+import basix
 import basix.ufl
 import ufl
 
@@ -37,6 +40,24 @@ def barycentric_gradients(mesh) -> list:
     K = ufl.JacobianInverse(mesh)
     g = [K[k, :] for k in range(mesh.geometry.dim)]
     return [-sum(g[1:], g[0]), *g]
+
+
+def at_nodes(mesh, degree: int) -> ufl.Measure:
+    """The rule on cells whose points are the nodes of this degree, all of one weight."""
+    rule: dict[str, object] = {"quadrature_rule": "vertex", "quadrature_degree": 1}
+    if degree > 1:
+        cell = getattr(basix.CellType, mesh.topology.cell_name())
+        points = basix.create_element(
+            basix.ElementFamily.P, cell, degree, basix.LagrangeVariant.equispaced
+        ).points
+        weight = 1 / (len(points) * math.factorial(mesh.geometry.dim))
+        rule = {
+            "quadrature_rule": "custom",
+            "quadrature_degree": degree,
+            "quadrature_points": tuple(map(tuple, points.tolist())),
+            "quadrature_weights": (weight,) * len(points),
+        }
+    return ufl.dx(domain=mesh, metadata=rule)
 
 
 def reference_vertices(mesh) -> np.ndarray:

@@ -24,8 +24,8 @@ Continuation changes Constants and knows nothing of the user's callables: the vi
 is the uniform density, and `limit` multiplies what a scheme takes out of its viscosity (`Sharp`).
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -35,7 +35,8 @@ from dolfinx import fem
 from ufl.algorithms import expand_derivatives
 from ufl.corealg.traversal import traverse_unique_terminals
 
-from mfg_fem.forms.cell import at_vertices
+from mfg_fem.forms.boundary import entering, leaving, paid
+from mfg_fem.forms.cell import at_nodes, at_vertices
 from mfg_fem.forms.tables import Tables
 
 
@@ -49,6 +50,8 @@ class StepState:
             population: known to kernels only (`discrete/packing.py`), where they cost nothing.
         t: the time.
         stretch, share, crowd, limit: the parameters of continuation, see above.
+        layers: of each population, boundary name -> rho of `discrete/layers.py`.
+        changing: Functions that depend on t, each with what fills it.
     """
 
     fields: fem.Function
@@ -58,9 +61,13 @@ class StepState:
     share: fem.Constant
     crowd: tuple[fem.Constant, ...]
     limit: fem.Constant
+    layers: Sequence[dict[str, fem.Function]]
+    changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
 
     @classmethod
-    def on(cls, V: fem.FunctionSpace, crowd: Sequence[float]) -> "StepState":
+    def on(
+        cls, V: fem.FunctionSpace, crowd: Sequence[float], layers: Sequence[dict[str, fem.Function]]
+    ) -> "StepState":
         """A state on V; `crowd` has the uniform density of each population."""
         t, stretch, share, limit = (fem.Constant(V.mesh, y) for y in (0.0, 1.0, 1.0, 1.0))
         element = basix.ufl.blocked_element(V.ufl_element(), shape=(2 * len(crowd),))
@@ -68,7 +75,14 @@ class StepState:
         uniform = tuple(fem.Constant(V.mesh, float(density)) for density in crowd)
         shape = (len(crowd), V.mesh.topology.dim + 1)
         corners = fem.Function(fem.functionspace(V.mesh, ("DG", 0, shape)))
-        return cls(fields, corners, t, stretch, share, uniform, limit)
+        return cls(fields, corners, t, stretch, share, uniform, limit, layers)
+
+    def at(self, t: float):
+        """Set the time. Collective."""
+        if t != self.t.value:
+            self.t.value = t
+            for _, fill in self.changing:
+                fill()
 
     @property
     def densities(self) -> tuple:
@@ -92,7 +106,7 @@ def cost_terms(population, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
     A new cost is a new term here: the equations and the cost that is reported follow from it.
     """
     x = population.x
-    return m * (population.H(x, p, seen) - tables(population.f(x, t, seen)))
+    return m * (population.H(x, t, p, seen) - tables(population.f(x, t, seen)))
 
 
 def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) -> list[ufl.Form]:
@@ -104,7 +118,7 @@ def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) 
     """
     x, t, (w, crowd, corners) = problem.x, state.t, frozen
     gradients, values = scheme.measures(problem.domain.mesh)
-    costs, diffusion, constant = [], [], True
+    costs, diffusion, boundary, constant = [], [], [], True
     # What is seen at each vertex.
     vertices = range(problem.domain.dim + 1)
     around = [problem.crowd(state.seen([y[v] for y in corners])) for v in vertices]
@@ -114,12 +128,18 @@ def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) 
         diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
         costs.append(cost_terms(population, t, ufl.grad(u[i]), m[i], seen, tables))
         costs.append(-tables(population.s(x, t)) * u[i])
+        layers = state.layers[i]
+        boundary.append(u[i] * leaving(population, layers, t, m[i], seen))
+        boundary.append(-paid(population, layers, t, m[i], seen))
+        boundary.append(-entering(population, layers, t) * u[i])
         constant &= not any(y == x for y in traverse_unique_terminals(diffusion[-1]))
-    costs, diffusion = sum(costs), sum(diffusion)
+    costs, diffusion = sum(costs) * values, sum(diffusion)
+    if boundary := ufl.as_ufl(sum(boundary)):
+        costs += boundary * at_nodes(problem.domain.mesh, scheme.degree)
     if gradients == values:
-        return [(diffusion + costs) * values]
+        return [diffusion * values + costs]
     # If D is constant on each cell any rule is exact, and `merged` makes one kernel of both.
-    return [costs * values, diffusion * (values if constant else gradients)]
+    return [costs, diffusion * (values if constant else gradients)]
 
 
 class StepForms:
@@ -134,7 +154,8 @@ class StepForms:
     a_i = m_i tr(H_i,pp) / d, each against a continuous piecewise linear test function.
 
     "running", "entering" and "expected" are, per unit of time, the cost of a population, the people
-    who enter, and the costs that the value function expects of these.
+    who enter, and the costs that the value function expects of these; "leaving NAME" are the people
+    who leave through the door of this name.
 
     Attributes:
         k: number of populations.
@@ -168,6 +189,7 @@ class StepForms:
             problem, scheme, state, self.u, self.m, (w, crowd, self.corners), self.tables
         )
         _, self.rule = scheme.measures(mesh)
+        self.nodes = at_nodes(mesh, scheme.degree)
         self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
         pairs = [(i, j) for i in range(k) for j in range(k)]
         self.slopes = {(i, j): self._block(2 * i, 2 * j + 1) for i, j in pairs}
@@ -195,7 +217,7 @@ class StepForms:
             )
             for part in (slice(1), slice(None))  # the costs alone, then all
         )
-        timed = any(state.t in form.constants() for form in self.A)
+        timed = state.changing or any(state.t in form.constants() for form in self.A)
         self.autonomous = not (timed or problem.discount)
 
     def of(self, name: str, i: int = 0) -> list[ufl.Form]:
@@ -205,9 +227,9 @@ class StepForms:
             forms = self._whole(name)
         elif name == "coupling":
             forms = self._coupling
-        elif name in ("running", "entering", "expected"):
-            rate = self._rate(name, i)
-            forms = [] if rate == 0 else [rate * self.rule]
+        elif name in ("running", "entering", "expected") or name.startswith("leaving"):
+            rates = zip(self._rates(name, i), (self.rule, self.nodes), strict=True)
+            forms = [rate * rule for rate, rule in rates if rate != 0]
         else:
             forms = self._block(j, j) if " in " in name else self._rows[j]
         fields = dict(zip(self.components, ufl.split(self.state.fields), strict=True))
@@ -254,24 +276,28 @@ class StepForms:
         crowd = self.problem.crowd(self.state.seen(self.m))
         for i, population in enumerate(self.problem.populations):
             p = ufl.variable(ufl.grad(self.u[i]))
-            H_pp = ufl.diff(ufl.diff(population.H(self.problem.x, p, crowd), p), p)
+            H = population.H(self.problem.x, self.state.t, p, crowd)
+            H_pp = ufl.diff(ufl.diff(H, p), p)
             a = expand_derivatives(self.m[i] * ufl.tr(H_pp) / self.problem.domain.dim)
             if a == 0:  # H is linear in p; a form must exist all the same
                 a = fem.Constant(mesh, 0.0)
             forms.append(a * tests[k * k + i] * self.rule)
         return forms
 
-    def _rate(self, name: str, i: int):
-        """The named rate of population i, per unit of volume and time."""
+    def _rates(self, name: str, i: int) -> tuple:
+        """The named rate of population i, per unit of volume and time: inside, at the boundary."""
         population, x, t = self.problem.populations[i], self.problem.x, self.state.t
-        if name == "entering":
-            return population.s(x, t)
-        if name == "expected":
-            return population.s(x, t) * self.u[i]
+        layers, u, m, crowd = self.state.layers[i], self.u[i], self.m[i], self.problem.crowd(self.m)
+        if name.startswith("leaving"):
+            door = name.partition(" ")[2]
+            return 0, leaving(population, {door: layers[door]}, t, m, crowd)
+        if name in ("entering", "expected"):
+            value = u if name == "expected" else 1
+            return population.s(x, t) * value, entering(population, layers, t) * value
         # With the cost of moving L = p . H_p - H (Legendre), m (L + f) = p . a_p - a.
-        p, crowd = ufl.variable(ufl.grad(self.u[i])), self.problem.crowd(self.m)
-        a = cost_terms(population, t, p, self.m[i], crowd, self.tables)
-        return ufl.dot(p, ufl.diff(a, p)) - a
+        p = ufl.variable(ufl.grad(u))
+        a = cost_terms(population, t, p, m, crowd, self.tables)
+        return ufl.dot(p, ufl.diff(a, p)) - a, paid(population, layers, t, m, crowd)
 
 
 def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[ufl.Form | None]:
@@ -283,16 +309,16 @@ def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[uf
 def merged(forms: Iterable[ufl.Form]) -> list[ufl.Form]:
     """Sum the forms of each quadrature rule: FFCx 0.9 may miscompile kernels that mix rules."""
     by_rule: dict[str, ufl.Form] = {}
-    for form in forms:
-        rule = str(form.integrals()[0].metadata())
+    for integral in chain(*(form.integrals() for form in forms)):
+        rule, form = str(integral.metadata()), ufl.Form([integral])
         by_rule[rule] = by_rule[rule] + form if rule in by_rule else form
     return list(by_rule.values())
 
 
-def drift(population, u, m):
-    """The optimal drift -H_p(x, grad u, m)."""
+def drift(population, t, u, m):
+    """The optimal drift -H_p(x, t, grad u, m)."""
     p = ufl.variable(ufl.grad(u))
-    return -ufl.diff(population.H(population.x, p, m), p)
+    return -ufl.diff(population.H(population.x, t, p, m), p)
 
 
 def terminal_value(problem, state: StepState) -> tuple[list, list[list], list]:

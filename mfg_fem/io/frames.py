@@ -61,13 +61,15 @@ class Frames:
         self.value, self.density = fem.Function(V, name="value"), fem.Function(V, name="density")
         self.velocity = fem.Function(W, name="velocity")
         self.functions = [self.density, self.value, self.velocity]
-        self._average = Average(mesh, drift(problem, self._u, self._m))
+        self._state = solution.discrete.state
+        self._average = Average(mesh, drift(problem, self._state.t, self._u, self._m))
 
     def show(self, n: int):
         """Fill the Functions with level n; returns self. Collective."""
         levels, steps = self.solution.levels, self.solution.steps
         step = min(n, steps - 1)
         self._fill(*levels.of_step(step))
+        self._state.at(self.solution.times[step : step + 2].mean())
         self.velocity.interpolate(self._average())
         self._fill(levels.u[n], levels.m[n])
         self.value.interpolate(self._u)

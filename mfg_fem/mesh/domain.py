@@ -128,7 +128,11 @@ class Domain:
 
     def measure(self, name: str) -> float:
         """Length (2D) or area (3D) of the named boundary, number of points (1D). Collective."""
-        facets, d, topology = self.facets(name), self.dim, self.mesh.topology
+        return self._integral(fem.Constant(self.mesh, 1.0) * self.ds(self.facets(name)))
+
+    def ds(self, facets: np.ndarray) -> ufl.Measure:
+        """The measure on these local facets, of which the owned ones count. Collective."""
+        d, topology = self.dim, self.mesh.topology
         facets = facets[facets < self._owned_facets()]
         # Each facet is integrated from one of its cells, so that those inside the domain count.
         cells = topology.connectivity(d - 1, d)
@@ -137,8 +141,7 @@ class Domain:
         sides = topology.connectivity(d, d - 1).array.reshape(-1, d + 1)[cells]
         pairs = np.column_stack([cells, (sides == facets[:, None]).argmax(axis=1)])
         entities = [(1, pairs.astype(np.int32).ravel())]
-        ds = ufl.Measure("ds", domain=self.mesh, subdomain_data=entities)
-        return self._integral(fem.Constant(self.mesh, 1.0) * ds(1))
+        return ufl.Measure("ds", domain=self.mesh, subdomain_data=entities)(1)
 
     def volume(self) -> float:
         """Length, area or volume of the whole domain. Collective."""

@@ -31,10 +31,11 @@ def _is_convex(problem) -> bool:
     """Whether m H is concave in m, tested for one p and some densities. Collective."""
     mesh, units = problem.domain.mesh, problem.units
     p = fem.Constant(mesh, np.full(problem.domain.dim, units.cost / units.length))
+    t = fem.Constant(mesh, problem.duration / 2)
     density = fem.Constant(mesh, 1.0)
     m = ufl.variable(density)
-    second = ufl.diff(ufl.diff(m * problem.H(problem.x, ufl.variable(p), m), m), m)
-    first = ufl.diff(problem.H(problem.x, ufl.variable(p), m), m)
+    H = problem.H(problem.x, t, ufl.variable(p), m)
+    second, first = ufl.diff(ufl.diff(m * H, m), m), ufl.diff(H, m)
     values = VertexValues(mesh, second, first)
     for factor in DENSITIES:
         density.value = factor * units.density

@@ -49,7 +49,7 @@ def _responses(
         u_next = u_T[i]
         for n in reversed(range(system.steps)):
             X[0, i, n], first = u_next, None
-            X[0, i, n, exits.held] = exits.cost[exits.held]
+            X[0, i, n, exits.held] = exits.cost(system.times[n])
             for _ in range(most):
                 residual = system.hjb_row(X, i, n, u_next)
                 norm = np.sqrt(system.comm.allreduce(residual @ residual, MPI.SUM))

@@ -10,6 +10,10 @@ which is the natural condition of the functional and needs no code.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mfg_fem.problem.data import InTime, WithCrowd
+
+Known = float | Callable | InTime  # x -> UFL, or with the time
+
 
 @dataclass(frozen=True)
 class Exit:
@@ -19,10 +23,10 @@ class Exit:
     residual of the Fokker-Planck equation there, which closes the mass balance to round-off.
 
     Args:
-        cost: what leaving costs a player, a number or a callable x -> UFL.
+        cost: what leaving costs a player, a number, a callable x -> UFL, or `InTime` of (x, t).
     """
 
-    cost: float | Callable = 0.0
+    cost: Known = 0.0
 
 
 @dataclass(frozen=True)
@@ -34,24 +38,76 @@ class Open:
     others 2023).
 
     Args:
-        value: the value function there, a number or a callable x -> UFL.
-        density: the density there, not negative, likewise.
+        value: the value function there, a number, a callable x -> UFL, or `InTime` of (x, t).
+        density: the density there, not negative: a number or a callable x -> UFL.
     """
 
-    value: float | Callable
+    value: Known
     density: float | Callable
 
     @property
-    def cost(self) -> float | Callable:
+    def cost(self) -> Known:
         """What a player who leaves there pays."""
         return self.value
 
 
-def exit_name(name: str) -> str:
-    """The name of the cost of this exit in messages."""
-    return f"boundary[{name!r}].cost"
+@dataclass(frozen=True)
+class Door:
+    """People at this boundary leave at a limited rate, each paying `cost`.
+
+    With kappa = `rate`, a speed: kappa m people leave per unit of length (of area in 3D) and time,
+
+        -(D grad m + m H_p) . n = kappa m,      D grad u . n + kappa (u - cost) = 0.
+
+    As the rate grows this becomes an `Exit`. With a capacity q, kappa = q / (m + q / rate), so that
+    never more than q leave per unit of length and time, and people queue. A player does not change
+    kappa; the planner of a control does.
+
+    Args:
+        rate: kappa > 0 at low density; with a capacity by default such that half of it passes at
+            a twentieth of the mean density.
+        capacity: q > 0, persons per unit of length (area in 3D) and time, or None.
+        cost: what leaving costs a player.
+
+        Each is a number, a callable x -> UFL, `InTime` of (x, t), or `WithCrowd` of (x, t, m).
+    """
+
+    rate: Known | WithCrowd | None = None
+    capacity: Known | WithCrowd | None = None
+    cost: Known | WithCrowd = 0.0
 
 
-def density_name(name: str) -> str:
-    """The name of the density beyond this open boundary in messages."""
-    return f"boundary[{name!r}].density"
+@dataclass(frozen=True)
+class Entry:
+    """People come in through this boundary, which nobody leaves by.
+
+        (D grad m + m H_p) . n = flux,      D grad u . n = 0.
+
+    Args:
+        flux: persons per unit of length (of area in 3D) and time, not negative: a number, a
+            callable x -> UFL, or `InTime` of (x, t).
+    """
+
+    flux: Known
+
+
+Condition = Exit | Open | Door | Entry
+WAYS_OUT = Exit | Open | Door
+NUMBERS = {
+    Exit: ("cost",),
+    Open: ("cost", "density"),
+    Door: ("cost", "rate", "capacity"),
+    Entry: ("flux",),
+}
+
+
+def given(condition: Condition) -> dict[str, object]:
+    """The data of a condition by their names."""
+    names = NUMBERS[type(condition)]
+    data = {name: getattr(condition, name) for name in names}
+    return {name: value for name, value in data.items() if value is not None}
+
+
+def data_name(boundary: str, name: str) -> str:
+    """What one of the `NUMBERS` of this boundary is called in messages."""
+    return f"boundary[{boundary!r}].{name}"

@@ -13,8 +13,10 @@ from ufl.algorithms import expand_derivatives
 from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import MeshError, ProblemError, alike, together
+from mfg_fem.mesh.domain import boundary_dofs
 from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.boundary import Exit, Open, density_name, exit_name
+from mfg_fem.problem.boundary import Condition, Door, Exit, Open, data_name, given
+from mfg_fem.problem.data import InTime, WithCrowd, moments
 from mfg_fem.problem.ends import check_ends, floor_of
 from mfg_fem.problem.seams import check_periodic
 from mfg_fem.problem.units import Units, gradient_for
@@ -36,8 +38,9 @@ REMEDY = (
     "Write it of m + s with a small density s, of a thousandth of the mean density for instance: "
     "ufl.ln(m + s)."
 )
+TIMED = ("hamiltonian", "running_cost", "source")  # what may be `InTime`, a diffusion besides
+BOUNDS = {"rate": 0.0, "capacity": 0.0, "flux": 0.0}  # the least values of data of boundaries
 MISSING = ("source", "terminal_cost", "terminal_density")  # what may be None
-MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which costs are checked, as parts of the horizon
 
 
 def check_arguments(problem) -> dict[str, float]:
@@ -54,26 +57,21 @@ def check_arguments(problem) -> dict[str, float]:
             value = getattr(problem, name)
             if value is None and (name in MISSING or problem.stationary):
                 continue
+            if isinstance(value, InTime) and name in TIMED:
+                value = value.data
             if not callable(value):  # as UFL's expressions are
                 raise ProblemError(
                     f"{name} must be a callable {SIGNATURES[name]} -> UFL or number, or a UFL "
                     f"expression, not {value!r}. For a constant write lambda *_: value."
                 )
-        _check_number_or_callable("diffusion", problem.diffusion)
+        _check_datum("diffusion", problem.diffusion)
         if not isinstance(problem.boundary, Mapping):
             raise ProblemError('boundary must be a dict such as {"exits": mfg.Exit(cost=0.0)}.')
         for name, condition in problem.boundary.items():
             domain.facets(name)
-            if not isinstance(condition, Exit | Open):
-                raise ProblemError(
-                    f"boundary[{name!r}] is {condition!r}; it must be an Exit or an Open. "
-                    "Boundaries that are not named reflect."
-                )
-            _check_number_or_callable(exit_name(name), condition.cost)
-            if isinstance(condition, Open):
-                _check_number_or_callable(density_name(name), condition.density)
+            _check_condition(name, condition)
     alike(domain.comm, problem=type(problem).__name__, **numbers, boundary=[*problem.boundary])
-    check_outer(domain, [*problem.boundary], "an exit")
+    check_outer(domain, [*problem.boundary], "a way out or in")
     return numbers
 
 
@@ -91,13 +89,41 @@ def check_outer(domain, names: list[str], what: str):
             )
 
 
-def _check_number_or_callable(name: str, value):
-    if not callable(value):
+def _check_condition(boundary: str, condition):
+    """Refuse what is no boundary condition, or one with data that make no sense."""
+    if not isinstance(condition, Condition):
+        raise ProblemError(
+            f"boundary[{boundary!r}] is {condition!r}; it must be an Exit, Open, Door or Entry. "
+            "Boundaries that are not named reflect."
+        )
+    if isinstance(condition, Door) and condition.rate is None and condition.capacity is None:
+        raise ProblemError(
+            f"boundary[{boundary!r}] is a Door without limits: give rate=, capacity= or both, or "
+            "let it be an Exit."
+        )
+    for name, value in given(condition).items():
+        full = data_name(boundary, name)
+        if isinstance(value, WithCrowd) and not isinstance(condition, Door):
+            raise ProblemError(
+                f"{full} sees the crowd, and there is none at an exit, where m = 0, nor does an "
+                "entry wait for it: a Door can see the crowd in front of it."
+            )
+        if isinstance(value, InTime) and name == "density":
+            raise ProblemError(f"{full} cannot depend on time.")
+        _check_datum(full, value, BOUNDS.get(name, -np.inf))
+
+
+def _check_datum(name: str, value, least: float = -np.inf):
+    """Refuse what is neither a number >= least nor a callable, marked or not."""
+    if isinstance(value, InTime | WithCrowd):
+        if not callable(value.data):
+            raise ProblemError(f"{name}: {type(value).__name__} takes a callable, not {value!r}.")
+    elif not callable(value):
         if not is_number(value):
             raise ProblemError(
                 f"{name} must be a number, a callable x -> UFL or a UFL expression, not {value!r}."
             )
-        number(name, value, -np.inf)
+        number(name, value, least)
 
 
 def check_values(problem) -> tuple[Units, tuple[str, ...]]:
@@ -107,33 +133,46 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     derivative, at m = 0.
     """
     domain = problem.domain
+    if problem.stationary and (timed := problem.data.timed):
+        raise ProblemError(
+            f"{timed[0]} depends on t, and a problem without a horizon has no time: give horizon=, "
+            "or data that are the same at all times."
+        )
     gdim, mesh = domain.dim, domain.mesh
     t, share, uniform = (fem.Constant(mesh, value) for value in (0.0, 1.0, 0.0))
     p = ufl.variable(fem.Constant(mesh, np.zeros(gdim)))
     x = problem.x
 
-    m0, D = problem.m0(x), problem.D(x)
+    m0, D = problem.m0(x), problem.D(x, t)
     m = ufl.variable(share * m0 + uniform)
     costs = {
         "running_cost(x, t, m)": problem.f(x, t, m),
         "terminal_cost(x, m)": problem.g(x, m),
         "source(x, t)": problem.s(x, t),
     }
-    costs |= {exit_name(name): problem.exit_cost(name, x) for name in problem.boundary}
-    H = problem.H(x, p, m)
+    for name in problem.ways_out:
+        crowd = "(m)" if problem.data.depends(data_name(name, "cost"), "m") else ""
+        costs[data_name(name, "cost") + crowd] = problem.at_boundary(name, "cost", x, t, m)
+    H = problem.H(x, t, p, m)
 
     mass = _check_density(mesh, m0, problem.population)
     for name in problem.open:
-        _check_sign(mesh, problem.density_beyond(name, x), density_name(name))
+        _check_sign(mesh, problem.at_boundary(name, "density", x, t), data_name(name, "density"))
     if problem.terminal_density is not None:
         _check_density(mesh, problem.m_T(x), problem.population, "terminal_density(x)")
     share.value = problem.population / mass
-    largest, length = _check_diffusion(mesh, D), domain.volume() ** (1 / gdim)
+    length, largest = domain.volume() ** (1 / gdim), 0.0
+    timed = t in extract_constants(D)
+    for t.value in moments(problem.horizon or 0.0, timed):
+        largest = max(largest, _check_diffusion(mesh, D))
     time = length**2 / largest if problem.horizon is None else float(problem.horizon)
     spread = _check_costs(problem, costs, m, t, time)
+    _check_boundaries(problem, m, t, time)
     check_periodic(problem)
     hamiltonian = _Hamiltonian(mesh, H, p, m)
-    rest = hamiltonian.check(np.zeros(gdim))
+    timed = t in extract_constants(H)
+    for t.value in moments(time, timed):
+        rest = hamiltonian.check(np.zeros(gdim))
     density = problem.population / length**gdim
     share.value, uniform.value = 0.0, density
     gradient = hamiltonian.gradient_for(length / time)
@@ -147,6 +186,27 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     if problem.terminal_density is not None and gradient is not None:
         spread = np.inf  # the value function that leads people to their places is as large as that
     return Units.of(length, time, density, gradient, spread), infinite
+
+
+def _check_boundaries(problem, m, t: fem.Constant, duration: float):
+    """Rates, capacities and fluxes must not be negative at the nodes of their boundaries."""
+    domain = problem.domain
+    V = fem.functionspace(domain.mesh, ("Lagrange", 1))
+    for boundary, condition in problem.boundary.items():
+        there = fem.Function(V)
+        there.x.array[boundary_dofs(domain, V, boundary)] = 1.0
+        for name in filter(BOUNDS.__contains__, given(condition)):
+            full = data_name(boundary, name)
+            value = problem.at_boundary(boundary, name, problem.x, t, m)
+            values = VertexValues(domain.mesh, ufl.conditional(ufl.gt(there, 0.5), value, 1.0))
+            for t.value in moments(duration, t in extract_constants(value)):
+                (ends,) = values.extremes()
+                check_finite(ends, full, f" at t = {float(t.value):g}")
+                if ends[0] < 0:
+                    raise ProblemError(
+                        f"{full} is negative somewhere on the boundary, {ends[0]:.3g} at "
+                        f"t = {float(t.value):g}; it must be >= 0."
+                    )
 
 
 def _check_density(mesh, m, population: float, name: str = "initial_density(x)") -> float:
@@ -206,13 +266,8 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant, duration: float) -> f
     derivatives = {f"d/dm of {name}": ufl.diff(e, m) for name, e in costs.items() if "m)" in name}
     values = VertexValues(problem.domain.mesh, *costs.values(), *derivatives.values())
     running, terminal = 0.0, 0.0
-    timed = [name for name, cost in costs.items() if t in extract_constants(cost)]
-    if timed and problem.stationary:
-        raise ProblemError(
-            f"{timed[0]} depends on t, and a problem without a horizon has no time: give horizon=, "
-            "or a cost that is the same at all times."
-        )
-    for moment in duration * (MOMENTS if timed else MOMENTS[-1:]):
+    timed = any(t in extract_constants(cost) for cost in costs.values())
+    for moment in moments(duration, timed):
         t.value = moment
         ends = dict(zip((*costs, *derivatives), values.extremes(), strict=True))
         for name, found in ends.items():
@@ -220,7 +275,7 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant, duration: float) -> f
         ends = {name.split("(")[0]: found for name, found in ends.items() if name in costs}
         running = max(running, np.ptp(ends["running_cost"]))
         terminal = np.ptp(ends["terminal_cost"])
-        if problem.boundary:
+        if problem.ways_out:
             running = max(running, np.abs(ends["running_cost"]).max())
             paid = [found for name, found in ends.items() if name not in ("running_cost", "source")]
             terminal = np.ptp(paid)
@@ -235,7 +290,7 @@ def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:
     ends = VertexValues(mesh, *terms).extremes()
     finite = np.isfinite(ends).all(axis=1).reshape(len(names), 2)
     for name, (value, _) in zip(names, finite, strict=True):
-        if not value and problem.boundary:
+        if not value and problem.named(Exit | Open):
             raise ProblemError(f"{name} is infinite at m = 0, the density at exits. {REMEDY}")
     return tuple(name for name, good in zip(names, finite, strict=True) if not good.all())
 
@@ -291,7 +346,7 @@ def refuse_not_finite(problem, points: np.ndarray, t: float):
     numbers = (problem.units.density, t)
     m, t = ufl.variable(fem.Constant(mesh, numbers[0])), fem.Constant(mesh, numbers[1])
     p = ufl.variable(fem.Constant(mesh, np.zeros(problem.domain.dim)))
-    f, H = problem.f(x, t, m), problem.H(x, p, m)
+    f, H = problem.f(x, t, m), problem.H(x, t, p, m)
     terms = {"running_cost(x, t, m)": f, "source(x, t)": problem.s(x, t)}
     terms |= {"d/dm of running_cost(x, t, m)": ufl.diff(f, m), "hamiltonian(x, p, m)": H}
     terms |= {"H_p of hamiltonian(x, p, m)": ufl.diff(H, p)}

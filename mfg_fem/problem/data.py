@@ -5,6 +5,9 @@ would return something else at a second call does no harm, and what cannot be an
 float(t), is an error: a symbol has no value that could be taken by mistake.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 
 import basix.ufl
@@ -26,7 +29,39 @@ from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.validate import is_number
 
 COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
+MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which data are looked at, as parts of the horizon
 OF_FACETS = (ufl.classes.GeometricFacetQuantity, ufl.classes.Restricted)
+
+
+@dataclass(frozen=True)
+class InTime:
+    """Data that depend on time, where a plain callable does not get t.
+
+    Args:
+        data: a callable x, t, ... -> UFL: (x, t) for a diffusion, a cost of leaving, a rate, a
+            capacity or a flux, (x, t, p, m) for a Hamiltonian.
+    """
+
+    data: Callable
+
+    def arguments(self, plain: str) -> str:
+        """The arguments of the callable, where a plain one has these."""
+        return plain if "t" in plain else plain[0] + "t" + plain[1:]
+
+
+@dataclass(frozen=True)
+class WithCrowd:
+    """Data of a `Door` that see the crowd in front of it.
+
+    Args:
+        data: a callable (x, t, m) -> UFL.
+    """
+
+    data: Callable
+
+    def arguments(self, plain: str) -> str:
+        """The arguments of the callable."""
+        return "xtm"
 
 
 class _Symbol:
@@ -56,20 +91,24 @@ class Data:
         self.x, self.t = ufl.SpatialCoordinate(mesh), _Moment(mesh)
         elements = (basix.ufl.element("Lagrange", cell, 1, shape=s) for s in (None, shape))
         self.m, self.p = (_Field(ufl.FunctionSpace(mesh, element)) for element in elements)
-        self._stated: dict[str, tuple[ufl.core.expr.Expr, str]] = {}
+        self._stated: dict[str, tuple[ufl.core.expr.Expr, str, type | None]] = {}
 
     def state(self, name: str, value, arguments: str, shapes: tuple = ((),)):
         """Make the expression of this name. Collective.
 
         Args:
             name: of the data, in messages too.
-            value: a callable of the arguments, an expression or a number.
+            value: a callable of the arguments, an expression or a number; or one marked, as
+                `InTime`, whose callable has others.
             arguments: names of the arguments, such as "xtm".
             shapes: the shapes that the expression may have.
 
         Raises:
             ProblemError: it cannot be built, or makes no sense; on every rank.
         """
+        marker = None
+        if isinstance(value, InTime | WithCrowd):
+            marker, arguments, value = type(value), value.arguments(arguments), value.data
         symbols = [getattr(self, argument) for argument in arguments]
         with together(self.comm, ProblemError, f"{name} could not be built"):
             expression = as_data(value, self.mesh, *symbols)
@@ -84,22 +123,47 @@ class Data:
                             "point may enter"
                         )
         alike_on_ranks(self.comm, name, expression)
-        self._stated[name] = expression, arguments
+        self._stated[name] = expression, arguments, marker
 
     @property
     def terminals(self) -> list:
         """The Functions, Constants and geometry of this mesh in all expressions, each once."""
         kinds = (fem.Function, fem.Constant, ufl.classes.GeometricQuantity)
-        expressions = (expression for expression, _ in self._stated.values())
+        expressions = (expression for expression, *_ in self._stated.values())
         found = (y for e in expressions for y in traverse_unique_terminals(e))
         return [*dict.fromkeys(y for y in found if isinstance(y, kinds))]
 
-    def __call__(self, name: str, *arguments) -> ufl.core.expr.Expr:
-        """The expression of this name with these arguments."""
-        expression, names = self._stated[name]
-        symbols = [getattr(self, symbol) for symbol in names]
-        mapping = {y: z for y, z in zip(symbols, arguments, strict=True) if y is not z}
+    def __call__(self, name: str, **arguments) -> ufl.core.expr.Expr:
+        """The expression of this name with these arguments, of which it may not need all."""
+        expression, names, _ = self._stated[name]
+        mapping = {getattr(self, symbol): arguments[symbol] for symbol in names}
+        mapping = {y: z for y, z in mapping.items() if y is not z}
         return ufl.replace(expression, mapping) if mapping else expression
+
+    @property
+    def timed(self) -> list[str]:
+        """Names of the data that depend on time."""
+        return [name for name in self._stated if self.depends(name, "t")]
+
+    def depends(self, name: str, argument: str) -> bool:
+        """Whether the expression of this name depends on an argument, "t" or "m"."""
+        terminals = traverse_unique_terminals(self._stated[name][0])
+        return any(y is getattr(self, argument) for y in terminals)
+
+    def replaced(self, name: str, mapping: dict):
+        """What would state the same with terminals replaced: a callable, perhaps marked."""
+        expression, names, marker = self._stated[name]
+        symbols = [getattr(self, symbol) for symbol in names]
+
+        def same(*arguments):
+            return ufl.replace(expression, mapping | dict(zip(symbols, arguments, strict=True)))
+
+        return marker(same) if marker else same
+
+
+def moments(duration: float, timed: bool) -> np.ndarray:
+    """Times at which data are looked at: the end will do unless they depend on t."""
+    return duration * (MOMENTS if timed else MOMENTS[-1:])
 
 
 def as_data(value, mesh, *arguments) -> ufl.core.expr.Expr:

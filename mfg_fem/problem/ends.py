@@ -1,6 +1,7 @@
 """What a problem says of the ends of the time interval, if it has any."""
 
 from mfg_fem.errors import ProblemError
+from mfg_fem.problem.boundary import Entry
 from mfg_fem.validate import number
 
 ENDS = ("initial_density", "terminal_cost", "terminal_density", "floor")
@@ -21,8 +22,10 @@ def check_ends(problem):
             f"A problem without a horizon has no {' and no '.join(given)}: give horizon=, the "
             "final time, or leave them out."
         )
-    if not problem.open and (problem.source is None) == bool(problem.boundary):
-        missing = "a source= of people" if problem.boundary else "a boundary= that they leave by"
+    leave = bool(problem.ways_out)
+    enter = problem.source is not None or bool(problem.named(Entry))
+    if not problem.open and enter != leave:
+        missing = "a source= or an Entry" if leave else "an Exit or a Door that they leave by"
         raise ProblemError(
             f"Without a horizon as many people come as go: this problem needs {missing}, or "
             "neither."

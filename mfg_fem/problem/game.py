@@ -8,9 +8,17 @@ from typing import TypeAlias
 import ufl
 
 from mfg_fem.mesh.domain import Domain
-from mfg_fem.problem.boundary import Exit, Open, density_name, exit_name
+from mfg_fem.problem.boundary import (
+    WAYS_OUT,
+    Condition,
+    Door,
+    Entry,
+    Open,
+    data_name,
+    given,
+)
 from mfg_fem.problem.checks import check_arguments, check_values
-from mfg_fem.problem.data import Data
+from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.units import Units
 
 Given: TypeAlias = (
@@ -28,15 +36,15 @@ class MeanField:
     domain: Domain = field(kw_only=False)
     horizon: float | None = None
     discount: float = 0.0
-    diffusion: float | Given
-    hamiltonian: Given
+    diffusion: float | Given | InTime
+    hamiltonian: Given | InTime
     running_cost: Given
     terminal_cost: Given | None = None
     initial_density: Given | None = None
     terminal_density: Given | None = None
     floor: float | None = None
     population: float = 1.0
-    boundary: Mapping[str, Exit | Open] = field(default_factory=dict)
+    boundary: Mapping[str, Condition] = field(default_factory=dict)
     source: Given | None = None
     data: Data = field(init=False, repr=False)
     units: Units = field(init=False, repr=False)
@@ -70,10 +78,9 @@ class MeanField:
             data.state("terminal_density(x)", self.terminal_density, "x")
         data.state("source(x, t)", ufl.zero() if self.source is None else self.source, "xt")
         data.state("hamiltonian(x, p, m)", self.hamiltonian, "xpm")
-        for name, condition in self.boundary.items():
-            data.state(exit_name(name), condition.cost, "x")
-            if isinstance(condition, Open):
-                data.state(density_name(name), condition.density, "x")
+        for boundary, condition in self.boundary.items():
+            for name, value in given(condition).items():
+                data.state(data_name(boundary, name), value, "x")
         return data
 
     @property
@@ -93,47 +100,57 @@ class MeanField:
         """The space coordinate of the forms."""
         return self.data.x
 
-    def D(self, x) -> ufl.core.expr.Expr:
+    def D(self, x, t) -> ufl.core.expr.Expr:
         """Diffusion at x as a (d, d) tensor. The PDE diffusion: half the squared noise."""
-        D = self.data("diffusion", x)
+        D = self.data("diffusion", x=x, t=t)
         return D * ufl.Identity(self.domain.dim) if D.ufl_shape == () else D
 
-    def H(self, x, p, m) -> ufl.core.expr.Expr:
+    def H(self, x, t, p, m) -> ufl.core.expr.Expr:
         """Hamiltonian of one player who sees the density m."""
-        return self.data("hamiltonian(x, p, m)", x, p, m)
+        return self.data("hamiltonian(x, p, m)", x=x, t=t, p=p, m=m)
 
     def f(self, x, t, m) -> ufl.core.expr.Expr:
         """Running cost of one player."""
-        return self.data("running_cost(x, t, m)", x, t, m)
+        return self.data("running_cost(x, t, m)", x=x, t=t, m=m)
 
     def g(self, x, m) -> ufl.core.expr.Expr:
         """Terminal cost of one player."""
-        return self.data("terminal_cost(x, m)", x, m)
+        return self.data("terminal_cost(x, m)", x=x, m=m)
 
     def s(self, x, t) -> ufl.core.expr.Expr:
         """Players entering per unit of volume and time."""
-        return self.data("source(x, t)", x, t)
+        return self.data("source(x, t)", x=x, t=t)
 
     def m0(self, x) -> ufl.core.expr.Expr:
         """Initial density before it is scaled to the population."""
-        return self.data("initial_density(x)", x)
+        return self.data("initial_density(x)", x=x)
 
     def m_T(self, x) -> ufl.core.expr.Expr:
         """Terminal density before it is scaled to the population."""
-        return self.data("terminal_density(x)", x)
+        return self.data("terminal_density(x)", x=x)
 
-    def exit_cost(self, name: str, x) -> ufl.core.expr.Expr:
-        """What a player who leaves there pays."""
-        return self.data(exit_name(name), x)
+    def at_boundary(self, boundary: str, name: str, x, t, m=None) -> ufl.core.expr.Expr:
+        """A datum of a boundary condition; see `boundary.NUMBERS`."""
+        return self.data(data_name(boundary, name), x=x, t=t, m=m)
 
-    def density_beyond(self, name: str, x) -> ufl.core.expr.Expr:
-        """The density beyond a boundary: zero unless it is open."""
-        return self.data(density_name(name), x) if name in self.open else ufl.zero()
+    def named(self, kind) -> list[str]:
+        """Names of the boundaries with a condition of this kind."""
+        return [name for name, y in self.boundary.items() if isinstance(y, kind)]
 
     @property
     def open(self) -> list[str]:
         """Names of the open boundaries."""
-        return [name for name, y in self.boundary.items() if isinstance(y, Open)]
+        return self.named(Open)
+
+    @property
+    def by_flux(self) -> list[str]:
+        """Names of the boundaries where the flux of people is given, not u and m."""
+        return self.named(Door | Entry)
+
+    @property
+    def ways_out(self) -> list[str]:
+        """Names of the boundaries that people can leave through."""
+        return self.named(WAYS_OUT)
 
     # What the functional asks of a statement of k populations; here of one.
 

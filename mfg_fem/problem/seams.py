@@ -1,6 +1,7 @@
 """Data on the seams of a periodic domain, where a node has one value."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from dolfinx import fem
 from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.periodic import SAME_POINT
 from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.boundary import density_name, exit_name
+from mfg_fem.problem.boundary import data_name, given
 
 
 def check_periodic(problem):
@@ -23,11 +24,14 @@ def check_periodic(problem):
     data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, one)}
     if problem.terminal_density is not None:
         data["terminal_density(x)"] = problem.m_T
-    for name in problem.boundary:
-        data[exit_name(name)] = lambda y, name=name: problem.exit_cost(name, y)
-    for name in problem.open:
-        data[density_name(name)] = lambda y, name=name: problem.density_beyond(name, y)
+    for boundary, condition in problem.boundary.items():
+        for name in given(condition):
+            data[data_name(boundary, name)] = partial(_at_boundary, problem, boundary, name, one)
     check_alike(problem.domain, problem.x, data)
+
+
+def _at_boundary(problem, boundary: str, name: str, one, y):
+    return problem.at_boundary(boundary, name, y, one, one)
 
 
 def check_alike(domain, x, data: dict[str, Callable]):

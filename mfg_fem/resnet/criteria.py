@@ -170,12 +170,13 @@ def cell_number(solution: Solution) -> float:
     mesh, dim = problem.domain.mesh, problem.domain.dim
     u, m = fem.Function(d.V), fem.Function(d.V)
     h = abs(ufl.JacobianDeterminant(mesh)) ** (1 / dim)
-    v = drift(problem, u, m)
-    square = h**2 * ufl.dot(v, v) / (2 * ufl.tr(problem.D(problem.x)) / dim) ** 2
+    v, D = drift(problem, d.state.t, u, m), problem.D(problem.x, d.state.t)
+    square = h**2 * ufl.dot(v, v) / (2 * ufl.tr(D) / dim) ** 2
     there = ufl.max_value(m, 0.0)
     totals = Totals(mesh, solution.scheme.measures(mesh)[1], [there * square, there])
     largest = 0.0
     for n in range(solution.steps):
+        d.state.at(solution.times[n : n + 2].mean())
         for function, values in zip((u, m), solution.levels.of_step(n), strict=True):
             function.x.array[: len(values)] = values
             function.x.scatter_forward()

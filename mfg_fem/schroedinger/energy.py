@@ -58,7 +58,7 @@ class Energy:
         rho = self.phi**2
 
         def V(s):
-            return data(POTENTIAL, x, s)
+            return data(POTENTIAL, x=x, m=s)
 
         volume = domain.volume()
         self.phi.x.array[:] = np.sqrt(mass / volume)
@@ -113,10 +113,10 @@ class Energy:
             self.take(self.d.array_r)
 
     def _interpolate(self):
-        guess = self.data(GUESS, self.data.x)
+        guess = self.data(GUESS, x=self.data.x)
         found = VertexValues(self.domain.mesh, guess)
         check_finite(found.extremes()[0], GUESS)
-        check_alike(self.domain, self.data.x, {GUESS: lambda y: self.data(GUESS, y)})
+        check_alike(self.domain, self.data.x, {GUESS: lambda y: self.data(GUESS, x=y)})
         self.phi.interpolate(pointwise(guess, interpolation_points(self.V)))
         self.phi.x.array[self.held] = 0.0
         largest = np.abs(self.values).max(initial=0.0)

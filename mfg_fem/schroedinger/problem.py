@@ -15,8 +15,8 @@ from ufl.algorithms.analysis import extract_constants
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain, boundary_dofs
 from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.checks import MOMENTS, check_finite, check_outer
-from mfg_fem.problem.data import Data, as_data
+from mfg_fem.problem.checks import check_finite, check_outer
+from mfg_fem.problem.data import Data, as_data, moments
 from mfg_fem.problem.game import Given
 from mfg_fem.problem.seams import check_alike
 from mfg_fem.validate import number
@@ -105,7 +105,7 @@ class NonlinearSchroedinger:
         check_alike(self.domain, self.x, {INITIAL: self.psi0})
         t, rho = fem.Constant(mesh, 0.0), fem.Constant(mesh, mass / self.domain.volume())
         values = VertexValues(mesh, self.V(self.x, t, rho))
-        for moment in self.horizon * MOMENTS:
+        for moment in moments(self.horizon, not self.autonomous):
             t.value = moment
             (found,) = values.extremes()
             check_finite(found, POTENTIAL, f" at t = {moment:g}, for the mean density")
@@ -123,11 +123,11 @@ class NonlinearSchroedinger:
 
     def V(self, x, t, rho) -> ufl.core.expr.Expr:
         """The potential."""
-        return self.data(POTENTIAL, x, t, rho)
+        return self.data(POTENTIAL, x=x, t=t, m=rho)
 
     def psi0(self, x) -> ufl.core.expr.Expr:
         """Real and imaginary part at the start, a vector."""
-        return self.data(INITIAL, x)
+        return self.data(INITIAL, x=x)
 
 
 def check_zero(domain, zero) -> tuple[str, ...]:

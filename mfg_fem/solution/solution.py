@@ -181,7 +181,9 @@ class Solution:
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
         v = fem.Function(W, name="velocity")
         u, m = (self._function(y, "") for y in self.levels.of_step(n))
-        expression = drift(self.problem, u, m)
+        state = self.discrete.state
+        state.at(self.times[n : n + 2].mean())
+        expression = drift(self.problem, state.t, u, m)
         v.interpolate(pointwise(expression, interpolation_points(W)))
         return v
 

@@ -54,7 +54,7 @@ class StationarySolution:
         held.array[:] = m
         d.mass.mult(held, weighed)
         value = d.comm.allreduce(float(u @ weighed.array_r), MPI.SUM)  # of those who are there
-        free = not (problem.boundary or problem.discount)
+        free = not (problem.ways_out or problem.discount)
         d.set_state(u[None], m[None], 0.0)
         rows = d.comm.allreduce(float(d.assemble_rows("hjb").sum()), MPI.SUM)
         rate = -rows / d.volume if free else None

@@ -22,7 +22,7 @@ def reasons(
     gone: dict[str, np.ndarray],
 ) -> tuple[str, ...]:
     """Sentences, of all levels, the extremes of m and who is gone by each level. Collective."""
-    domain, exits = discrete.problem.domain, discrete.problem.boundary
+    domain, exits = discrete.problem.domain, discrete.problem.ways_out
     (lowest, highest), found = extremes, []
     if lowest < -NEGATIVE * highest:
         found.append(
@@ -37,25 +37,30 @@ def reasons(
             f"More people come in through the exits {_names(back)} than leave, where nobody can: "
             "the mesh is too coarse there for this scheme. Sharp() does not do that."
         )
-    sealed = _sealed(discrete, levels.m[-1]) if exits else 0.0
+    places = discrete.exits[0].dofs | {
+        name: np.flatnonzero(rho.x.array[: discrete.owned])
+        for name, rho in discrete.state.layers[0].items()
+    }
+    sealed = 0.0
+    if exits:
+        sealed = _sealed(discrete, np.concatenate([places[y] for y in exits]), levels.m[-1])
     if sealed > SOMEBODY * people:
         found.append(
             f"{sealed:.3g} people are in parts of the domain from which no exit can be reached."
         )
-    hidden = [
-        name for name, dofs in discrete.exits[0].dofs.items() if not _anywhere(discrete, dofs)
-    ]
+    hidden = [name for name, dofs in places.items() if not _anywhere(discrete, dofs)]
     if hidden:
         found.append(
-            f"Nobody can leave through {_names(hidden)}: where exits meet, people leave through "
-            "the one that is named first."
+            f"Nobody can pass {_names(hidden)}: where boundaries meet, people pass the one that is "
+            "named first."
         )
     if domain.inside:
         found.append(
             f"The boundaries {_names(domain.inside)} lie inside the domain: people walk through "
             "them as if they were not there."
         )
-    unused = [name for name in domain.names if name not in exits and _is_like(name, exits)]
+    others = [name for name in domain.names if name not in discrete.problem.boundary]
+    unused = [name for name in others if _is_like(name, exits)]
     if unused:
         found.append(f"The boundaries {_names(unused)} of the mesh are no exits, but reflect.")
     return tuple(found)
@@ -75,12 +80,12 @@ def _is_like(name: str, others: Iterable[str]) -> bool:
     return bool(words[0] & set().union(*words[1:]))
 
 
-def _sealed(discrete: Discretisation, m: np.ndarray) -> float:
+def _sealed(discrete: Discretisation, ways_out: np.ndarray, m: np.ndarray) -> float:
     """People in connected parts of the mesh without exits. Collective."""
     comm, part = discrete.comm, connected_parts(discrete.V)
     count = comm.allreduce(part.max(initial=-1), MPI.MAX) + 1
     owned = part[: discrete.owned]
     people = np.bincount(owned, m * discrete.weights, count)
-    exits = np.bincount(owned[discrete.exits[0].held], minlength=count)
+    exits = np.bincount(owned[ways_out], minlength=count)
     people, exits = comm.allreduce(np.array([people, exits]), MPI.SUM)
     return float(people[exits == 0].sum())

@@ -81,6 +81,6 @@ def test_the_even_crowd_keeps_what_exits_cost():
     domain = mfg.box((1.0, 1.0), 6, MPI.COMM_WORLD)
     system = system_of(evacuation(domain), STEPS)
     X, (exits,) = system.even_crowd(), system.discrete.exits
-    assert np.all(X[0, 0][:, exits.held] == exits.cost[exits.held])
+    assert np.all(X[0, 0][:, exits.held] == exits.cost(0.0))
     assert np.all(X[1, 0][:, exits.held] == 0.0)
     system.destroy()

@@ -1,0 +1,44 @@
+"""Boundary conditions by flux as layers of nodes: integrals over a boundary by a rule of cells.
+
+With the nodes x_i, int_boundary y ds is sum_i w_i y(x_i), where w_i is the integral of the basis
+function of x_i, the trapezoidal rule for P1, Simpson's for P2 in 2D. The rule of cells whose points
+are the nodes has weights v_i there. So the same sum is the integral of rho y by that rule, with the
+density rho of the boundary in space, rho(x_i) = w_i / v_i: terms on a boundary are terms like all
+others, in the same kernels.
+"""
+
+import numpy as np
+
+import ufl
+from dolfinx import fem, la
+
+from mfg_fem.compilation import compiled
+from mfg_fem.forms.cell import at_nodes
+
+
+def layers(problem, V: fem.FunctionSpace, degree: int) -> dict[str, fem.Function]:
+    """The rho of each boundary with a condition by flux. Collective.
+
+    Facets that several boundaries share belong to the one that is named first.
+    """
+    domain, test, found = problem.domain, ufl.TestFunction(V), {}
+    if not problem.by_flux:
+        return found
+    volumes = _sums(test * at_nodes(domain.mesh, degree))
+    taken = np.empty(0, dtype=np.int32)
+    for name in problem.boundary:
+        facets = np.setdiff1d(domain.facets(name), taken)
+        taken = np.concatenate([taken, facets])
+        if name in problem.by_flux:
+            rho = fem.Function(V)
+            rho.x.array[:] = _sums(test * domain.ds(facets)) / volumes
+            found[name] = rho
+    return found
+
+
+def _sums(form: ufl.Form) -> np.ndarray:
+    """The entries of a vector, owned and ghosts. Collective."""
+    vector = fem.assemble_vector(compiled(form))
+    vector.scatter_reverse(la.InsertMode.add)
+    vector.scatter_forward()
+    return vector.array

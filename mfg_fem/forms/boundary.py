@@ -1,0 +1,53 @@
+"""People who leave and enter through boundaries, per unit of volume of the boundary's layer.
+
+With the density rho of a boundary in space (`discrete/layers.py`), the functional has
+
+    sum_doors rho kappa m (u - c) - sum_entries rho j u,
+
+the derivatives of which are the conditions of `Door` and `Entry`.
+"""
+
+from dolfinx import fem
+
+from mfg_fem.problem.boundary import Door, Entry
+
+HALF = 0.05  # of the mean density: half of a door's capacity passes there by default
+
+
+def leaving(population, layers: dict, t, m, seen):
+    """People who leave through the doors of these layers."""
+    x, doors = population.x, population.named(Door)
+    return m * sum(
+        rho * _rate(population, name, x, t, seen) for name, rho in layers.items() if name in doors
+    )
+
+
+def paid(population, layers: dict, t, m, seen):
+    """What they pay."""
+    found = 0
+    for name in population.named(Door):
+        cost = population.at_boundary(name, "cost", population.x, t, seen)
+        found += cost * leaving(population, {name: layers[name]}, t, m, seen)
+    return found
+
+
+def entering(population, layers: dict, t):
+    """People who come in through entries."""
+    entries = population.named(Entry)
+    fluxes = (population.at_boundary(name, "flux", population.x, t) for name in entries)
+    return sum(layers[name] * flux for name, flux in zip(entries, fluxes, strict=True))
+
+
+def _rate(population, name: str, x, t, seen):
+    """The speed kappa at which people leave through a door."""
+    door = population.boundary[name]
+    rate, q = (
+        None if getattr(door, key) is None else population.at_boundary(name, key, x, t, seen)
+        for key in ("rate", "capacity")
+    )
+    if q is None:
+        return rate
+    if rate is not None:
+        return rate * q / (rate * seen + q)
+    mean = population.population / population.domain.volume()
+    return q / (seen + fem.Constant(population.domain.mesh, HALF * mean))
