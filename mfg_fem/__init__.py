@@ -54,7 +54,7 @@ from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
 from mfg_fem.nonlinear.sinkhorn import Sinkhorn
 from mfg_fem.parallel import abort_on_exceptions
-from mfg_fem.problem.boundary import Door, Entry, Exit, Open
+from mfg_fem.problem.boundary import Door, Entry, Exit, Open, Wall
 from mfg_fem.problem.data import InTime, WithCrowd
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.problem.samples import Samples
@@ -121,6 +121,7 @@ __all__ = [
     "StationarySolution",
     "Structure",
     "Transport",
+    "Wall",
     "WaveSolution",
     "WithCrowd",
     "box",

@@ -31,6 +31,7 @@ class Population:
 
     named, open = MeanField.named, MeanField.open
     by_flux, ways_out = MeanField.by_flux, MeanField.ways_out
+    limits = MeanField.limits
 
     def __post_init__(self):
         mesh = self.domain.mesh

@@ -16,11 +16,12 @@ from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.discrete.ends import ends_of
 from mfg_fem.discrete.exits import Exits
-from mfg_fem.discrete.layers import layers
+from mfg_fem.discrete.layers import layers, normals
 from mfg_fem.discrete.packing import Packed
 from mfg_fem.discrete.pattern import Assembler, Pattern
 from mfg_fem.discrete.step import function_space
-from mfg_fem.forms.functional import StepForms, StepState
+from mfg_fem.forms.functional import StepForms
+from mfg_fem.forms.state import StepState
 from mfg_fem.problem.data import moments
 
 
@@ -69,6 +70,7 @@ class Discretisation:
             self.V,
             [number / self.volume for number in people],
             [layers(population, self.V, scheme.degree) for population in problem.populations],
+            normals(problem, scheme),
         )
         if scheme.limited:
             self.state.limit.value = scheme.sharpness

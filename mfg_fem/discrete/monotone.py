@@ -12,11 +12,13 @@ import numpy as np
 
 import ufl
 from dolfinx import fem, la
+from ufl.algorithms import extract_coefficients
 
 from mfg_fem._compat import evaluate
 from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.step import StepRule
 from mfg_fem.forms import cell
+from mfg_fem.forms.boundary import hamiltonian
 
 log = logging.getLogger(__name__)
 
@@ -83,9 +85,10 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
     L = size(population.domain)
     g = cell.barycentric_gradients(mesh)
     kappa, t, stretch = edge_diffusion(population, state, warn), state.t, state.stretch
-    p, H_p = ufl.variable(ufl.grad(w)), []
+    p, H_p, normal = ufl.variable(ufl.grad(w)), [], state.normal(population)
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
-        H_p.append(ufl.diff(population.H(population.x + vertex, t, p, seen), p))
+        H = hamiltonian(population, normal, population.x + vertex, t, p, seen)
+        H_p.append(ufl.diff(_moved(H, vertex), p))
     D = stretch * ufl.tr(population.D(population.x, t)) / d
     lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
     ends, vectors = cell.edges(mesh), cell.edge_vectors(mesh)
@@ -94,6 +97,12 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
         b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
         diffusion = stretch * kappa[edge]
         yield diffusion, _smax(diffusion, b, width), vector, (i, j)
+
+
+def _moved(expression, vector):
+    """The expression with its Functions at x + vector, if they are linear on each cell."""
+    functions = (y for y in extract_coefficients(expression) if isinstance(y, fem.Function))
+    return ufl.replace(expression, {y: y + ufl.dot(ufl.grad(y), vector) for y in functions})
 
 
 def size(domain) -> fem.Constant:

@@ -7,11 +7,34 @@ With the density rho of a boundary in space (`discrete/layers.py`), the function
 the derivatives of which are the conditions of `Door` and `Entry`.
 """
 
+import ufl
 from dolfinx import fem
 
 from mfg_fem.problem.boundary import Door, Entry
 
+WIDTH = 1e-3  # of the speed to cross the domain within the horizon: kinks are as wide
 HALF = 0.05  # of the mean density: half of a door's capacity passes there by default
+
+
+def hamiltonian(population, n, x, t, p, m):
+    """H, and at walls that do not push its least value on p + s n, s >= 0.
+
+    There n is the outer normal, at other nodes 0, or None. H is quadratic in s.
+    """
+    if n is None:
+        return population.H(x, t, p, m)
+    q = ufl.variable(p)
+    H_q = ufl.diff(population.H(x, t, q, m), q)
+    slope, curvature = ufl.dot(H_q, n), ufl.dot(n, ufl.dot(ufl.diff(H_q, q), n))
+    s = _positive(-slope, population) / (curvature + 1 - ufl.dot(n, n))
+    return population.H(x, t, p + s * n, m)
+
+
+def _positive(y, population):
+    """A smooth maximum of y, a speed, and 0."""
+    units = population.units
+    width = fem.Constant(population.domain.mesh, WIDTH * units.length / units.time)
+    return (y + ufl.sqrt(y**2 + width**2)) / 2
 
 
 def leaving(population, layers: dict, t, m, seen):

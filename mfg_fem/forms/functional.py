@@ -24,75 +24,20 @@ Continuation changes Constants and knows nothing of the user's callables: the vi
 is the uniform density, and `limit` multiplies what a scheme takes out of its viscosity (`Sharp`).
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 
-import basix.ufl
 import ufl
 from dolfinx import fem
 from ufl.algorithms import expand_derivatives
+from ufl.checks import is_cellwise_constant
 from ufl.corealg.traversal import traverse_unique_terminals
 
-from mfg_fem.forms.boundary import entering, leaving, paid
+from mfg_fem.forms.boundary import entering, hamiltonian, leaving, paid
 from mfg_fem.forms.cell import at_nodes, at_vertices
+from mfg_fem.forms.state import StepState
 from mfg_fem.forms.tables import Tables
-
-
-@dataclass(frozen=True)
-class StepState:
-    """What the forms of a step depend on; changing it compiles nothing.
-
-    Attributes:
-        fields: the blocked Function (u_1, m_1, ..., u_k, m_k).
-        corners: the densities at the vertices of each cell, constant on it, population by
-            population: known to kernels only (`discrete/packing.py`), where they cost nothing.
-        t: the time.
-        stretch, share, crowd, limit: the parameters of continuation, see above.
-        layers: of each population, boundary name -> rho of `discrete/layers.py`.
-        changing: Functions that depend on t, each with what fills it.
-    """
-
-    fields: fem.Function
-    corners: fem.Function
-    t: fem.Constant
-    stretch: fem.Constant
-    share: fem.Constant
-    crowd: tuple[fem.Constant, ...]
-    limit: fem.Constant
-    layers: Sequence[dict[str, fem.Function]]
-    changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
-
-    @classmethod
-    def on(
-        cls, V: fem.FunctionSpace, crowd: Sequence[float], layers: Sequence[dict[str, fem.Function]]
-    ) -> "StepState":
-        """A state on V; `crowd` has the uniform density of each population."""
-        t, stretch, share, limit = (fem.Constant(V.mesh, y) for y in (0.0, 1.0, 1.0, 1.0))
-        element = basix.ufl.blocked_element(V.ufl_element(), shape=(2 * len(crowd),))
-        fields = fem.Function(fem.functionspace(V.mesh, element))
-        uniform = tuple(fem.Constant(V.mesh, float(density)) for density in crowd)
-        shape = (len(crowd), V.mesh.topology.dim + 1)
-        corners = fem.Function(fem.functionspace(V.mesh, ("DG", 0, shape)))
-        return cls(fields, corners, t, stretch, share, uniform, limit, layers)
-
-    def at(self, t: float):
-        """Set the time. Collective."""
-        if t != self.t.value:
-            self.t.value = t
-            for _, fill in self.changing:
-                fill()
-
-    @property
-    def densities(self) -> tuple:
-        """The density of each population."""
-        return tuple(self.fields[j] for j in range(1, self.fields.ufl_shape[0], 2))
-
-    def seen(self, densities: Sequence) -> tuple:
-        """The seen densities, if the populations have these densities."""
-        pairs = zip(self.crowd, densities, strict=True)
-        return tuple((1 - self.share) * uniform + self.share * m for uniform, m in pairs)
 
 
 def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
@@ -100,13 +45,13 @@ def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
     return tuple(ufl.Coefficient(V) for _ in range(k))
 
 
-def cost_terms(population, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
+def cost_terms(population, normal, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
     """The terms of A that a population pays for, m (H(x, p, seen) - f(x, t, seen)), at p = grad u.
 
     A new cost is a new term here: the equations and the cost that is reported follow from it.
     """
     x = population.x
-    return m * (population.H(x, t, p, seen) - tables(population.f(x, t, seen)))
+    return m * (hamiltonian(population, normal, x, t, p, seen) - tables(population.f(x, t, seen)))
 
 
 def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) -> list[ufl.Form]:
@@ -126,13 +71,17 @@ def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) 
         seen = problem.crowd(problem.seen(i, state.seen(m), crowd))
         fields = ufl.grad(u[i]), ufl.grad(m[i])
         diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
-        costs.append(cost_terms(population, t, ufl.grad(u[i]), m[i], seen, tables))
+        normal = state.normal(population)
+        costs.append(cost_terms(population, normal, t, ufl.grad(u[i]), m[i], seen, tables))
         costs.append(-tables(population.s(x, t)) * u[i])
         layers = state.layers[i]
         boundary.append(u[i] * leaving(population, layers, t, m[i], seen))
         boundary.append(-paid(population, layers, t, m[i], seen))
         boundary.append(-entering(population, layers, t) * u[i])
-        constant &= not any(y == x for y in traverse_unique_terminals(diffusion[-1]))
+        constant &= not any(
+            y == x or (isinstance(y, fem.Function) and not is_cellwise_constant(y))
+            for y in traverse_unique_terminals(diffusion[-1])
+        )
     costs, diffusion = sum(costs) * values, sum(diffusion)
     if boundary := ufl.as_ufl(sum(boundary)):
         costs += boundary * at_nodes(problem.domain.mesh, scheme.degree)
@@ -296,7 +245,8 @@ class StepForms:
             return population.s(x, t) * value, entering(population, layers, t) * value
         # With the cost of moving L = p . H_p - H (Legendre), m (L + f) = p . a_p - a.
         p = ufl.variable(ufl.grad(u))
-        a = cost_terms(population, t, p, m, crowd, self.tables)
+        normal = self.state.normal(population)
+        a = cost_terms(population, normal, t, p, m, crowd, self.tables)
         return ufl.dot(p, ufl.diff(a, p)) - a, paid(population, layers, t, m, crowd)
 
 

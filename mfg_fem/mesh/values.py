@@ -14,6 +14,7 @@ from dolfinx import fem
 
 from mfg_fem._compat import evaluate
 from mfg_fem.compilation import compiled, pointwise
+from mfg_fem.errors import ProblemError
 
 CELLS = 8192  # evaluated at a time, to save memory
 
@@ -82,3 +83,12 @@ def _ends(values: np.ndarray) -> tuple[float, float]:
     if not np.isfinite(values).all():
         return -np.inf, -np.inf
     return values.min(initial=np.inf), -values.max(initial=-np.inf)
+
+
+def check_finite(ends, name: str, where: str = "", advice: str = ""):
+    """Raise unless the extremes, and so all values, are finite."""
+    if not np.isfinite(ends).all():
+        raise ProblemError(
+            f"{name} is not finite (NaN or infinite) somewhere on the mesh{where}. "
+            f"Look for a division by zero, a logarithm or a root of zero.{advice}"
+        )

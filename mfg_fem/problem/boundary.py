@@ -91,13 +91,32 @@ class Entry:
     flux: Known
 
 
-Condition = Exit | Open | Door | Entry
+@dataclass(frozen=True)
+class Wall:
+    """A wall, which reflects as every boundary without a name.
+
+    Args:
+        pushes: whether players may lean on it. Where a drift points into a reflecting wall, the
+            wall pushes back for nothing. With pushes=False, a state constraint, players at the wall
+            have only the drifts that do not point outwards, as at a limit of credit:
+
+                H(x, p, m) is replaced by its least value on p + s n, s >= 0, at the wall.
+
+            It matters where diffusion does not carry players away from the wall (Soner 1986;
+            Achdou, Han, Lasry, Lions, Moll 2022). H must be quadratic in p . n.
+    """
+
+    pushes: bool = False
+
+
+Condition = Exit | Open | Door | Entry | Wall
 WAYS_OUT = Exit | Open | Door
 NUMBERS = {
     Exit: ("cost",),
     Open: ("cost", "density"),
     Door: ("cost", "rate", "capacity"),
     Entry: ("flux",),
+    Wall: (),
 }
 
 

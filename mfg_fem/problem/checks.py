@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from mpi4py import MPI
-
 import numpy as np
 
 import basix
@@ -12,15 +10,15 @@ from dolfinx import fem
 from ufl.algorithms import expand_derivatives
 from ufl.algorithms.analysis import extract_constants
 
-from mfg_fem.errors import MeshError, ProblemError, alike, together
-from mfg_fem.mesh.domain import boundary_dofs
-from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.boundary import Condition, Door, Exit, Open, data_name, given
-from mfg_fem.problem.data import InTime, WithCrowd, moments
+from mfg_fem.errors import ProblemError, alike, together
+from mfg_fem.mesh.values import VertexValues, check_finite
+from mfg_fem.problem.boundary import Exit, Open, data_name
+from mfg_fem.problem.conditions import check_boundaries, check_condition, check_datum, check_outer
+from mfg_fem.problem.data import InTime, moments
 from mfg_fem.problem.ends import check_ends, floor_of
 from mfg_fem.problem.seams import check_periodic
 from mfg_fem.problem.units import Units, gradient_for
-from mfg_fem.validate import is_number, number
+from mfg_fem.validate import number
 
 SIGNATURES = {
     "hamiltonian": "(x, p, m)",
@@ -39,7 +37,6 @@ REMEDY = (
     "ufl.ln(m + s)."
 )
 TIMED = ("hamiltonian", "running_cost", "source")  # what may be `InTime`, a diffusion besides
-BOUNDS = {"rate": 0.0, "capacity": 0.0, "flux": 0.0}  # the least values of data of boundaries
 MISSING = ("source", "terminal_cost", "terminal_density")  # what may be None
 
 
@@ -64,66 +61,15 @@ def check_arguments(problem) -> dict[str, float]:
                     f"{name} must be a callable {SIGNATURES[name]} -> UFL or number, or a UFL "
                     f"expression, not {value!r}. For a constant write lambda *_: value."
                 )
-        _check_datum("diffusion", problem.diffusion)
+        check_datum("diffusion", problem.diffusion)
         if not isinstance(problem.boundary, Mapping):
             raise ProblemError('boundary must be a dict such as {"exits": mfg.Exit(cost=0.0)}.')
         for name, condition in problem.boundary.items():
             domain.facets(name)
-            _check_condition(name, condition)
+            check_condition(name, condition)
     alike(domain.comm, problem=type(problem).__name__, **numbers, boundary=[*problem.boundary])
     check_outer(domain, [*problem.boundary], "a way out or in")
     return numbers
-
-
-def check_outer(domain, names: list[str], what: str):
-    """Refuse boundaries without facets or inside the domain; `what` they are to be. Collective."""
-    found = np.array([len(domain.facets(name)) for name in names], dtype=np.int64)
-    domain.comm.Allreduce(MPI.IN_PLACE, found, MPI.SUM)
-    for name, facets in zip(names, found, strict=True):
-        if facets == 0:
-            raise MeshError(f"The boundary {name!r} has no facets in this mesh.")
-        if name in domain.inside:
-            raise MeshError(
-                f"boundary[{name!r}] lies inside the domain, and {what} must lie on its outer "
-                "boundary. Let the domain end there, or take a side of it."
-            )
-
-
-def _check_condition(boundary: str, condition):
-    """Refuse what is no boundary condition, or one with data that make no sense."""
-    if not isinstance(condition, Condition):
-        raise ProblemError(
-            f"boundary[{boundary!r}] is {condition!r}; it must be an Exit, Open, Door or Entry. "
-            "Boundaries that are not named reflect."
-        )
-    if isinstance(condition, Door) and condition.rate is None and condition.capacity is None:
-        raise ProblemError(
-            f"boundary[{boundary!r}] is a Door without limits: give rate=, capacity= or both, or "
-            "let it be an Exit."
-        )
-    for name, value in given(condition).items():
-        full = data_name(boundary, name)
-        if isinstance(value, WithCrowd) and not isinstance(condition, Door):
-            raise ProblemError(
-                f"{full} sees the crowd, and there is none at an exit, where m = 0, nor does an "
-                "entry wait for it: a Door can see the crowd in front of it."
-            )
-        if isinstance(value, InTime) and name == "density":
-            raise ProblemError(f"{full} cannot depend on time.")
-        _check_datum(full, value, BOUNDS.get(name, -np.inf))
-
-
-def _check_datum(name: str, value, least: float = -np.inf):
-    """Refuse what is neither a number >= least nor a callable, marked or not."""
-    if isinstance(value, InTime | WithCrowd):
-        if not callable(value.data):
-            raise ProblemError(f"{name}: {type(value).__name__} takes a callable, not {value!r}.")
-    elif not callable(value):
-        if not is_number(value):
-            raise ProblemError(
-                f"{name} must be a number, a callable x -> UFL or a UFL expression, not {value!r}."
-            )
-        number(name, value, least)
 
 
 def check_values(problem) -> tuple[Units, tuple[str, ...]]:
@@ -167,7 +113,7 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
         largest = max(largest, _check_diffusion(mesh, D))
     time = length**2 / largest if problem.horizon is None else float(problem.horizon)
     spread = _check_costs(problem, costs, m, t, time)
-    _check_boundaries(problem, m, t, time)
+    check_boundaries(problem, m, t, time)
     check_periodic(problem)
     hamiltonian = _Hamiltonian(mesh, H, p, m)
     timed = t in extract_constants(H)
@@ -186,27 +132,6 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     if problem.terminal_density is not None and gradient is not None:
         spread = np.inf  # the value function that leads people to their places is as large as that
     return Units.of(length, time, density, gradient, spread), infinite
-
-
-def _check_boundaries(problem, m, t: fem.Constant, duration: float):
-    """Rates, capacities and fluxes must not be negative at the nodes of their boundaries."""
-    domain = problem.domain
-    V = fem.functionspace(domain.mesh, ("Lagrange", 1))
-    for boundary, condition in problem.boundary.items():
-        there = fem.Function(V)
-        there.x.array[boundary_dofs(domain, V, boundary)] = 1.0
-        for name in filter(BOUNDS.__contains__, given(condition)):
-            full = data_name(boundary, name)
-            value = problem.at_boundary(boundary, name, problem.x, t, m)
-            values = VertexValues(domain.mesh, ufl.conditional(ufl.gt(there, 0.5), value, 1.0))
-            for t.value in moments(duration, t in extract_constants(value)):
-                (ends,) = values.extremes()
-                check_finite(ends, full, f" at t = {float(t.value):g}")
-                if ends[0] < 0:
-                    raise ProblemError(
-                        f"{full} is negative somewhere on the boundary, {ends[0]:.3g} at "
-                        f"t = {float(t.value):g}; it must be >= 0."
-                    )
 
 
 def _check_density(mesh, m, population: float, name: str = "initial_density(x)") -> float:
@@ -372,12 +297,3 @@ def _eigenvalues(values: np.ndarray) -> np.ndarray:
     if np.isfinite(M).all() and np.count_nonzero(M) > np.count_nonzero(diagonal):
         return np.linalg.eigvalsh(M)
     return diagonal
-
-
-def check_finite(ends, name: str, where: str = "", advice: str = ""):
-    """Raise unless the extremes, and so all values, are finite."""
-    if not np.isfinite(ends).all():
-        raise ProblemError(
-            f"{name} is not finite (NaN or infinite) somewhere on the mesh{where}. "
-            f"Look for a division by zero, a logarithm or a root of zero.{advice}"
-        )

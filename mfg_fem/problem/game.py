@@ -14,6 +14,7 @@ from mfg_fem.problem.boundary import (
     Door,
     Entry,
     Open,
+    Wall,
     data_name,
     given,
 )
@@ -143,6 +144,11 @@ class MeanField:
         return self.named(Open)
 
     @property
+    def limits(self) -> list[str]:
+        """Names of the walls that do not push."""
+        return [name for name, y in self.boundary.items() if y == Wall(pushes=False)]
+
+    @property
     def by_flux(self) -> list[str]:
         """Names of the boundaries where the flux of people is given, not u and m."""
         return self.named(Door | Entry)
@@ -211,8 +217,8 @@ class MeanFieldGame(MeanField):
             largest, 1e-6 by default: where one is smaller, it gets so many people more everywhere.
         population: total mass of m0: the number of players. With a source and exits and without a
             horizon, as many as come and go are there, and it is a guess.
-        boundary: name of a boundary -> Exit(...) or Open(...). Where they meet, or share facets,
-            people leave through the one that is named first.
+        boundary: name of a boundary -> Exit, Open, Door, Entry or Wall. Where they meet, or share
+            facets, people pass the one that is named first.
         source: s(x, t), players entering per unit of volume and time, or None.
 
     Raises:

@@ -29,8 +29,7 @@ from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.errors import ProblemError
 from mfg_fem.forms.integrals import Totals, mean_between
 from mfg_fem.mesh.domain import Domain
-from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.checks import check_finite
+from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.data import Data
 from mfg_fem.problem.seams import check_alike
 from mfg_fem.schroedinger.linear import definite_solver

@@ -14,8 +14,8 @@ from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain, boundary_dofs
-from mfg_fem.mesh.values import VertexValues
-from mfg_fem.problem.checks import check_finite, check_outer
+from mfg_fem.mesh.values import VertexValues, check_finite
+from mfg_fem.problem.conditions import check_outer
 from mfg_fem.problem.data import Data, as_data, moments
 from mfg_fem.problem.game import Given
 from mfg_fem.problem.seams import check_alike

@@ -18,7 +18,8 @@ import ufl
 
 import mfg_fem as mfg
 from mfg_fem.discrete.step import function_space
-from mfg_fem.forms.functional import StepForms, StepState
+from mfg_fem.forms.functional import StepForms
+from mfg_fem.forms.state import StepState
 
 SHARP, MONOTONE = mfg.Sharp(), mfg.Monotone()
 EULER, MIDPOINT = mfg.Galerkin(), mfg.Galerkin(2, "midpoint")

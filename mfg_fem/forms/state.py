@@ -1,0 +1,72 @@
+"""What the forms of a step depend on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import basix.ufl
+from dolfinx import fem
+
+
+@dataclass(frozen=True)
+class StepState:
+    """What the forms of a step depend on; changing it compiles nothing.
+
+    Attributes:
+        fields: the blocked Function (u_1, m_1, ..., u_k, m_k).
+        corners: the densities at the vertices of each cell, constant on it, population by
+            population: known to kernels only (`discrete/packing.py`), where they cost nothing.
+        t: the time.
+        stretch, share, crowd, limit: the parameters of continuation, see `functional.py`.
+        layers: of each population, boundary name -> rho of `discrete/layers.py`.
+        normals: those of `discrete/layers.py`, of populations that have any.
+        changing: Functions that depend on t, each with what fills it.
+    """
+
+    fields: fem.Function
+    corners: fem.Function
+    t: fem.Constant
+    stretch: fem.Constant
+    share: fem.Constant
+    crowd: tuple[fem.Constant, ...]
+    limit: fem.Constant
+    layers: Sequence[dict[str, fem.Function]]
+    normals: Sequence[tuple[object, fem.Function]]
+    changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
+
+    @classmethod
+    def on(
+        cls,
+        V: fem.FunctionSpace,
+        crowd: Sequence[float],
+        layers: Sequence[dict[str, fem.Function]],
+        normals: Sequence[tuple[object, fem.Function]] = (),
+    ) -> "StepState":
+        """A state on V; `crowd` has the uniform density of each population."""
+        t, stretch, share, limit = (fem.Constant(V.mesh, y) for y in (0.0, 1.0, 1.0, 1.0))
+        element = basix.ufl.blocked_element(V.ufl_element(), shape=(2 * len(crowd),))
+        fields = fem.Function(fem.functionspace(V.mesh, element))
+        uniform = tuple(fem.Constant(V.mesh, float(density)) for density in crowd)
+        shape = (len(crowd), V.mesh.topology.dim + 1)
+        corners = fem.Function(fem.functionspace(V.mesh, ("DG", 0, shape)))
+        return cls(fields, corners, t, stretch, share, uniform, limit, layers, normals)
+
+    def normal(self, population) -> fem.Function | None:
+        """The outer normal at walls that do not push, or None if there are none."""
+        return next((n for own, n in self.normals if own is population), None)
+
+    def at(self, t: float):
+        """Set the time. Collective."""
+        if t != self.t.value:
+            self.t.value = t
+            for _, fill in self.changing:
+                fill()
+
+    @property
+    def densities(self) -> tuple:
+        """The density of each population."""
+        return tuple(self.fields[j] for j in range(1, self.fields.ufl_shape[0], 2))
+
+    def seen(self, densities: Sequence) -> tuple:
+        """The seen densities, if the populations have these densities."""
+        pairs = zip(self.crowd, densities, strict=True)
+        return tuple((1 - self.share) * uniform + self.share * m for uniform, m in pairs)
