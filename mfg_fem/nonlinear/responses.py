@@ -78,7 +78,8 @@ def transport(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> np.ndarray:
     last = np.stack([system.jacobian.mult_mass(m) for m in X[1, :, -1]])
     largest = np.abs(last).max(initial=0.0) / system.dt[-1]
     round_off = 0.1 * EPS * system.comm.allreduce(largest, MPI.MAX)
-    if not system.jacobian.rule.limited:
+    d = system.discrete
+    if not (system.jacobian.rule.limited or (d.problem.stationary and d.forms.nonlinear)):
         system.linearise_fp(X)
         change = _swept(system, sweeps, system.fp_residual(X), round_off)
         return np.stack([X[0], X[1] - change])
