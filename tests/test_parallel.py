@@ -21,6 +21,9 @@ CASES = {
     ),
     "jittered": lambda: mfg.solve(default(jittered(2, 12), diffusion=0.01), 8),
     "exits": lambda: mfg.solve(evacuation(mfg.box((1, 1), 12), 0.1), 8),
+    "doors": lambda: mfg.solve(
+        evacuation(mfg.box((1, 1), 12), 0.1, boundary={"right": mfg.Door(capacity=0.5)}), 8
+    ),
     "box": lambda: mfg.solve(default(mfg.box((1, 1, 1), 4)), 4),
     "midpoint": lambda: mfg.solve(
         default(mfg.box((1, 1), 8)), 8, mfg.Galerkin(degree=2, time="midpoint")

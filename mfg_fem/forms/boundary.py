@@ -25,8 +25,9 @@ def hamiltonian(population, n, x, t, p, m):
         return population.H(x, t, p, m)
     q = ufl.variable(p)
     H_q = ufl.diff(population.H(x, t, q, m), q)
-    slope, curvature = ufl.dot(H_q, n), ufl.dot(n, ufl.dot(ufl.diff(H_q, q), n))
-    s = _positive(-slope, population) / (curvature + 1 - ufl.dot(n, n))
+    H_qq = ufl.diff(H_q, q)
+    curvature = ufl.dot(n, ufl.dot(H_qq, n)) + (1 - ufl.dot(n, n)) * ufl.tr(H_qq)  # none is 0
+    s = _positive(-ufl.dot(H_q, n), population) / curvature
     return population.H(x, t, p + s * n, m)
 
 

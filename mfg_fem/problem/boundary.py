@@ -102,8 +102,9 @@ class Wall:
 
                 H(x, p, m) is replaced by its least value on p + s n, s >= 0, at the wall.
 
-            It matters where diffusion does not carry players away from the wall (Soner 1986;
-            Achdou, Han, Lasry, Lions, Moll 2022). H must be quadratic in p . n.
+            It matters where diffusion is small, as it fades with a finer mesh otherwise (Soner
+            1986; Achdou, Han, Lasry, Lions, Moll 2022). If diffusion is less than a hundredth of
+            speed times cell size there, the scheme may have several solutions. H must be quadratic.
     """
 
     pushes: bool = False

@@ -126,6 +126,8 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     random = np.random.default_rng(0)
     for size in (0.1, 1.0, 10.0):
         hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
+    if problem.limits:
+        hamiltonian.check_quadratic((gradient or 1.0) * random.standard_normal(gdim))
     share.value = 0.0
     infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, m, p)
     spread += time * float(np.ptp(rest))
@@ -246,6 +248,19 @@ class _Hamiltonian:
                 f"{lowest:.3g}{at}. A player's best drift -H_p is defined by a convex H."
             )
         return found[0]
+
+    def check_quadratic(self, p: np.ndarray):
+        """Refuse an H whose second derivatives differ between this p and its double."""
+        curvatures = []
+        for factor in (1.0, 2.0):
+            self.p.value[...] = factor * p
+            curvatures += [*self.values.extremes(lambda *terms: (_eigenvalues(terms[3]),))]
+        one, other = curvatures
+        if not (np.allclose(one, other, rtol=1e-8, atol=0.0) and one[0] > 0):
+            raise ProblemError(
+                "A Wall(pushes=False) needs a Hamiltonian that is quadratic in p, as that of "
+                "hamiltonians.quadratic, congestion or with_drift of these."
+            )
 
     def gradient_for(self, wanted: float) -> float | None:
         """The size of p at which players have this speed: see `units.gradient_for`."""

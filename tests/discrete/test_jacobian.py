@@ -31,6 +31,16 @@ TERMINAL = {"terminal_cost": lambda x, m: x[0] * m**2 + ufl.sin(m)}
 EXIT = {"boundary": {"right": mfg.Exit(cost=lambda x: 1 + x[0])}}
 SOURCE = {"source": lambda x, t: (1 + t) * gaussian(x)}
 NONLINEAR = {"running_cost": lambda x, t, m: ufl.exp(-t) * m**2 + ufl.ln(1 + m)}
+DOORS = {
+    "boundary": {
+        "right": mfg.Door(2.0, 0.5, mfg.WithCrowd(lambda x, t, m: x[1] + m**2)),
+        "left": mfg.Entry(mfg.InTime(lambda x, t: t + x[1])),
+        "top": mfg.Wall(pushes=False),
+    },
+    "diffusion": mfg.InTime(lambda x, t: 0.1 + 0.1 * t * x[0]),
+    "hamiltonian": mfg.InTime(lambda x, t, p, m: (1 + t) * (p[0] ** 2 + p[1] ** 2 - p[1]) / 2),
+}
+CAPACITY = {"boundary": {"right": mfg.Door(capacity=0.5)}}
 TIMED = CONGESTION | TERMINAL | EXIT
 
 CASES = [
@@ -40,6 +50,8 @@ CASES = [
     (CONTROL, SHARP, 2, TIMED),
     (GAME, SHARP, 3, CONGESTION | SPACE | EXIT),
     (GAME, MONOTONE, 2, TENSOR | POWER),
+    (CONTROL, SHARP, 2, DOORS),
+    (GAME, P2_MIDPOINT, 2, CAPACITY | TERMINAL),
     (CONTROL, MONOTONE, 2, TIMED),
     (CONTROL, P1, 2, TENSOR | CONGESTION | NONLINEAR | TERMINAL),
     (GAME, P1, 1, POWER | EXIT),

@@ -67,6 +67,17 @@ class Case:
                 for name, cost in data.get("exits", {}).items()
             },
         }
+        if "door" in data:
+            flux, speed = M / (T * L), L / T
+            changes["boundary"] = {
+                "right": mfg.Door(
+                    capacity=data["door"][0] * flux,
+                    cost=mfg.WithCrowd(lambda x, t, m: C * data["door"][1](x / L, m / density)),
+                ),
+                "left": mfg.Entry(mfg.InTime(lambda x, t: flux * t / T)),
+                "bottom": mfg.Door(rate=data["door"][2] * speed),
+                "top": mfg.Wall(pushes=False),
+            }
         if "source" in data:
             changes["source"] = lambda x, t: density / T * data["source"](x / L, t / T)
         problem = self.kind(domain, horizon=units.time, population=units.population, **changes)
@@ -94,6 +105,10 @@ CASES = {
     "game": Case(lambda: jittered(2, 8), COMMON, P1),
     "control": Case(lambda: mfg.box((1, 1), 8), COMMON | CONGESTION, P1_MIDPOINT, CONTROL),
     "exits": Case(lambda: jittered(2, 8), COMMON | CONGESTION | WAITING | EXITS),
+    "doors": Case(
+        lambda: jittered(2, 8),
+        COMMON | WAITING | {"door": (0.5, lambda x, m: x[1] + m, 0.2)},
+    ),
     "torus": Case(
         lambda: mfg.box((1, 1), 4, periodic=True),
         COMMON | TENSOR | WIND | {"terminal_cost": lambda x, m: 0.1 * m},
