@@ -32,6 +32,17 @@ def test_waves_of_the_readme_run(tmp_path, monkeypatch):
     assert names["solution"].mass_drift < 1e-13 and (tmp_path / "wave.png").exists()
 
 
+def test_boundaries_of_the_readme():
+    script = re.search(
+        r"## Boundaries.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+    )
+    names = {"mfg": mfg, "ufl": ufl}
+    exec(script.group(1).replace("(40, 20)", "(10, 5)").replace("steps=30", "steps=6"), names)
+    solution = names["solution"]
+    assert solution.entered[-1] == pytest.approx(20.0) and abs(solution.balance).max() < 1e-12
+    assert solution.gone["right"][-1] < 13 * 30
+
+
 def test_what_lasts_for_ever_in_the_readme():
     script = re.search(r"## For ever.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names = {"mfg": mfg, "ufl": ufl}

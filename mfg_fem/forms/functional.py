@@ -54,8 +54,12 @@ def cost_terms(population, normal, t, p, m, seen, tables: Tables) -> ufl.core.ex
     return m * (hamiltonian(population, normal, x, t, p, seen) - tables(population.f(x, t, seen)))
 
 
-def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) -> list[ufl.Form]:
-    """A(u, m; seen) in one form per quadrature rule: for Monotone the costs, and the diffusion.
+def functional(
+    problem, scheme, state: StepState, u, m, frozen, tables: Tables
+) -> tuple[list[ufl.Form], ...]:
+    """A(u, m; seen) in forms: the costs, the terms at boundaries, and the diffusion.
+
+    Either of the last two is an empty list if there is none, or if it is in the first.
 
     Here u and m are symbols of value functions and densities, and `frozen` has the symbols of what
     first derivatives leave alone: (w, crowd, corners) of u, of the seen densities, and of the
@@ -82,13 +86,12 @@ def functional(problem, scheme, state: StepState, u, m, frozen, tables: Tables) 
             y == x or (isinstance(y, fem.Function) and not is_cellwise_constant(y))
             for y in traverse_unique_terminals(diffusion[-1])
         )
-    costs, diffusion = sum(costs) * values, sum(diffusion)
-    if boundary := ufl.as_ufl(sum(boundary)):
-        costs += boundary * at_nodes(problem.domain.mesh, scheme.degree)
+    costs, diffusion, boundary = sum(costs), sum(diffusion), ufl.as_ufl(sum(boundary))
+    at_boundary = [boundary * at_nodes(problem.domain.mesh, scheme.degree)] if boundary else []
     if gradients == values:
-        return [diffusion * values + costs]
+        return [(diffusion + costs) * values], at_boundary, []
     # If D is constant on each cell any rule is exact, and `merged` makes one kernel of both.
-    return [costs, diffusion * (values if constant else gradients)]
+    return [costs * values], at_boundary, [diffusion * (values if constant else gradients)]
 
 
 class StepForms:
@@ -134,16 +137,18 @@ class StepForms:
         self.components = tuple(chain(*zip(self.u, self.m, strict=True)))
         self.thaw = dict(zip((*w, *crowd), (*self.u, *state.seen(self.m)), strict=True))
         self.tables = Tables(partial(scheme.points, mesh))
-        self.A = functional(
+        costs, boundary, diffusion = functional(
             problem, scheme, state, self.u, self.m, (w, crowd, self.corners), self.tables
         )
+        self.A = costs + boundary + diffusion
+        self.local = len(costs + boundary)  # parts without what a scheme adds
         _, self.rule = scheme.measures(mesh)
         self.nodes = at_nodes(mesh, scheme.degree)
         self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
         pairs = [(i, j) for i in range(k) for j in range(k)]
         self.slopes = {(i, j): self._block(2 * i, 2 * j + 1) for i, j in pairs}
         self.costs_see = [pair for pair in pairs if any(self.slopes[pair])]
-        self.interacting = any(self.slopes[pair][0] is not None for pair in pairs)
+        self.interacting = any(any(self.slopes[pair][: self.local]) for pair in pairs)
         self.crossing = [
             (2 * i + field, 2 * j + field)
             for i, j in pairs
@@ -218,9 +223,10 @@ class StepForms:
         k, mesh = self.k, self.space.mesh
         tests = ufl.split(ufl.TestFunction(self.coefficients))
         forms = [
-            -ufl.replace(slopes[0], {self.v: tests[k * i + j], self.dv: ufl.as_ufl(1.0)})
+            -ufl.replace(slope, {self.v: tests[k * i + j], self.dv: ufl.as_ufl(1.0)})
             for (i, j), slopes in self.slopes.items()
-            if slopes[0] is not None
+            for slope in slopes[: self.local]
+            if slope is not None
         ]
         crowd = self.problem.crowd(self.state.seen(self.m))
         for i, population in enumerate(self.problem.populations):
