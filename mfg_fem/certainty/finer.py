@@ -10,6 +10,7 @@ from dolfinx import fem
 from mfg_fem.errors import MeshError, ProblemError
 from mfg_fem.mesh.refine import Refinement
 from mfg_fem.problem.boundary import Exit, exit_name
+from mfg_fem.problem.data import Data
 from mfg_fem.problem.game import MeanField
 
 
@@ -31,19 +32,19 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
     Raises:
         ProblemError: a Function that cannot be carried over.
     """
-    counterparts = {y: _counterpart(y, refinement) for y in problem.data.terminals}
+    found = counterparts(problem.data, refinement)
 
     def same(name: str):
-        return lambda *arguments: ufl.replace(problem.data(name, *arguments), counterparts)
+        return lambda *arguments: ufl.replace(problem.data(name, *arguments), found)
 
     given = {
         "diffusion": same("diffusion"),
         "hamiltonian": same("hamiltonian(x, p, m)"),
         "running_cost": same("running_cost(x, t, m)"),
-        "initial_density": same("initial_density(x)"),
         "boundary": {name: Exit(same(exit_name(name))) for name in problem.boundary},
     }
     optional = {
+        "initial_density": "initial_density(x)",
         "terminal_cost": "terminal_cost(x, m)",
         "terminal_density": "terminal_density(x)",
         "source": "source(x, t)",
@@ -52,6 +53,11 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
         key: same(name) for key, name in optional.items() if getattr(problem, key) is not None
     }
     return replace(problem, domain=refinement.domain, **given)
+
+
+def counterparts(data: Data, refinement: Refinement) -> dict:
+    """What stands for the Functions, the Constants and the geometry of data. Collective."""
+    return {y: _counterpart(y, refinement) for y in data.terminals}
 
 
 def _counterpart(terminal, refinement: Refinement):

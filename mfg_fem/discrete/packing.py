@@ -17,8 +17,8 @@ CELLS = 8192  # cells packed at a time, so that the dofs stay in the cache
 class Packed:
     """Packed coefficients of forms, which share arrays where they can.
 
-    The forms are on all cells, and others may come later. The only coefficients that change are
-    `fields`, a Function with blocks of 2 k components, and `corners`, the densities among them at
+    The forms are on all cells, and others may come later. Unless all are to `forget`, the only
+    coefficients that change are `fields`, a Function with blocks of 2 k components, and `corners`, the densities among them at
     the vertices of each cell. These are written into the arrays alone.
     """
 
@@ -41,6 +41,10 @@ class Packed:
         """Note that the fields have changed."""
         for group in self.groups:
             group.stale = True
+
+    def forget(self):
+        """Note that other coefficients than the fields have changed: all are packed anew."""
+        self.groups.clear()
 
     def of(self, form: fem.Form) -> dict:
         """The coefficients of the form, for DOLFINx's assemblers."""

@@ -174,6 +174,18 @@ class Stationary(SpaceTime):
         return super().row_scale() / np.sqrt(LONG)
 
 
+def constant_cost(discrete: Discretisation, u: np.ndarray, m: np.ndarray) -> float | None:
+    """Lambda for a value function and a density, (owned,); None if u has no free constant.
+
+    Collective.
+    """
+    if discrete.has_exits or discrete.problem.discount:
+        return None
+    discrete.set_state(u[None], m[None], 0.0)
+    rows = discrete.comm.allreduce(float(discrete.assemble_rows("hjb").sum()), MPI.SUM)
+    return -rows / discrete.volume
+
+
 def system_of(discrete: Discretisation, times: np.ndarray) -> SpaceTime:
     """The system of a problem, at these time levels if it has a horizon."""
     return Stationary(discrete) if discrete.problem.stationary else SpaceTime(discrete, times)
