@@ -15,7 +15,6 @@ from mfg_fem.forms.cell import reference_vertices
 MOST = 100  # evaluations
 CLOSE = 1e-10  # relative to speeds: the error of L is of the order of its square
 ENOUGH = 1e-4  # of the predicted decrease
-ROUND_OFF = 1e-14
 FAR = 1e3  # times its size a gradient changes at most in a step
 
 
@@ -23,7 +22,7 @@ class Legendre:
     """L(x, a, m) = max_p (-a.p - H(x, p, m)) at the corners of all cells. Collective.
 
     By Newton's method for H_p = -a at all corners at once, with steps that are cut until -a.p - H
-    grows, and H_pp + |H_p + a| / s in the place of H_pp, which bounds them by s: H may be flat.
+    grows or |H_p + a| is halved, and H_pp + |H_p + a| / s in the place of H_pp, which bounds them by s: H may be flat.
 
     Args:
         problem: whose H it is of.
@@ -74,8 +73,8 @@ class Legendre:
                 trial = p + (left * share)[:, None] * step
                 new = self._evaluate(trial, a)
                 wanted = phi + ENOUGH * share * np.sum(r * step, axis=1)
-                wanted += ROUND_OFF * (abs(phi) + np.sum(abs(a * p), axis=1))
-                good = left & (new[0] <= wanted)
+                closer = np.linalg.norm(new[1], axis=1) <= np.linalg.norm(r, axis=1) / 2
+                good = left & (closer | (new[0] <= wanted))  # at last phi changes by round-off
                 for old, value in zip((p, phi, r, H_pp), (trial, *new), strict=False):
                     old[good] = value[good]
                 step[good] = self._step(p[good], r[good], H_pp[good])

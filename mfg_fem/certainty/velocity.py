@@ -1,6 +1,7 @@
 """A velocity field at the corners of the cells of a finer mesh, step by step."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -8,7 +9,7 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem._compat import evaluate, geometry_dofmap
-from mfg_fem.certainty.finer import counterparts
+from mfg_fem.certainty.finer import counterparts, halved
 from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError, alike, require, together
 from mfg_fem.forms.cell import reference_vertices
@@ -39,6 +40,7 @@ class Velocity:
     """
 
     def __init__(self, policy, problem: MeanField, refinement: Refinement):
+        self.problem = problem
         self.comm, self.dim, mesh = problem.domain.comm, problem.domain.dim, refinement.domain.mesh
         W = fem.functionspace(mesh, ("DG", 1, (self.dim,)))
         self.a, self._at = fem.Function(W, name="velocity"), -np.inf
@@ -91,25 +93,28 @@ class Velocity:
         self.a.x.array.reshape(-1, self.dim)[self._dofs] = values
         self._at = t
 
-    def times(self, steps, problem: MeanField) -> np.ndarray:
-        """Time levels for so many steps or at these levels; without any, of the policy's own.
+    def times(self, steps) -> np.ndarray:
+        """The levels of steps half as long as so many, or as those between these levels.
 
-        These are cut so that there are at least as many as cells across the mesh. Collective.
+        Without any they are the policy's own, cut until there are at least as many as nodes across
+        the mesh. A problem without a horizon has one step. Collective.
         """
+        problem = self.problem
+        ends = np.array([0.0, problem.duration])
         if problem.stationary:
             if steps is not None:
                 raise ProblemError(f"steps={steps!r}: a problem without a horizon has no steps.")
-            return np.array([0.0, np.inf])
+            return ends
         if steps is not None:
             with together(self.comm):
-                times = time_levels("steps", steps, problem.horizon)
+                times = time_levels("steps", steps, problem.duration)
             alike(self.comm, steps=times.tolist())
-            return times
-        ends = np.array([0.0, problem.horizon]) if self.levels is None else self.levels
+            return halved(times)
+        ends = ends if self.levels is None else self.levels
         nodes = problem.domain.mesh.topology.index_map(0).size_global
         cuts = int(np.ceil(round(nodes ** (1 / self.dim)) / (len(ends) - 1)))
-        parts = [np.linspace(*pair, cuts, endpoint=False) for pair in zip(ends, ends[1:])]
-        return np.append(np.concatenate(parts), problem.horizon)
+        parts = [np.linspace(*pair, cuts, endpoint=False) for pair in pairwise(ends)]
+        return halved(np.append(np.concatenate(parts), ends[-1]))
 
 
 def _numeric(policy, problem: MeanField):
@@ -128,9 +133,9 @@ def _numeric(policy, problem: MeanField):
             "policy is a velocity on an interval of time, and the problem has no horizon: give a "
             "callable (x, t) -> UFL."
         )
-    if abs(field.horizon - problem.horizon) > SAME * problem.horizon:
+    horizon = problem.duration
+    if abs(field.horizon - horizon) > SAME * horizon:
         raise ProblemError(
-            f"problem has the horizon {problem.horizon:g}, and the policy ends at "
-            f"{field.horizon:g}."
+            f"problem has the horizon {horizon:g}, and the policy ends at {field.horizon:g}."
         )
     return field

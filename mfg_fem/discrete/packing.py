@@ -17,9 +17,10 @@ CELLS = 8192  # cells packed at a time, so that the dofs stay in the cache
 class Packed:
     """Packed coefficients of forms, which share arrays where they can.
 
-    The forms are on all cells, and others may come later. Unless all are to `forget`, the only
-    coefficients that change are `fields`, a Function with blocks of 2 k components, and `corners`, the densities among them at
-    the vertices of each cell. These are written into the arrays alone.
+    The forms are on all cells, and others may come later. The only coefficients that change are
+    `fields`, a Function with blocks of 2 k components, and `corners`, the densities among them at
+    the vertices of each cell. These are written into the arrays alone; if others have changed, all
+    are to `forget`.
     """
 
     def __init__(self, forms: Iterable[fem.Form], fields: fem.Function, corners: fem.Function):

@@ -170,8 +170,9 @@ class ResNet:
         def velocity(x: np.ndarray, t: float) -> np.ndarray:
             return self.field(min(int(t / self.dt), self.layers - 1), x)
 
-        options = {"dim": self.dim, "horizon": self.horizon, "steps": self.layers}
-        return VelocityField.from_callable(velocity, **options)
+        return VelocityField.from_callable(
+            velocity, dim=self.dim, horizon=self.horizon, steps=self.layers
+        )
 
     def resample(self, layers: int, **options: Any) -> "ResNet":
         """The same field in another number of layers: fitted again, nothing is solved again.
