@@ -21,8 +21,9 @@ FAR = 1e3  # times its size a gradient changes at most in a step
 class Legendre:
     """L(x, a, m) = max_p (-a.p - H(x, p, m)) at the corners of all cells. Collective.
 
-    By Newton's method for H_p = -a at all corners at once, with steps that are cut until -a.p - H
-    grows or |H_p + a| is halved, and H_pp + |H_p + a| / s in the place of H_pp, which bounds them by s: H may be flat.
+    By Newton's method for H_p = -a at all corners at once. Its matrix is H_pp + |H_p + a| / s,
+    which bounds steps by s where H is flat, and they are cut until -a.p - H grows or |H_p + a| is
+    halved.
 
     Args:
         problem: whose H it is of.

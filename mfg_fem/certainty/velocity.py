@@ -1,7 +1,9 @@
 """A velocity field at the corners of the cells of a finer mesh, step by step."""
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
+from math import factorial
 
 import numpy as np
 
@@ -56,7 +58,8 @@ class Velocity:
         self.levels = np.asarray(numeric.times)
         nodes = geometry_dofmap(mesh)[: len(self.cells)]
         points = mesh.geometry.x[:, : self.dim].copy()
-        self._values = lambda t: np.asarray(numeric(points, t), dtype=float)[nodes]
+        at_points = cache(lambda t: np.asarray(numeric(points, t), dtype=float))
+        self._values = lambda t: at_points(t)[nodes]
 
     def _formula(self, policy, problem: MeanField, refinement: Refinement) -> Callable:
         """The values at the corners of cells by time, of a callable of UFL."""
@@ -96,7 +99,7 @@ class Velocity:
     def times(self, steps) -> np.ndarray:
         """The levels of steps half as long as so many, or as those between these levels.
 
-        Without any they are the policy's own, cut until there are at least as many as nodes across
+        Without any they are the policy's own, cut until there are at least as many as cells across
         the mesh. A problem without a horizon has one step. Collective.
         """
         problem = self.problem
@@ -111,8 +114,9 @@ class Velocity:
             alike(self.comm, steps=times.tolist())
             return halved(times)
         ends = ends if self.levels is None else self.levels
-        nodes = problem.domain.mesh.topology.index_map(0).size_global
-        cuts = int(np.ceil(round(nodes ** (1 / self.dim)) / (len(ends) - 1)))
+        cells = problem.domain.mesh.topology.index_map(self.dim).size_global
+        across = max(round((cells / factorial(self.dim)) ** (1 / self.dim)), 1)
+        cuts = -(-across // (len(ends) - 1))
         parts = [np.linspace(*pair, cuts, endpoint=False) for pair in pairwise(ends)]
         return halved(np.append(np.concatenate(parts), ends[-1]))
 
