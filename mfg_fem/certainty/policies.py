@@ -38,7 +38,7 @@ STATIONARY = 25  # of its Newton steps on a density that lasts, from another one
 
 
 class _Told:
-    """The ends of the time interval with another value function at T, or to start from."""
+    """The ends of the time interval with another value function at T: that of the policy."""
 
     planned = False
 
@@ -135,7 +135,7 @@ class ValuePolicy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Carried(MeanFieldGame):
-    """Players who are carried by a velocity, whatever it costs."""
+    """Players who are carried by a velocity a, at no cost: H = -a.p, whatever is stated for it."""
 
     velocity: fem.Function
 
@@ -143,11 +143,8 @@ class _Carried(MeanFieldGame):
     def by(cls, velocity: fem.Function, problem: MeanField) -> "_Carried":
         """Those of this problem."""
         given = {y.name: getattr(problem, y.name) for y in fields(problem) if y.init}
-        free = {"hamiltonian": lambda x, p, m: -ufl.dot(velocity, p), "discount": 0.0}
-        free["running_cost"] = lambda x, t, m: ufl.zero()
-        if not problem.stationary:
-            free["terminal_cost"] = lambda x, m: ufl.zero()
-        return cls(**(given | free), velocity=velocity)
+        costs = ["hamiltonian", "running_cost", *["terminal_cost"] * (not problem.stationary)]
+        return cls(**(given | dict.fromkeys(costs, ufl.zero())), velocity=velocity)
 
     def H(self, x, p, m) -> ufl.core.expr.Expr:
         """-a.p, with a at the place x of the cell, where it is linear."""

@@ -70,7 +70,7 @@ class Border:
         rate, r = self._balanced(r)
         du = solve(r)
         mean = self.mean(du)
-        return du - mean + (rate + mean / self.dt) * self.time
+        return du + (rate * self.time - mean) / (1 + self.time / self.dt)
 
     def forward(self, solve, r: np.ndarray) -> np.ndarray:
         """The solution with B and its term, where `solve` is that with B alone."""
