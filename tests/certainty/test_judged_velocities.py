@@ -129,7 +129,7 @@ def test_walls_stop_who_is_carried_into_them():
 def plane(coupling=0.2, domain=None):
     """People on a square who go from one place to another."""
     return mfg.MeanFieldGame(
-        domain or mfg.box((1, 1), 12),
+        domain or mfg.box((1, 1), 10),
         horizon=1.0,
         diffusion=0.05,
         hamiltonian=mfg.hamiltonians.quadratic(),
@@ -143,7 +143,7 @@ def plane(coupling=0.2, domain=None):
 def solved():
     """A game, a solution, and one of the game in which nobody minds others."""
     game = plane()
-    return game, mfg.solve(game, 12), mfg.solve(plane(0.0, game.domain), 12)
+    return game, mfg.solve(game, 10), mfg.solve(plane(0.0, game.domain), 10)
 
 
 @pytest.mark.filterwarnings("ignore::mfg_fem.flows.field.LeavesDomain")
@@ -151,7 +151,7 @@ def test_a_network_is_nearly_as_good_as_what_it_was_fitted_to(solved):
     game, solution, _ = solved
     noise, own = np.sqrt(0.1), solution.exploitability()
     found = []
-    for layers, width in ((12, 24), (2, 4)):
+    for layers, width in ((10, 16), (2, 4)):
         net = resnet.fit(VelocityField.of(solution), layers=layers, width=width, noise=noise)
         found.append(mfg.exploitability(net, game))
         assert found[-1].costs == pytest.approx(found[-1].bregman, rel=0.1)
@@ -162,7 +162,7 @@ def test_a_wrong_field_is_told_from_a_coarse_one(solved):
     game, solution, alone = solved
     right, wrong = (mfg.exploitability(VelocityField.of(y), game) for y in (solution, alone))
     assert wrong.bregman > 10 * right.bregman
-    assert wrong.bregman == pytest.approx(alone.exploitability(game).bregman, rel=0.1)
+    assert wrong.bregman == pytest.approx(alone.exploitability(game).bregman, rel=0.2)
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.7])
