@@ -25,7 +25,8 @@ if _late:
 
 # ruff: noqa: E402
 from mfg_fem import hamiltonians, plots
-from mfg_fem.certainty.exploitability import Certificate
+from mfg_fem.certainty.certificate import Certificate
+from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players
 from mfg_fem.descent.solve import Descent, LagrangeGalerkin, Particles
 from mfg_fem.discrete.galerkin import Galerkin
@@ -125,6 +126,7 @@ __all__ = [
     "WaveSolution",
     "WithCrowd",
     "box",
+    "exploitability",
     "glue",
     "ground_state",
     "hamiltonians",

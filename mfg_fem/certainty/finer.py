@@ -10,6 +10,7 @@ from mfg_fem.errors import MeshError, ProblemError
 from mfg_fem.mesh.refine import Refinement
 from mfg_fem.problem.boundary import data_name
 from mfg_fem.problem.boundary import given as given_at
+from mfg_fem.problem.data import Data
 from mfg_fem.problem.game import MeanField
 
 
@@ -31,10 +32,10 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
     Raises:
         ProblemError: a Function that cannot be carried over.
     """
-    counterparts = {y: _counterpart(y, refinement) for y in problem.data.terminals}
+    found = counterparts(problem.data, refinement)
 
     def same(name: str):
-        return problem.data.replaced(name, counterparts)
+        return problem.data.replaced(name, found)
 
     def same_condition(boundary: str, condition):
         names = {y: same(data_name(boundary, y)) for y in given_at(condition)}
@@ -44,10 +45,10 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
         "diffusion": same("diffusion"),
         "hamiltonian": same("hamiltonian(x, p, m)"),
         "running_cost": same("running_cost(x, t, m)"),
-        "initial_density": same("initial_density(x)"),
         "boundary": {name: same_condition(name, y) for name, y in problem.boundary.items()},
     }
     optional = {
+        "initial_density": "initial_density(x)",
         "terminal_cost": "terminal_cost(x, m)",
         "terminal_density": "terminal_density(x)",
         "source": "source(x, t)",
@@ -56,6 +57,11 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
         key: same(name) for key, name in optional.items() if getattr(problem, key) is not None
     }
     return replace(problem, domain=refinement.domain, **given)
+
+
+def counterparts(data: Data, refinement: Refinement) -> dict:
+    """What stands for the Functions, the Constants and the geometry of data. Collective."""
+    return {y: _counterpart(y, refinement) for y in data.terminals}
 
 
 def _counterpart(terminal, refinement: Refinement):

@@ -20,7 +20,7 @@ class Packed:
     The forms are on all cells, and others may come later. The only coefficients that change are
     `fields`, a Function with blocks of 2 k components, `corners`, the densities among them at
     the vertices of each cell, and `others`, which are constant on cells. These are written into the
-    arrays alone.
+    arrays alone; if more have changed, all are to `forget`.
     """
 
     def __init__(
@@ -48,6 +48,10 @@ class Packed:
         """Note that the fields have changed."""
         for group in self.groups:
             group.stale = True
+
+    def forget(self):
+        """Note that other coefficients than the fields have changed: all are packed anew."""
+        self.groups.clear()
 
     def of(self, form: fem.Form) -> dict:
         """The coefficients of the form, for DOLFINx's assemblers."""

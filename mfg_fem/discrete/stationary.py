@@ -70,7 +70,7 @@ class Border:
         rate, r = self._balanced(r)
         du = solve(r)
         mean = self.mean(du)
-        return du - mean + (rate + mean / self.dt) * self.time
+        return du + (rate * self.time - mean) / (1 + self.time / self.dt)
 
     def forward(self, solve, r: np.ndarray) -> np.ndarray:
         """The solution with B and its term, where `solve` is that with B alone."""
@@ -172,6 +172,18 @@ class Stationary(SpaceTime):
     def row_scale(self) -> np.ndarray:
         """Factors of the residual rows, as if the step were one unit of time."""
         return super().row_scale() / np.sqrt(LONG)
+
+
+def constant_cost(discrete: Discretisation, u: np.ndarray, m: np.ndarray) -> float | None:
+    """Lambda for a value function and a density, (owned,); None if u has no free constant.
+
+    Collective.
+    """
+    if discrete.has_exits or discrete.problem.discount:
+        return None
+    discrete.set_state(u[None], m[None], 0.0)
+    rows = discrete.comm.allreduce(float(discrete.assemble_rows("hjb").sum()), MPI.SUM)
+    return -rows / discrete.volume
 
 
 def system_of(discrete: Discretisation, times: np.ndarray) -> SpaceTime:

@@ -118,6 +118,10 @@ class VelocityField:
         """
         return _Formula(v, dim, horizon, steps)
 
+    def velocity_field(self) -> "VelocityField":
+        """The field itself, as what is judged by `exploitability` has to say its field."""
+        return self
+
     @property
     def dim(self) -> int:
         """Dimension d of space."""

@@ -16,6 +16,13 @@ FLAT = 100.0  # times round-off: the residual at which these end
 CLOSER = 0.1  # one that reduces the residual to less needs no new linearisation after it
 EPS = np.finfo(float).eps
 
+# Implicit steps towards a best response that lasts: see `lasting_response`.
+MOST_SOLVES = 300
+MOST_NEWTON = 20  # of Newton's in a step
+NEAR, WORSE = 1e-2, 1e8  # the residual of a step, relative to its first, at which it ends
+LONGEST, SHORTEST = 1e6, 1e-9  # steps in the unit of time; longer ones are infinite
+QUICK, LONGER, SHORTER = 4, 4.0, 8.0  # after QUICK solves steps are LONGER, else half as much
+
 
 def best_response(
     system: SpaceTime,
@@ -52,7 +59,7 @@ def _responses(
             X[0, i, n, exits.held] = exits.cost(system.times[n])
             for _ in range(most):
                 residual = system.hjb_row(X, i, n, u_next)
-                norm = np.sqrt(system.comm.allreduce(residual @ residual, MPI.SUM))
+                norm = _norm(system, residual)
                 first = first or norm
                 if norm <= max(rtol * first, atol):
                     break
@@ -64,6 +71,61 @@ def _responses(
                 solved = False
             u_next = X[0, i, n]
     return X, solved
+
+
+def lasting_response(system: SpaceTime, sweeps: Sweeps, X: np.ndarray, atol: float) -> np.ndarray:
+    """X with u the best response to m in a `Stationary` system, as far as it is found. Collective.
+
+    By Newton's method from u of X; where that fails, by implicit steps in time, whose length grows
+    as Newton solves them: the value function of a longer and longer horizon. A residual of at most
+    atol is the end.
+    """
+    J, X = system.jacobian, X.copy()
+    unit, long, tau, left = system.discrete.problem.units.time, J.border.dt, np.inf, MOST_SOLVES
+    u = X[0, 0, 0].copy()
+    while _norm(system, system.hjb_row(X, 0, 0, u)) > atol and left > 0 and tau > SHORTEST * unit:
+        J.border.dt = 1 / (1 / tau + 1 / long)
+        solves, found = _implicit_step(system, sweeps, X, tau, atol)
+        left -= solves
+        if found:
+            u = X[0, 0, 0].copy()
+            tau *= LONGER if solves <= QUICK else LONGER / 2
+            tau = tau if tau < LONGEST * unit else np.inf
+        else:
+            X[0, 0, 0] = u
+            tau = min(tau / SHORTER, unit)
+    J.border.dt = long
+    sweeps.forget_response()
+    return X
+
+
+def _implicit_step(
+    system: SpaceTime, sweeps: Sweeps, X: np.ndarray, tau: float, atol: float
+) -> tuple[int, bool]:
+    """Put the solution v of (v - u) / tau + HJB rows (v) = 0 in the place of u in X. Collective.
+
+    Returns how many linear solves it took, and whether v is found.
+    """
+    J, pattern = system.jacobian, system.discrete.pattern
+    u, first = X[0, 0, 0].copy(), 0.0
+    rate = pattern.split(system.discrete.step_entries[0] / tau)
+    for solves in range(MOST_NEWTON + 1):
+        residual = system.hjb_row(X, 0, 0, u) + J.mult_mass(X[0, 0, 0] - u) / tau
+        norm = _norm(system, residual)
+        first = first or norm
+        if norm <= atol or (tau < np.inf and norm <= NEAR * first):
+            return solves, True
+        if not norm <= WORSE * first or solves == MOST_NEWTON:
+            break
+        system.fill_hjb(J.A[0][0], 0, 0)
+        pattern.add(J.A[0][0], rate)
+        X[0, 0, 0] -= sweeps.respond(0, 0, residual)
+    return solves, False
+
+
+def _norm(system: SpaceTime, rows: np.ndarray) -> float:
+    """The Euclidean norm of rows of one level. Collective."""
+    return float(np.sqrt(system.comm.allreduce(rows @ rows, MPI.SUM)))
 
 
 def transport(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> np.ndarray:

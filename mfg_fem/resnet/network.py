@@ -11,6 +11,7 @@ from mpi4py import MPI
 import numpy as np
 
 from mfg_fem.errors import FileError, ProblemError, needs
+from mfg_fem.flows.field import VelocityField
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.mesh.locate import as_points
 from mfg_fem.validate import Seed, array, choice, generator, number
@@ -153,6 +154,25 @@ class ResNet:
             new = one * now + h * self.field_jacobian(k, path[k]) @ now
             before, now = now, new - two * before if two else new
         return np.broadcast_to(now, (path.shape[1], self.dim, self.dim))
+
+    def velocity_field(self) -> VelocityField:
+        """The field F_k(x) of the layers, each constant in time: for `exploitability`.
+
+        Raises:
+            ProblemError: a leapfrog, whose layers are accelerations.
+        """
+        if self.form == "leapfrog":
+            raise ProblemError(
+                "a leapfrog has no velocity of x alone, as its layers accelerate: fit a network of "
+                "the form 'block' or 'affine'."
+            )
+
+        def velocity(x: np.ndarray, t: float) -> np.ndarray:
+            return self.field(min(int(t / self.dt), self.layers - 1), x)
+
+        return VelocityField.from_callable(
+            velocity, dim=self.dim, horizon=self.horizon, steps=self.layers
+        )
 
     def resample(self, layers: int, **options: Any) -> "ResNet":
         """The same field in another number of layers: fitted again, nothing is solved again.

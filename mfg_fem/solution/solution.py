@@ -11,7 +11,8 @@ import numpy as np
 from dolfinx import fem
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.certainty.exploitability import Certificate, exploitability
+from mfg_fem.certainty.certificate import Certificate
+from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation

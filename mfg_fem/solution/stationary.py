@@ -10,8 +10,11 @@ import numpy as np
 
 from dolfinx import fem
 
+from mfg_fem.certainty.certificate import Certificate
+from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.schemes import Scheme
+from mfg_fem.discrete.stationary import constant_cost
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.game import MeanField, MeanFieldGame
 from mfg_fem.solution.solution import Solution
@@ -54,10 +57,7 @@ class StationarySolution:
         held.array[:] = m
         d.mass.mult(held, weighed)
         value = d.comm.allreduce(float(u @ weighed.array_r), MPI.SUM)  # of those who are there
-        free = not (problem.ways_out or problem.discount)
-        d.set_state(u[None], m[None], 0.0)
-        rows = d.comm.allreduce(float(d.assemble_rows("hjb").sum()), MPI.SUM)
-        rate = -rows / d.volume if free else None
+        rate = constant_cost(d, u, m)
         expected = (whole.expected_cost - value) / long + problem.discount * value
         return cls(
             problem=problem,
@@ -179,6 +179,10 @@ class StationarySolution:
     def __repr__(self) -> str:
         """Its first line."""
         return f"<StationarySolution of {self.report.splitlines()[0]}>"
+
+    def exploitability(self, problem: MeanField | None = None) -> Certificate:
+        """What a player could still save per unit of time: see `certainty`. Collective."""
+        return exploitability(self, problem)
 
     def write(self, path: str | Path) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""
