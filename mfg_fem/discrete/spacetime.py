@@ -7,6 +7,23 @@ Unknowns are u^0..u^{N-1} and m^1..m^N of each population at the owned dofs, an 
 
     hjb^n = Mass (u^n - u^{n+1}) / dt + dA/dm (U, M) = 0
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
+
+*Discount.* With -u_t + gamma u in the place of -u_t, the present value v = exp(-gamma t) u solves
+the equation without discount, with the costs exp(-gamma t) A(exp(gamma t) v, m). In step n let the
+factor be e_n = (1 - c) exp(-gamma t^n) + c exp(-gamma t^{n+1}), the same average that the step sees
+of v, and U = ((1 - c) v^n + c v^{n+1}) / e_n, a mean of u. Then in
+
+    e_n sum M dA/dm (U, M) - sum e_n U dA/du (U, M)
+
+all but the costs of the step at e_n cancels, as without discount, and the sum of all steps is
+sum v^0 Mass m^0 = cost for any weight c, to round-off; what is paid at an exit, a value of U,
+counts e_n as well. Both averages are of second order for c = 1/2. Divided by exp(-gamma t^n), with
+b = exp(-gamma dt) and w = 1 - c + c b,
+
+    hjb^n = Mass (u^n - b u^{n+1}) / dt + w dA/dm (U, M),     U = ((1 - c) u^n + c b u^{n+1}) / w,
+
+so that d hjb^n / d u^n = Mass / dt + (1 - c) K is what it was, the transpose of d fp^n / d m^{n+1}
+where that was so, and u^{n+1} enters as b u^{n+1} alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -90,8 +107,10 @@ class SpaceTime:
         X = self.hold(np.stack([np.repeat(y[:, None], self.steps, axis=1) for y in (u_T, m)]))
         if not d.has_exits:
             sums = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
-            steps = self.dt / d.volume * sums
-            X[0] -= steps[:, ::-1].cumsum(axis=1)[:, ::-1, None]
+            still, discount = np.zeros(self.k), self.jacobian.rule.discount
+            for n in reversed(range(self.steps)):
+                still = discount[n] * still + self.dt[n] / d.volume * sums[:, n]
+                X[0, :, n] -= still[:, None]
         return X
 
     def size(self, u: np.ndarray) -> float:
@@ -176,10 +195,11 @@ class SpaceTime:
         At Dirichlet dofs they are the deviation from the Dirichlet value times mass over dt, or
         with held=False minus the outflow.
         """
-        levels, R = self.levels(X), np.empty(self.shape)
+        levels, R, rule = self.levels(X), np.empty(self.shape), self.jacobian.rule
         for n, rows in self._each(levels, lambda: self.discrete.assemble_rows("residual")):
             R[:, :, n] = rows.reshape(self.k, 2, -1).swapaxes(0, 1)
-            R[0, :, n] += self._rate(levels.u[:, n] - levels.u[:, n + 1], n)
+            R[0, :, n] *= rule.worth[n]
+            R[0, :, n] += self._rate(levels.u[:, n] - rule.discount[n] * levels.u[:, n + 1], n)
             R[1, :, n] += self._rate(levels.m[:, n + 1] - levels.m[:, n], n)
         if held:
             for i, exits in enumerate(self.discrete.exits):
@@ -198,7 +218,7 @@ class SpaceTime:
         rates = self.residual(X, held=False)[1, 0][:, exits.held]
         leaving = -self.dt[:, None] * rates  # people through each exit dof in each step
         parts = [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]
-        parts.append(leaving @ exits.cost[exits.held])
+        parts.append(self.jacobian.rule.of_steps * (leaving @ exits.cost[exits.held]))
         *flows, paid = self.comm.allreduce(np.array(parts), MPI.SUM)
         gone = {
             name: np.concatenate([[0.0], np.cumsum(flow)])
@@ -235,6 +255,9 @@ class SpaceTime:
         ):
             J.fill(n, entries)
             coefficients[:, n] = coupling
+        worth = J.rule.worth[:, None]
+        coefficients[: self.k**2] *= worth
+        coefficients[self.k**2 :] /= worth
         J.uniform = J.even and self.assembled == 1 and not J.rule.limited
         return coefficients
 
@@ -245,8 +268,10 @@ class SpaceTime:
         u = X[0, :, n]
         after = u.copy()  # a planner's HJB rows depend on u of all populations
         after[i] = u_next
-        self._see(self.jacobian.rule.fields(n, (u, after), (before, X[1, :, n])), n)
-        row = d.assemble_rows("hjb", i) + self.jacobian.mult_mass(u[i] - u_next) / self.dt[n]
+        rule = self.jacobian.rule
+        self._see(rule.fields(n, (u, after), (before, X[1, :, n])), n)
+        change = self.jacobian.mult_mass(u[i] - rule.discount[n] * u_next)
+        row = rule.worth[n] * d.assemble_rows("hjb", i) + change / self.dt[n]
         row[d.exits[i].held] = 0.0
         return row
 
@@ -265,10 +290,11 @@ class SpaceTime:
     def measure(self, levels: Levels) -> tuple[np.ndarray, ...]:
         """Running costs and people entering, (k, N); terminal, expected and limited costs, (k,).
 
+        Costs are discounted to the start.
         The expected costs are what the value function predicts for those who are there at the start
         and, with a source, for those who enter. The limited costs are
 
-            sum_n sum_x W (s - c_n) (m^n - m^{n+1}) (u^n - u^{n+1}),
+            sum_n sum_x W (s - c_n) (m^n - m^{n+1}) (v^n - v^{n+1}),     v^n = exp(-gamma t^n) u^n,
 
         by which the cost of a game exceeds them where weights s of the density are not c_n: sum M
         hjb - U fp over all steps, in which the diffusion cancels.
@@ -278,8 +304,10 @@ class SpaceTime:
         def rates():
             return [[d.total(name, i) for i in range(self.k)] for name in names]
 
-        local = np.array([self.dt[n] * np.array(found) for n, found in self._each(levels, rates)])
-        g = d.ends.costs(d, levels.m[:, -1])
+        rule, steps = levels.rule, self._each(levels, rates)
+        local = np.array([self.dt[n] * np.array(found) for n, found in steps])
+        local[:, [0, 2]] *= rule.of_steps[:, None, None]
+        g = rule.of_levels[-1] * d.ends.costs(d, levels.m[:, -1])
         pairs = [(g, levels.m[:, -1]), (levels.u[:, 0], levels.m[:, 0])]
         ends = [
             self.jacobian.mult_mass(cost) @ m
@@ -299,7 +327,8 @@ class SpaceTime:
             for n in range(self.steps):
                 before, after = levels.m[:, n], levels.m[:, n + 1]
                 moved = (rule.weight(n, before, after) - rule.c[n]) * (before - after)
-                change = levels.u[:, n] - levels.u[:, n + 1]
+                fall = levels.u[:, n] - rule.discount[n] * levels.u[:, n + 1]
+                change = rule.of_levels[n] * fall
                 found += np.sum(self.discrete.weights * moved * change, axis=1)
         return found
 

@@ -1,6 +1,7 @@
 """What the steps of a scheme see of their two time levels, and the space of the fields."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -18,15 +19,24 @@ class StepRule:
 
         s = c_n (1 - (1 - r)_+^3),    r = m^{n+1} / (DRAINED m^n),
 
-    so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule.
+    so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule. With a
+    discount b_n u^{n+1} is in the place of u^{n+1}, and U is a mean all the same: it is divided by
+    the sum of both weights, 1 - c_n (1 - b_n).
 
     Attributes:
         c: the weights c_n, shape (N,).
         limited: whether s depends on the densities.
+        discount: b_n = exp(-gamma dt), shape (N,): what costs at the end of a step count at its
+            start.
     """
 
     c: np.ndarray
     limited: bool = False
+    discount: np.ndarray = field(default_factory=lambda: np.ones(()))
+
+    def __post_init__(self):
+        """Let one discount be that of all steps."""
+        object.__setattr__(self, "discount", np.broadcast_to(self.discount, self.c.shape))
 
     @classmethod
     def constant(cls, steps: int, c: float) -> "StepRule":
@@ -36,6 +46,21 @@ class StepRule:
     def times(self, share: float) -> "StepRule":
         """The rule with this share of the weights."""
         return replace(self, c=share * self.c)
+
+    @cached_property
+    def worth(self) -> np.ndarray:
+        """What costs in each step count at its start, shape (N,)."""
+        return 1 - self.c * (1 - self.discount)
+
+    @cached_property
+    def of_levels(self) -> np.ndarray:
+        """What costs at each time level count at the start of all, shape (N + 1,)."""
+        return np.cumprod([1.0, *self.discount])
+
+    @property
+    def of_steps(self) -> np.ndarray:
+        """What costs in each step count at the start of all, shape (N,)."""
+        return self.of_levels[:-1] * self.worth
 
     @property
     def averages(self) -> bool:
@@ -53,7 +78,8 @@ class StepRule:
         if not self.c[n]:
             return u[0], m[1]
         c, s = self.c[n], self.weight(n, *m)
-        return u[0] + c * (u[1] - u[0]), m[1] + s * (m[0] - m[1])
+        later = c * self.discount[n] / self.worth[n]
+        return u[0] + later * (u[1] - u[0]), m[1] + s * (m[0] - m[1])
 
     def slopes(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of M in m^n and m^{n+1} at all steps, for m of shape (k, N + 1, owned)."""

@@ -138,6 +138,7 @@ class StepForms:
 
     Attributes:
         k: number of populations.
+        discount: gamma of a term gamma u in the HJB rows. With a horizon it is in the time steps.
         costs_see: pairs (i, j) for which the HJB equation of i depends on the density of j.
         crossing: pairs (row, column) of components of two populations with a block in A or B: one
             sees the density of the other while it moves, or one planner moves both.
@@ -154,6 +155,7 @@ class StepForms:
     def __init__(self, problem, scheme, state: StepState):
         self.problem, self.scheme, self.state = problem, scheme, state
         self.space, k = state.fields.function_space, len(problem.populations)
+        self.discount = problem.discount if problem.stationary else 0.0
         mesh, self.k = self.space.mesh, k
         self.single = fem.functionspace(mesh, self.space.ufl_element().sub_elements[0])
         self.coefficients = fem.functionspace(mesh, ("Lagrange", 1, (k * (k + 1),)))
@@ -196,7 +198,7 @@ class StepForms:
             for part in (slice(1), slice(None))  # the costs alone, then all
         )
         timed = any(state.t in form.constants() for form in self.A)
-        self.autonomous = not (timed or problem.discount)
+        self.autonomous = not (timed or self.discount)
 
     def of(self, name: str, i: int = 0) -> list[ufl.Form]:
         """The forms whose sum is the named one of population i, at most one per quadrature rule."""
@@ -217,8 +219,8 @@ class StepForms:
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
         """The derivative of each part of A in a component, with the frozen symbols replaced."""
         found = _derivatives(self.A, self.components[component], direction)
-        if component % 2 and self.problem.discount:
-            gamma = fem.Constant(self.space.mesh, self.problem.discount)
+        if component % 2 and self.discount:
+            gamma = fem.Constant(self.space.mesh, self.discount)
             found[0] += gamma * self.u[component // 2] * direction * self.rule
         return [form and ufl.replace(form, self.thaw) for form in found]
 

@@ -31,6 +31,7 @@ TERMINAL = {"terminal_cost": lambda x, m: x[0] * m**2 + ufl.sin(m)}
 EXIT = {"boundary": {"right": mfg.Exit(cost=lambda x: 1 + x[0])}}
 SOURCE = {"source": lambda x, t: (1 + t) * gaussian(x)}
 NONLINEAR = {"running_cost": lambda x, t, m: ufl.exp(-t) * m**2 + ufl.ln(1 + m)}
+DISCOUNT = {"discount": 3.0}
 TIMED = CONGESTION | TERMINAL | EXIT
 
 CASES = [
@@ -49,6 +50,9 @@ CASES = [
     (GAME, P2, 2, TIMED | TENSOR),
     (GAME, P2_MIDPOINT, 2, TIMED | NONLINEAR),
     (CONTROL, P2_MIDPOINT, 3, CONGESTION | TERMINAL),
+    (GAME, SHARP, 2, TIMED | SOURCE | NONLINEAR | DISCOUNT),
+    (CONTROL, MONOTONE, 2, TIMED | DISCOUNT),
+    (GAME, P1_MIDPOINT, 2, TIMED | DISCOUNT),
 ]
 
 
