@@ -8,27 +8,21 @@ Unknowns are u^0..u^{N-1} and m^1..m^N of each population at the owned dofs, an 
     hjb^n = Mass (u^n - u^{n+1}) / dt + dA/dm (U, M) = 0
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
 
-*Discount.* With -u_t + gamma u in the place of -u_t, the present value v = exp(-gamma t) u solves
-the equation without discount, with the costs exp(-gamma t) A(exp(gamma t) v, m). In step n let the
-factor be e_n = (1 - c) exp(-gamma t^n) + c exp(-gamma t^{n+1}), the same average that the step sees
-of v, and U = ((1 - c) v^n + c v^{n+1}) / e_n, a mean of u. Then in
-
-    e_n sum M dA/dm (U, M) - sum e_n U dA/du (U, M)
-
-all but the costs of the step at e_n cancels, as without discount, and the sum of all steps is
-sum v^0 Mass m^0 = cost for any weight c, to round-off; what is paid at an exit, a value of U,
-counts e_n as well. Both averages are of second order for c = 1/2. Divided by exp(-gamma t^n), with
-b = exp(-gamma dt) and w = 1 - c + c b,
+*Discount.* With gamma u in the HJB equation the present value v = exp(-gamma t) u solves it
+without, with the costs exp(-gamma t) A(exp(gamma t) v, m). Step n takes e_n, the average of exp(-gamma t) at
+its levels with the weights 1 - c and c of u, and U = ((1 - c) v^n + c v^{n+1}) / e_n, a mean of u:
+both are of second order for c = 1/2. As e_n U is what v was, sum v^0 Mass m^0 is the cost to
+round-off as without discount, where what is paid in step n, at exits too, counts e_n. Divided by
+exp(-gamma t^n), with b = exp(-gamma dt) and w = 1 - c + c b,
 
     hjb^n = Mass (u^n - b u^{n+1}) / dt + w dA/dm (U, M),     U = ((1 - c) u^n + c b u^{n+1}) / w,
 
 so that d hjb^n / d u^n = Mass / dt + (1 - c) K is what it was, the transpose of d fp^n / d m^{n+1}
-where that was so, and u^{n+1} enters as b u^{n+1} alone.
+where that was so.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -37,32 +31,10 @@ import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian
-from mfg_fem.discrete.step import StepRule
+from mfg_fem.discrete.step import Levels
 
 ROUND_OFF = 1e-15  # relative to the value function
 LEAVING = 0.99  # largest share of the people at a node that one Newton step removes
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Owned nodal values at levels 0..N: (k, N + 1, owned), for one population (N + 1, owned).
-
-    Attributes:
-        rule: what a step sees of them.
-    """
-
-    u: np.ndarray
-    m: np.ndarray
-    rule: StepRule
-
-    def of_step(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """What step n sees of u and m, both without the axis of time levels."""
-        u, m = ((y[..., n, :], y[..., n + 1, :]) for y in (self.u, self.m))
-        return self.rule.fields(n, u, m)
-
-    def population(self, i: int) -> "Levels":
-        """The levels of population i alone."""
-        return Levels(self.u[i], self.m[i], self.rule)
 
 
 class SpaceTime:

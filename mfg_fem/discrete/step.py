@@ -101,6 +101,28 @@ def _kept(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.where(after > 0, kept, 0.0)
 
 
+@dataclass(frozen=True)
+class Levels:
+    """Owned nodal values at levels 0..N: (k, N + 1, owned), for one population (N + 1, owned).
+
+    Attributes:
+        rule: what a step sees of them.
+    """
+
+    u: np.ndarray
+    m: np.ndarray
+    rule: StepRule
+
+    def of_step(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """What step n sees of u and m, both without the axis of time levels."""
+        u, m = ((y[..., n, :], y[..., n + 1, :]) for y in (self.u, self.m))
+        return self.rule.fields(n, u, m)
+
+    def population(self, i: int) -> "Levels":
+        """The levels of population i alone."""
+        return Levels(self.u[i], self.m[i], self.rule)
+
+
 def function_space(scheme, mesh) -> fem.FunctionSpace:
     """The space of one value function or density."""
     return fem.functionspace(mesh, ("Lagrange", scheme.degree))

@@ -17,8 +17,9 @@ from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.planning import Planning
 from mfg_fem.discrete.schemes import Scheme
-from mfg_fem.discrete.spacetime import Levels, SpaceTime
+from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.discrete.stationary import system_of
+from mfg_fem.discrete.step import Levels
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.forms.functional import drift
 from mfg_fem.io import paraview, saved, view
@@ -40,7 +41,7 @@ class Solution:
         masses: population inside the domain at each level.
         gone: exit name -> people who have left through it by each level.
         entered: people who have entered through the source by each level.
-        cost: total cost of the population: running, terminal and exit costs.
+        cost: total discounted cost of the population: running, terminal and exit costs.
         expected_cost: what the value function says that the players of a game pay: the integral
             of u(0) m0 and, with a source, of u s. At an equilibrium it is the cost without the
             limited cost, to the tolerance of Newton; of a control it means nothing, as u is a

@@ -204,7 +204,7 @@ def test_files_know_their_discount(tmp_path):
     assert not mfg.Solution.load(folder / "one", other).converged
     checkpoint = {"checkpoint": folder / "two"}
     mfg.solve(solution.problem, 5, **checkpoint)
-    with pytest.raises(mfg.FileError, match="discount is 1.0 there and 2.0 here"):
+    with pytest.raises(mfg.FileError, match="discount is 1"):
         mfg.solve(other, 5, **checkpoint)
 
 

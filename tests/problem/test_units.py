@@ -102,7 +102,7 @@ CASES = {
         steps=4,
     ),
     "discount": Case(
-        lambda: jittered(2, 8), COMMON | WAITING | EXITS | {"discount": 3.0}, P1_MIDPOINT
+        lambda: jittered(2, 8), COMMON | CONGESTION | WAITING | EXITS | {"discount": 3.0}
     ),
     "source": Case(
         lambda: mfg.box(1, 16),
