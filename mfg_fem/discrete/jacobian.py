@@ -54,7 +54,7 @@ class Jacobian:
             self.dt = np.full(self.steps, (times[-1] - times[0]) / self.steps)
         rule = discrete.scheme.rule(self.dt, discrete.has_exits, discrete.decay)
         gamma = 0.0 if discrete.problem.stationary else discrete.problem.discount
-        self.rule = replace(rule, discount=np.exp(-gamma * self.dt))
+        self.rule = replace(rule, decay=gamma * self.dt)
         self.see(np.ones((self.k, self.steps + 1, self.owned)))
         forms, populations = discrete.forms, range(self.k)
         self.A, self.B, self.D = ([self._blocks() for _ in populations] for _ in range(3))
@@ -245,8 +245,8 @@ class Jacobian:
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
         """F dm, which a change of the densities adds to the right-hand side of the HJB rows."""
         dM, y = self.seen_m(dm), np.zeros_like(dm)
-        if self.rule.averages:
-            dM *= self.rule.worth[:, None]
+        if self.rule.decay.any():
+            dM = self.rule.worth[:, None] * dM
         for (i, j), F in self.F.items():
             self._add_products(y[i], F, dM[j])
         self.discrete.release(y)

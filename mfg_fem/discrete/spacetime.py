@@ -9,11 +9,15 @@ Unknowns are u^0..u^{N-1} and m^1..m^N of each population at the owned dofs, an 
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
 
 *Discount.* With gamma u in the HJB equation the present value v = exp(-gamma t) u solves it
-without, with the costs exp(-gamma t) A(exp(gamma t) v, m). Step n takes e_n, the average of
-exp(-gamma t) at its levels with the weights 1 - c and c of u, and U = ((1 - c) v^n + c v^{n+1}) /
-e_n, a mean of u: both are of second order for c = 1/2. As e_n U is what v would be seen as, sum v^0
-Mass m^0 is the cost to round-off, as without discount, if what is paid in step n, at exits too,
-counts e_n. Divided by exp(-gamma t^n), with b = exp(-gamma dt) and w = 1 - c + c b,
+without, with the costs exp(-gamma t) A(exp(gamma t) v, m). Step n takes the mean e_n of
+exp(-gamma t) over its time, and U = ((1 - c) v^n + c v^{n+1}) / e_n: of second order for c = 1/2,
+and exact for costs that are the same everywhere. As e_n U is what a step sees of v,
+
+    sum v^0 Mass m^0 = cost
+
+to round-off for all c, as without discount: costs of a step count e_n, and what is paid at an exit
+in it exp(-gamma t) averaged as v is. Divided by exp(-gamma t^n), with b = exp(-gamma dt) and
+w = (1 - b) / (gamma dt),
 
     hjb^n = Mass (u^n - b u^{n+1}) / dt + w dA/dm (U, M),     U = ((1 - c) u^n + c b u^{n+1}) / w,
 
@@ -190,7 +194,7 @@ class SpaceTime:
         rates = self.residual(X, held=False)[1, 0][:, exits.held]
         leaving = -self.dt[:, None] * rates  # people through each exit dof in each step
         parts = [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]
-        parts.append(self.jacobian.rule.of_steps * (leaving @ exits.cost[exits.held]))
+        parts.append(self.jacobian.rule.of_exits * (leaving @ exits.cost[exits.held]))
         *flows, paid = self.comm.allreduce(np.array(parts), MPI.SUM)
         gone = {
             name: np.concatenate([[0.0], np.cumsum(flow)])

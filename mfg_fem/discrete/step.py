@@ -20,37 +20,33 @@ class StepRule:
         s = c_n (1 - (1 - r)_+^3),    r = m^{n+1} / (DRAINED m^n),
 
     so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule. With a
-    discount b_n u^{n+1} is in the place of u^{n+1}, and U is a mean all the same: it is divided by
-    the sum of both weights, 1 - c_n (1 - b_n).
+    discount gamma u^{n+1} is multiplied by b_n = exp(-gamma dt), and U divided by the mean of
+    exp(-gamma t) over the step: see `spacetime.py`.
 
     Attributes:
         c: the weights c_n, shape (N,).
         limited: whether s depends on the densities.
-        discount: b_n = exp(-gamma dt), shape (N,): what costs at the end of a step count at its
-            start.
+        decay: gamma dt of each step, shape (N,).
     """
 
     c: np.ndarray
     limited: bool = False
-    discount: np.ndarray = field(default_factory=lambda: np.ones(()))
+    decay: np.ndarray = field(default_factory=lambda: np.zeros(()))
 
     def __post_init__(self):
-        """Let one discount be that of all steps."""
-        object.__setattr__(self, "discount", np.broadcast_to(self.discount, self.c.shape))
+        """Let one decay be that of all steps."""
+        object.__setattr__(self, "decay", np.broadcast_to(self.decay, self.c.shape))
 
-    @classmethod
-    def constant(cls, steps: int, c: float) -> "StepRule":
-        """The same weight in all steps."""
-        return cls(np.full(steps, c))
-
-    def times(self, share: float) -> "StepRule":
-        """The rule with this share of the weights."""
-        return replace(self, c=share * self.c)
+    @cached_property
+    def discount(self) -> np.ndarray:
+        """b_n, what costs at the end of each step count at its start, shape (N,)."""
+        return np.exp(-self.decay)
 
     @cached_property
     def worth(self) -> np.ndarray:
-        """What costs in each step count at its start, shape (N,)."""
-        return 1 - self.c * (1 - self.discount)
+        """What costs in each step count at its start, shape (N,): the mean of exp(-gamma t)."""
+        mean = np.ones_like(self.decay)
+        return np.divide(-np.expm1(-self.decay), self.decay, out=mean, where=self.decay > 0)
 
     @cached_property
     def of_levels(self) -> np.ndarray:
@@ -61,6 +57,20 @@ class StepRule:
     def of_steps(self) -> np.ndarray:
         """What costs in each step count at the start of all, shape (N,)."""
         return self.of_levels[:-1] * self.worth
+
+    @property
+    def of_exits(self) -> np.ndarray:
+        """What is paid at exits in each step counts at the start of all, shape (N,)."""
+        return self.of_levels[:-1] + self.c * np.diff(self.of_levels)
+
+    @classmethod
+    def constant(cls, steps: int, c: float) -> "StepRule":
+        """The same weight in all steps."""
+        return cls(np.full(steps, c))
+
+    def times(self, share: float) -> "StepRule":
+        """The rule with this share of the weights."""
+        return replace(self, c=share * self.c)
 
     @property
     def averages(self) -> bool:
@@ -75,11 +85,11 @@ class StepRule:
 
     def fields(self, n: int, u, m) -> tuple[np.ndarray, np.ndarray]:
         """(U, M) of step n between the levels u[0], m[0] and u[1], m[1]."""
-        if not self.c[n]:
-            return u[0], m[1]
-        c, s = self.c[n], self.weight(n, *m)
-        later = c * self.discount[n] / self.worth[n]
-        return u[0] + later * (u[1] - u[0]), m[1] + s * (m[0] - m[1])
+        c, s, (now, later) = self.c[n], self.weight(n, *m), u
+        if not c:
+            return now / self.worth[n], m[1]
+        seen = now + c * (self.discount[n] * later - now)
+        return seen / self.worth[n], m[1] + s * (m[0] - m[1])
 
     def slopes(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of M in m^n and m^{n+1} at all steps, for m of shape (k, N + 1, owned)."""

@@ -44,9 +44,9 @@ def discounted(domain: mfg.Domain, discount: float) -> mfg.MeanFieldGame:
     ("scheme", "order", "last"),
     [
         (MONOTONE, 1, (3e-2, 5e-3)),
-        (SHARP, 2, (2e-4, 8e-5)),
+        (SHARP, 2, (5e-4, 8e-5)),
         (mfg.Galerkin(2), 1, (6e-2, 1e-2)),
-        (mfg.Galerkin(2, "midpoint"), 2, (1.2e-3, 2e-4)),
+        (mfg.Galerkin(2, "midpoint"), 2, (1e-3, 3e-4)),
     ],
     ids=str,
 )
@@ -75,17 +75,19 @@ def test_the_cost_of_a_game_is_what_its_value_function_says(scheme, exits, grid)
     solution = mfg.solve(problem, grid, scheme, TIGHT)
     expected = solution.expected_cost + solution.limited_cost
     assert solution.cost == pytest.approx(expected, rel=1e-12)
-    if exits and scheme == SHARP:
+    if exits and scheme == SHARP and grid == 6:
         assert abs(solution.limited_cost) > 1e-6 * solution.cost
 
 
-def test_what_is_paid_later_counts_less():
-    """Nobody moves, and everybody pays 2 per unit of time and 5 at the end."""
+@pytest.mark.parametrize("scheme", [MONOTONE, SHARP, mfg.Galerkin(2, "midpoint")], ids=str)
+def test_what_is_paid_later_counts_less(scheme):
+    """Nobody moves, and everybody pays 2 per unit of time and 5 at the end: exact in any steps."""
     costs = {"running_cost": lambda x, t, m: 2.0, "terminal_cost": lambda x, m: 5.0}
     problem = default(mfg.box(1, 8), discount=0.7, population=3.0, **costs)
-    cost = mfg.solve(problem, 200, mfg.Galerkin(1, "midpoint")).cost
-    end = np.exp(-0.7)
-    assert cost == pytest.approx(3 * (2 * (1 - end) / 0.7 + 5 * end), rel=1e-6)
+    solution, end = mfg.solve(problem, [0.0, 0.1, 0.5, 1.0], scheme), np.exp(-0.7)
+    value = 2 * (1 - end) / 0.7 + 5 * end
+    assert solution.cost == pytest.approx(3 * value, rel=1e-12)
+    assert solution.nodal_values[0] == pytest.approx(value, rel=1e-12)
 
 
 def test_nothing_is_discounted_by_nothing():
@@ -134,11 +136,11 @@ def test_a_long_game_is_nearly_stationary_in_the_middle():
     data = {"terminal_cost": None, "initial_density": None, "horizon": None}
     always = default(mfg.box(1, 32), discount=2.0, **data)
     rest = mfg.solve(always)
-    long = default(mfg.box(1, 32), discount=2.0, horizon=8.0)
-    solution = mfg.solve(long, 160)
-    middle = {"value": solution.value(80), "density": solution.density(80)}
+    long = default(mfg.box(1, 32), discount=2.0, horizon=12.0)
+    solution = mfg.solve(long, 120)
+    middle = {"value": solution.value(60), "density": solution.density(60)}
     for name, found in middle.items():
-        assert difference(found.x.array, getattr(rest, name)().x.array) < 2e-3
+        assert difference(found.x.array, getattr(rest, name)().x.array) < 5e-4
 
 
 @pytest.mark.parametrize("discount", [0.0, 2.0])
