@@ -266,9 +266,8 @@ class SpaceTime:
     def measure(self, levels: Levels) -> tuple[np.ndarray, ...]:
         """Running costs and people entering, (k, N); terminal, expected and limited costs, (k,).
 
-        Costs are discounted to the start.
-        The expected costs are what the value function predicts for those who are there at the start
-        and, with a source, for those who enter. The limited costs are
+        All costs are discounted. The expected ones are what the value function predicts for those
+        who are there at the start and, with a source, for those who enter. The limited costs are
 
             sum_n sum_x W (s - c_n) (m^n - m^{n+1}) (v^n - v^{n+1}),     v^n = exp(-gamma t^n) u^n,
 
