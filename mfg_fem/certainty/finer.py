@@ -15,7 +15,12 @@ from mfg_fem.problem.game import MeanField
 
 
 def refuse_open(problem: MeanField):
-    """Refuse boundaries through which people come in whose policy nobody knows."""
+    """Refuse boundaries where nobody knows what people do who come in, or keep off a limit."""
+    if problem.limits:
+        raise ProblemError(
+            f"Nobody leans on {', '.join(map(repr, problem.limits))}: what players do there is not "
+            "-H_p of the value function. Players, and what they could save, need walls that push."
+        )
     if problem.open:
         raise ProblemError(
             f"The boundaries {', '.join(map(repr, problem.open))} are open: nobody knows what "

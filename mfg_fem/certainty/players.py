@@ -198,6 +198,7 @@ class _Crowd:
     def players(self) -> Players:
         """Let them walk from the start to the end. Collective."""
         times, d, own = self.solution.times, self.domain.dim, self.own
+        gamma = self.solution.problem.discount
         self.cell = np.zeros(len(own), dtype=np.int64)
         self.weights = np.zeros((len(own), d + 1))
         self.cost, self.inside = np.zeros(len(own)), np.zeros(len(own), dtype=bool)
@@ -216,12 +217,13 @@ class _Crowd:
             for k in range(self.substeps):
                 self.inside[entering[moments[entering] == k]] = True
                 share = (k + 0.5) / self.substeps
+                self.worth = np.exp(-gamma * (times[n] + share * dt))
                 self._move(now, then, share, dt / self.substeps, (n, k))
             paths.append(self._where())
             left.append(self._left())
             now = then
         g = self.floor.at(self.ends()[..., 0], self.cell, self.weights)
-        self.cost += np.where(self.inside, g, 0.0)
+        self.cost += np.where(self.inside, np.exp(-gamma * times[-1]) * g, 0.0)
         return self._counted(np.array(paths), np.array(left))
 
     def _place(self, who: np.ndarray, sampler: Sampler, n: int):
@@ -256,10 +258,11 @@ class _Crowd:
         out = np.where(out < 0, touched, out)
         self.cell[who], self.weights[who], self.out[who] = cell, weights, out
         # Who leaves does so in the middle of the step, on average.
-        self.cost[who] += dt / 2 * (seen[:, d] + (out < 0) * at(table[..., d], *after))
+        pace = self.worth * table[..., d]
+        self.cost[who] += dt / 2 * (at(pace, *before) + (out < 0) * at(pace, *after))
         for which in range(len(self.names)):
             leaving = who[out == which]
-            self.cost[leaving] += at(
+            self.cost[leaving] += self.worth * at(
                 self.paid[..., 1 + which], self.cell[leaving], self.weights[leaving]
             )
         self.inside[who] = out < 0

@@ -10,6 +10,7 @@ if it is the same at all states, and `crossing[row, column][n]`, the nonzero blo
 between two populations, by components as in `StepForms`. (U, M) is what a step sees: see `step.py`.
 """
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -51,7 +52,9 @@ class Jacobian:
         self.even = bool(np.ptp(self.dt) <= EVEN * times[-1])
         if self.even:  # else round-off would make the factors of steps differ
             self.dt = np.full(self.steps, (times[-1] - times[0]) / self.steps)
-        self.rule = discrete.scheme.rule(self.dt, discrete.has_exits, discrete.decay)
+        rule = discrete.scheme.rule(self.dt, discrete.has_exits, discrete.decay)
+        gamma = 0.0 if discrete.problem.stationary else discrete.problem.discount
+        self.rule = replace(rule, decay=gamma * self.dt)
         self.see(np.ones((self.k, self.steps + 1, self.owned)))
         forms, populations = discrete.forms, range(self.k)
         self.A, self.B, self.D = ([self._blocks() for _ in populations] for _ in range(3))
@@ -110,7 +113,7 @@ class Jacobian:
             u, m = 2 * i, 2 * i + 1
             self.fill_diagonal(self.A[i][n], i, n, entries[u, u])
             self.fill_B(i, n, entries[m, m])
-            fill(self.D[i][n], entries[m, u])
+            fill(self.D[i][n], entries[m, u] / self.rule.worth[n])
         if not (n and self.discrete.forms.steady):
             for (i, j), F in self.F.items():
                 fill(F[n], -entries[2 * i, 2 * j + 1])
@@ -171,7 +174,7 @@ class Jacobian:
         block = getattr(self, name)[i][n]
         if other is None:
             return self.product(block, x)
-        r = self.ratio(name, i, n)
+        r, other = self.ratio(name, i, n), self.carried(name, n, other)
         return self.product(block, x + r * other) - self.behind(i, n, r, other)
 
     def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
@@ -189,10 +192,15 @@ class Jacobian:
         d = self.discrete
         return d.free_weights[i] * x if d.scheme.lumped else self.product(d.free_mass[i], x)
 
+    def carried(self, name: str, n: int, y: np.ndarray) -> np.ndarray:
+        """What step n sees of y on its other level: for A it is later, and discounted."""
+        return self.rule.discount[n] * y if name == "A" else y
+
     def ratio(self, name: str, i: int, n: int) -> np.ndarray | float:
         """r, with which step n has r K - Mass/dt on its other level, beside A or B = Mass/dt + K.
 
-        With x on its own level and y on the other its product is block (x + r y) - `behind`(y).
+        With x on its own level and y `carried` from the other its product is block (x + r y) -
+        `behind`(y).
         """
         c = self.rule.c[n]
         if name == "A" or not c:
@@ -205,7 +213,7 @@ class Jacobian:
 
     def other_level(self, name: str, i: int, n: int, y: np.ndarray) -> np.ndarray:
         """Minus the product of step n with y on the other level alone. Collective."""
-        r = self.ratio(name, i, n)
+        r, y = self.ratio(name, i, n), self.carried(name, n, y)
         found = self.behind(i, n, r, y)
         if self.rule.c[n]:
             found -= self.product(getattr(self, name)[i][n], r * y)
@@ -221,13 +229,13 @@ class Jacobian:
         return dM
 
     def _seen_u(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
-        """What the steps see of a change of u^0..u^{N-1} and of u^N."""
+        """What the steps see of a change of u^0..u^{N-1} and of u^N, times `StepRule.worth`."""
         if not self.rule.averages:
             return du
         c = self.rule.c[:, None]
-        dU = (1 - c) * du
-        dU[:, :-1] += c[:-1] * du[:, 1:]
-        dU[:, -1] += c[-1] * du_T
+        dU, later = (1 - c) * du, c * self.rule.discount[:, None]
+        dU[:, :-1] += later[:-1] * du[:, 1:]
+        dU[:, -1] += later[-1] * du_T
         return dU
 
     def terminal_change(self, dm: np.ndarray) -> np.ndarray:
@@ -237,6 +245,8 @@ class Jacobian:
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
         """F dm, which a change of the densities adds to the right-hand side of the HJB rows."""
         dM, y = self.seen_m(dm), np.zeros_like(dm)
+        if self.rule.decay.any():
+            dM = self.rule.worth[:, None] * dM
         for (i, j), F in self.F.items():
             self._add_products(y[i], F, dM[j])
         self.discrete.release(y)
@@ -247,10 +257,10 @@ class Jacobian:
         """What a change of u(T), (k, owned), adds to the right-hand side of the last HJB rows."""
         last = self.steps - 1
         y = np.stack([self.other_level("A", i, last, own) for i, own in enumerate(du_T)])
-        c = self.rule.c[last]
+        later = self.rule.c[last] * self.rule.discount[last]
         for (row, column), blocks in self.crossing.items():
-            if c and row % 2 == 0:  # u^N of another population, which a planner sees
-                y[row // 2] -= c * self.product(blocks[last], du_T[column // 2])
+            if later and row % 2 == 0:  # u^N of another population, which a planner sees
+                y[row // 2] -= later * self.product(blocks[last], du_T[column // 2])
         return y
 
     def mult_D(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:

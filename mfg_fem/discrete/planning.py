@@ -101,12 +101,16 @@ class Planning:
         return self.inner.facts(np.stack([Y[0, :, :-1], np.exp(Y[1, :, :-1])]))
 
     def centre(self, X: np.ndarray) -> np.ndarray:
-        """X with u, and u(T), such that int u(T) m_T = 0 on each connected part. Collective."""
+        """X with u, and u(T), such that int u(T) m_T = 0 on each connected part. Collective.
+
+        A constant that u loses at T is discounted to earlier levels.
+        """
         d, ends = self.inner.discrete, self.ends
         m = self.inner.jacobian.mult_mass(ends.target[0])
         means = ends.sums(d, m * ends.potential[0]) / ends.sums(d, m)
         ends.potential = ends.potential - means[ends.part]
-        return np.stack([X[0] - means[ends.part], X[1]])
+        worth = np.cumprod(self.inner.jacobian.rule.discount[::-1])[::-1, None]
+        return np.stack([X[0] - worth * means[ends.part], X[1]])
 
     def norm(self, X: np.ndarray) -> float:
         """The norm of all rows at unknowns of the SpaceTime; infinite unless m > 0. Collective."""

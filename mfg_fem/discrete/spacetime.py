@@ -7,11 +7,26 @@ Unknowns are u^0..u^{N-1} and m^1..m^N of each population at the owned dofs, an 
 
     hjb^n = Mass (u^n - u^{n+1}) / dt + dA/dm (U, M) = 0
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
+
+*Discount.* With gamma u in the HJB equation the present value v = exp(-gamma t) u solves it
+without, with the costs exp(-gamma t) A(exp(gamma t) v, m). Step n takes the mean e_n of
+exp(-gamma t) over its time, and U = ((1 - c) v^n + c v^{n+1}) / e_n: of second order for c = 1/2,
+and exact for costs that are the same everywhere. As e_n U is what a step sees of v,
+
+    sum v^0 Mass m^0 = cost
+
+to round-off for all c, as without discount: costs of a step count e_n, and what is paid at an exit
+in it exp(-gamma t) averaged as v is. Divided by exp(-gamma t^n), with b = exp(-gamma dt) and
+w = (1 - b) / (gamma dt),
+
+    hjb^n = Mass (u^n - b u^{n+1}) / dt + w dA/dm (U, M),     U = ((1 - c) u^n + c b u^{n+1}) / w,
+
+so that d hjb^n / d u^n = Mass / dt + (1 - c) K is what it was, the transpose of d fp^n / d m^{n+1}
+where that was so.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -20,33 +35,10 @@ import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian
-from mfg_fem.discrete.step import StepRule
-from mfg_fem.problem.boundary import Door
+from mfg_fem.discrete.step import Levels
 
 ROUND_OFF = 1e-15  # relative to the value function
 LEAVING = 0.99  # largest share of the people at a node that one Newton step removes
-
-
-@dataclass(frozen=True)
-class Levels:
-    """Owned nodal values at levels 0..N: (k, N + 1, owned), for one population (N + 1, owned).
-
-    Attributes:
-        rule: what a step sees of them.
-    """
-
-    u: np.ndarray
-    m: np.ndarray
-    rule: StepRule
-
-    def of_step(self, n: int) -> tuple[np.ndarray, np.ndarray]:
-        """What step n sees of u and m, both without the axis of time levels."""
-        u, m = ((y[..., n, :], y[..., n + 1, :]) for y in (self.u, self.m))
-        return self.rule.fields(n, u, m)
-
-    def population(self, i: int) -> "Levels":
-        """The levels of population i alone."""
-        return Levels(self.u[i], self.m[i], self.rule)
 
 
 class SpaceTime:
@@ -91,8 +83,10 @@ class SpaceTime:
         X = self.hold(np.stack([np.repeat(y[:, None], self.steps, axis=1) for y in (u_T, m)]))
         if not d.has_exits:
             sums = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
-            steps = self.dt / d.volume * sums
-            X[0] -= steps[:, ::-1].cumsum(axis=1)[:, ::-1, None]
+            still, discount = np.zeros(self.k), self.jacobian.rule.discount
+            for n in reversed(range(self.steps)):
+                still = discount[n] * still + self.dt[n] / d.volume * sums[:, n]
+                X[0, :, n] -= still[:, None]
         return X
 
     def size(self, u: np.ndarray) -> float:
@@ -140,7 +134,7 @@ class SpaceTime:
     def _see(self, fields: tuple[np.ndarray, np.ndarray], n: int):
         self.discrete.set_state(*fields, (self.times[n] + self.times[n + 1]) / 2)
 
-    def _each(self, levels: Levels, assemble: Callable):
+    def each(self, levels: Levels, assemble: Callable):
         """Each step n, and what `assemble` returns for the fields it sees.
 
         Consecutive steps that see the same share one assembly, as at a start from uniform
@@ -178,10 +172,11 @@ class SpaceTime:
         At Dirichlet dofs they are the deviation from the Dirichlet value times mass over dt, or
         with held=False minus the outflow.
         """
-        levels, R = self.levels(X), np.empty(self.shape)
-        for n, rows in self._each(levels, lambda: self.discrete.assemble_rows("residual")):
+        levels, R, rule = self.levels(X), np.empty(self.shape), self.jacobian.rule
+        for n, rows in self.each(levels, lambda: self.discrete.assemble_rows("residual")):
             R[:, :, n] = rows.reshape(self.k, 2, -1).swapaxes(0, 1)
-            R[0, :, n] += self._rate(levels.u[:, n] - levels.u[:, n + 1], n)
+            R[0, :, n] *= rule.worth[n]
+            R[0, :, n] += self._rate(levels.u[:, n] - rule.discount[n] * levels.u[:, n + 1], n)
             R[1, :, n] += self._rate(levels.m[:, n + 1] - levels.m[:, n], n)
         if held:
             for i, exits in enumerate(self.discrete.exits):
@@ -191,38 +186,13 @@ class SpaceTime:
                 R[1, i][:, dofs] = rates * (X[1, i][:, dofs] - exits.density[dofs])
         return R
 
-    def departures(self, X: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-        """Who of the first population has left by each level, by boundary. Collective.
-
-        And what they paid at exits, where the rows of the Fokker-Planck equation say who leaves.
-        """
-        d, exits, c = self.discrete, self.discrete.exits[0], self.jacobian.rule.c[:, None]
-        rates = self.residual(X, held=False)[1, 0][:, exits.held]
-        leaving = -self.dt[:, None] * rates  # people through each exit dof in each step
-        costs = exits.costs(self.times)
-        parts = [(leaving * ((1 - c) * costs[:-1] + c * costs[1:])).sum(axis=1)]
-        parts += [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]
-        if doors := d.problem.named(Door):
-
-            def through():
-                return [d.total(f"leaving {name}", 0) for name in doors]
-
-            each = self._each(self.levels(X), through)
-            parts += list(np.array([self.dt[n] * np.array(found) for n, found in each]).T)
-        paid, *flows = self.comm.allreduce(np.array(parts), MPI.SUM)
-        by_name = dict(zip((*exits.dofs, *doors), flows, strict=True))
-        gone = {
-            name: np.concatenate([[0.0], np.cumsum(by_name[name])]) for name in d.problem.ways_out
-        }
-        return gone, float(paid.sum())
-
     def fp_residual(self, X: np.ndarray) -> np.ndarray:
         """The Fokker-Planck rows of `residual`, if B has been assembled at X."""
         d = self.discrete
         if d.forms.nonlinear or d.has_source or d.problem.open:
             levels, R = self.levels(X), np.empty(self.shape[1:])
             for i in range(self.k):
-                for n, rows in self._each(levels, lambda i=i: d.assemble_rows("fp", i)):
+                for n, rows in self.each(levels, lambda i=i: d.assemble_rows("fp", i)):
                     change = levels.m[i, n + 1] - levels.m[i, n]
                     R[i, n] = rows + self.jacobian.mult_mass(change) / self.dt[n]
         else:  # linear in the density, so that a product suffices
@@ -240,11 +210,14 @@ class SpaceTime:
         coefficients = np.empty((self.k * (self.k + 1), *self.shape[2:]))
         _, J.terminal_slopes = d.ends.values(d, X[1, :, -1])
         J.see(levels.m)
-        for n, (entries, coupling) in self._each(
+        for n, (entries, coupling) in self.each(
             levels, lambda: (d.assemble_jacobian(), d.coupling())
         ):
             J.fill(n, entries)
             coefficients[:, n] = coupling
+        worth = J.rule.worth[:, None]
+        coefficients[: self.k**2] *= worth
+        coefficients[self.k**2 :] /= worth
         J.uniform = J.even and self.assembled == 1 and not J.rule.limited
         return coefficients
 
@@ -255,8 +228,10 @@ class SpaceTime:
         u = X[0, :, n]
         after = u.copy()  # a planner's HJB rows depend on u of all populations
         after[i] = u_next
-        self._see(self.jacobian.rule.fields(n, (u, after), (before, X[1, :, n])), n)
-        row = d.assemble_rows("hjb", i) + self.jacobian.mult_mass(u[i] - u_next) / self.dt[n]
+        rule = self.jacobian.rule
+        self._see(rule.fields(n, (u, after), (before, X[1, :, n])), n)
+        change = self.jacobian.mult_mass(u[i] - rule.discount[n] * u_next)
+        row = rule.worth[n] * d.assemble_rows("hjb", i) + change / self.dt[n]
         row[d.exits[i].held] = 0.0
         return row
 
@@ -269,49 +244,8 @@ class SpaceTime:
         d, levels = self.discrete, self.levels(X)
         self.jacobian.see(levels.m)
         for i in range(self.k):
-            for n, entries in self._each(levels, lambda i=i: d.assemble_block("fp in m", i)):
+            for n, entries in self.each(levels, lambda i=i: d.assemble_block("fp in m", i)):
                 self.jacobian.fill_B(i, n, entries)
-
-    def measure(self, levels: Levels) -> tuple[np.ndarray, ...]:
-        """Running costs and people entering, (k, N); terminal, expected and limited costs, (k,).
-
-        The expected costs are what the value function predicts for those who are there at the start
-        and, with a source, for those who enter. The limited costs are
-
-            sum_n sum_x W (s - c_n) (m^n - m^{n+1}) (u^n - u^{n+1}),
-
-        by which the cost of a game exceeds them where weights s of the density are not c_n: sum M
-        hjb - U fp over all steps, in which the diffusion cancels.
-        """
-        d, names = self.discrete, ("running", "entering", "expected")
-
-        def rates():
-            return [[d.total(name, i) for i in range(self.k)] for name in names]
-
-        local = np.array([self.dt[n] * np.array(found) for n, found in self._each(levels, rates)])
-        g = d.ends.costs(d, levels.m[:, -1])
-        pairs = [(g, levels.m[:, -1]), (levels.u[:, 0], levels.m[:, 0])]
-        ends = [
-            self.jacobian.mult_mass(cost) @ m
-            for costs, densities in pairs
-            for cost, m in zip(costs, densities, strict=True)
-        ]
-        ends += list(self._limited(levels))
-        sums = self.comm.allreduce(np.concatenate([local.ravel(), ends]), MPI.SUM)
-        running, entering, expected = sums[: local.size].reshape(local.shape).transpose(1, 2, 0)
-        terminal, first, limited = sums[local.size :].reshape(3, self.k)
-        return running, entering, terminal, first + expected.sum(axis=1), limited
-
-    def _limited(self, levels: Levels) -> np.ndarray:
-        """This rank's part of the limited costs."""
-        found, rule = np.zeros(self.k), levels.rule
-        if rule.limited:
-            for n in range(self.steps):
-                before, after = levels.m[:, n], levels.m[:, n + 1]
-                moved = (rule.weight(n, before, after) - rule.c[n]) * (before - after)
-                change = levels.u[:, n] - levels.u[:, n + 1]
-                found += np.sum(self.discrete.weights * moved * change, axis=1)
-        return found
 
     def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
         """The whole Jacobian times dX."""

@@ -24,8 +24,8 @@ from mpi4py import MPI
 import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.spacetime import Levels, SpaceTime
-from mfg_fem.discrete.step import StepRule
+from mfg_fem.discrete.spacetime import SpaceTime
+from mfg_fem.discrete.step import Levels, StepRule
 
 LONG = 1e7  # of the step, in the unit of time
 

@@ -1,6 +1,7 @@
 """What the steps of a scheme see of their two time levels, and the space of the fields."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -18,15 +19,49 @@ class StepRule:
 
         s = c_n (1 - (1 - r)_+^3),    r = m^{n+1} / (DRAINED m^n),
 
-    so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule.
+    so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule. With a
+    discount gamma u^{n+1} is multiplied by b_n = exp(-gamma dt), and U divided by the mean of
+    exp(-gamma t) over the step: see `spacetime.py`.
 
     Attributes:
         c: the weights c_n, shape (N,).
         limited: whether s depends on the densities.
+        decay: gamma dt of each step, shape (N,).
     """
 
     c: np.ndarray
     limited: bool = False
+    decay: np.ndarray = field(default_factory=lambda: np.zeros(()))
+
+    def __post_init__(self):
+        """Let one decay be that of all steps."""
+        object.__setattr__(self, "decay", np.broadcast_to(self.decay, self.c.shape))
+
+    @cached_property
+    def discount(self) -> np.ndarray:
+        """b_n, what costs at the end of each step count at its start, shape (N,)."""
+        return np.exp(-self.decay)
+
+    @cached_property
+    def worth(self) -> np.ndarray:
+        """What costs in each step count at its start, shape (N,): the mean of exp(-gamma t)."""
+        mean = np.ones_like(self.decay)
+        return np.divide(-np.expm1(-self.decay), self.decay, out=mean, where=self.decay > 0)
+
+    @cached_property
+    def of_levels(self) -> np.ndarray:
+        """What costs at each time level count at the start of all, shape (N + 1,)."""
+        return np.cumprod([1.0, *self.discount])
+
+    @property
+    def of_steps(self) -> np.ndarray:
+        """What costs in each step count at the start of all, shape (N,)."""
+        return self.of_levels[:-1] * self.worth
+
+    @property
+    def of_exits(self) -> np.ndarray:
+        """What is paid at exits in each step counts at the start of all, shape (N,)."""
+        return self.of_levels[:-1] + self.c * np.diff(self.of_levels)
 
     @classmethod
     def constant(cls, steps: int, c: float) -> "StepRule":
@@ -50,10 +85,11 @@ class StepRule:
 
     def fields(self, n: int, u, m) -> tuple[np.ndarray, np.ndarray]:
         """(U, M) of step n between the levels u[0], m[0] and u[1], m[1]."""
-        if not self.c[n]:
-            return u[0], m[1]
-        c, s = self.c[n], self.weight(n, *m)
-        return u[0] + c * (u[1] - u[0]), m[1] + s * (m[0] - m[1])
+        c, s, (now, later) = self.c[n], self.weight(n, *m), u
+        if not c:
+            return now / self.worth[n], m[1]
+        seen = now + c * (self.discount[n] * later - now)
+        return seen / self.worth[n], m[1] + s * (m[0] - m[1])
 
     def slopes(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of M in m^n and m^{n+1} at all steps, for m of shape (k, N + 1, owned)."""
@@ -73,6 +109,28 @@ def _kept(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     kept = np.ones_like(after)
     np.divide(after, DRAINED * before, out=kept, where=after < DRAINED * before)
     return np.where(after > 0, kept, 0.0)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Owned nodal values at levels 0..N: (k, N + 1, owned), for one population (N + 1, owned).
+
+    Attributes:
+        rule: what a step sees of them.
+    """
+
+    u: np.ndarray
+    m: np.ndarray
+    rule: StepRule
+
+    def of_step(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """What step n sees of u and m, both without the axis of time levels."""
+        u, m = ((y[..., n, :], y[..., n + 1, :]) for y in (self.u, self.m))
+        return self.rule.fields(n, u, m)
+
+    def population(self, i: int) -> "Levels":
+        """The levels of population i alone."""
+        return Levels(self.u[i], self.m[i], self.rule)
 
 
 def function_space(scheme, mesh) -> fem.FunctionSpace:

@@ -15,6 +15,7 @@ from mfg_fem.problem.game import MeanFieldControl
 
 ALIKE = 1e-20  # of squares: round-off
 DRAWS = (0.1, 1.0, 10.0)  # gradients and densities, in their units, at which H is looked at
+DISCOUNTED = "later costs are discounted"
 LARGEST = 600.0  # the exponential of more is no number
 
 
@@ -95,6 +96,8 @@ def lacks(solution, kind: Kind) -> tuple[dict[str, str], dict[str, str]]:
     if madelung:
         names = ("kinetic", "potential", "quantum_potential", "pair")
         missing |= dict.fromkeys(names, " and ".join(madelung))
+    elif problem.discount:
+        missing["pair"] = DISCOUNTED
     elif kind.mobility and kind.diffusion:
         largest *= kind.mobility / (2 * kind.diffusion)
         if largest > LARGEST:
@@ -103,6 +106,8 @@ def lacks(solution, kind: Kind) -> tuple[dict[str, str], dict[str, str]]:
     if kind.congested and not isinstance(problem, MeanFieldControl):
         why = "the equations of a game whose H depends on m are of no Hamiltonian"
         missing |= dict.fromkeys(("energy", "modified_energy"), why)
+    elif problem.discount:
+        limits["energy"] = missing["modified_energy"] = DISCOUNTED
     elif not discrete.forms.autonomous:
         limits["energy"] = missing["modified_energy"] = "data depend on t"
     elif np.ptp(dt) > 1e-10 * dt.max() or np.ptp(c) > 1e-10:
@@ -111,6 +116,8 @@ def lacks(solution, kind: Kind) -> tuple[dict[str, str], dict[str, str]]:
         missing["modified_energy"] = "the only step of a midpoint rule has no level inside"
     elif discrete.scheme.positive:
         limits["modified_energy"] = "the viscosity of the scheme is of no Hamiltonian"
-    if not (kind.invariant and problem.domain.seams):
+    if problem.discount:
+        limits["total_momentum"] = DISCOUNTED
+    elif not (kind.invariant and problem.domain.seams):
         limits["total_momentum"] = "the domain has walls, or data change in space"
     return missing, limits

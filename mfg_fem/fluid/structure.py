@@ -110,9 +110,12 @@ def structure(
         seed: of the random data of the two tangents, at both ends of the time interval.
 
     Raises:
-        ProblemError: what is no such solution, or a patch without cells or with all of them.
+        ProblemError: what is no such solution, one with a discount, or a patch without cells or
+            with all of them.
     """
     fluid = hydrodynamics(solution)
+    if solution.problem.discount:
+        raise ProblemError("structure: later costs are discounted, and the form is not conserved.")
     cells = Patch(solution, patch)
     tangents = Tangents(solution, generator("seed", seed))
     momentum = drift = predicted = modified = None

@@ -107,10 +107,11 @@ class StepForms:
 
     "running", "entering" and "expected" are, per unit of time, the cost of a population, the people
     who enter, and the costs that the value function expects of these; "leaving NAME" are the people
-    who leave through the door of this name.
+    who leave through the door of this name, and "paid" is what all pay at doors.
 
     Attributes:
         k: number of populations.
+        discount: gamma of a term gamma u in the HJB rows. With a horizon it is in the time steps.
         costs_see: pairs (i, j) for which the HJB equation of i depends on the density of j.
         crossing: pairs (row, column) of components of two populations with a block in A or B: one
             sees the density of the other while it moves, or one planner moves both.
@@ -127,6 +128,7 @@ class StepForms:
     def __init__(self, problem, scheme, state: StepState):
         self.problem, self.scheme, self.state = problem, scheme, state
         self.space, k = state.fields.function_space, len(problem.populations)
+        self.discount = problem.discount if problem.stationary else 0.0
         mesh, self.k = self.space.mesh, k
         self.single = fem.functionspace(mesh, self.space.ufl_element().sub_elements[0])
         self.coefficients = fem.functionspace(mesh, ("Lagrange", 1, (k * (k + 1),)))
@@ -172,7 +174,7 @@ class StepForms:
             for part in (slice(1), slice(None))  # the costs alone, then all
         )
         timed = state.changing or any(state.t in form.constants() for form in self.A)
-        self.autonomous = not (timed or problem.discount)
+        self.autonomous = not (timed or self.discount)
 
     def of(self, name: str, i: int = 0) -> list[ufl.Form]:
         """The forms whose sum is the named one of population i, at most one per quadrature rule."""
@@ -181,7 +183,7 @@ class StepForms:
             forms = self._whole(name)
         elif name == "coupling":
             forms = self._coupling
-        elif name in ("running", "entering", "expected") or name.startswith("leaving"):
+        elif name in ("running", "entering", "expected", "paid") or name.startswith("leaving"):
             rates = zip(self._rates(name, i), (self.rule, self.nodes), strict=True)
             forms = [rate * rule for rate, rule in rates if rate != 0]
         else:
@@ -193,8 +195,8 @@ class StepForms:
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
         """The derivative of each part of A in a component, with the frozen symbols replaced."""
         found = _derivatives(self.A, self.components[component], direction)
-        if component % 2 and self.problem.discount:
-            gamma = fem.Constant(self.space.mesh, self.problem.discount)
+        if component % 2 and self.discount:
+            gamma = fem.Constant(self.space.mesh, self.discount)
             found[0] += gamma * self.u[component // 2] * direction * self.rule
         return [form and ufl.replace(form, self.thaw) for form in found]
 
@@ -243,6 +245,8 @@ class StepForms:
         """The named rate of population i, per unit of volume and time: inside, at the boundary."""
         population, x, t = self.problem.populations[i], self.problem.x, self.state.t
         layers, u, m, crowd = self.state.layers[i], self.u[i], self.m[i], self.problem.crowd(self.m)
+        if name == "paid":
+            return 0, paid(population, layers, t, m, crowd)
         if name.startswith("leaving"):
             door = name.partition(" ")[2]
             return 0, leaving(population, {door: layers[door]}, t, m, crowd)
@@ -253,7 +257,7 @@ class StepForms:
         p = ufl.variable(ufl.grad(u))
         normal = self.state.normal(population)
         a = cost_terms(population, normal, t, p, m, crowd, self.tables)
-        return ufl.dot(p, ufl.diff(a, p)) - a, paid(population, layers, t, m, crowd)
+        return ufl.dot(p, ufl.diff(a, p)) - a, 0
 
 
 def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[ufl.Form | None]:

@@ -22,7 +22,8 @@ EQUAL = "equal steps"  # stands in a file for such times
 NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
 ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
 ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
-ABOUT |= {"horizon": float, "population": float}
+ABOUT |= {"horizon": float, "population": float, "discount": float}
+EARLIER = {"times": EQUAL, "discount": 0.0}  # what files of earlier versions do not say
 OUTCOME = {"converged": bool, "reason": str, "tolerance": float, "seconds": float, "history": [ROW]}
 
 
@@ -40,7 +41,8 @@ def save(solution, path: str | Path, **more):
     """
     with together(solution.problem.domain.comm):
         path = file_path(path)
-    about = description(solution.problem, solution.scheme, solution.times, "population") | {
+    problem, numbers = solution.problem, ("population", "discount")
+    about = description(problem, solution.scheme, solution.times, *numbers) | {
         "converged": bool(solution.converged),
         "reason": solution.reason,
         "tolerance": float(solution.tolerance),
@@ -130,7 +132,7 @@ def load(path: str | Path, problem) -> Saved:
     comm = problem.domain.comm
     with together(comm):
         path = file_path(path)
-    about = archive.about(comm, path, "saved solution")
+    about = EARLIER | archive.about(comm, path, "saved solution")
     if "stage" in about:
         raise FileError(f"{path} is the checkpoint of a solve that has not finished.")
     archive.fit(path, about, ABOUT | OUTCOME)
@@ -140,13 +142,15 @@ def load(path: str | Path, problem) -> Saved:
             f"the horizon {y:g}" if y else "no horizon" for y in (about["horizon"], horizon)
         )
         raise FileError(f"{path} holds a solution with {there}; this problem has {here}.")
-    for name, here in (("problem", type(problem).__name__), ("population", problem.population)):
+    here_are = {"problem": type(problem).__name__}
+    here_are |= {name: getattr(problem, name) for name in ("population", "discount")}
+    for name, here in here_are.items():
         if about[name] != here and comm.rank == 0:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)
     scheme = scheme_of(path, about, SCHEMES)
     if about["steps"] < 1:
         raise FileError(f"{path} is damaged: it has {about['steps']} steps.")
-    times = about.get("times", EQUAL)
+    times = about["times"]
     try:
         grid = about["steps"] if times == EQUAL else array("times", times, (about["steps"] + 1,))
         times = time_levels("times", grid, horizon or 1.0)

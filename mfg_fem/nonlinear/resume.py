@@ -106,7 +106,8 @@ class Keeper:
         self.began, self.last, self.written = began, time.perf_counter(), began
         self.settings, self.path = settings, file_path(settings.path)
         self.comm, self.nodes = discrete.comm, Nodes(discrete.problem.domain, discrete.V)
-        about = saved.description(discrete.problem, discrete.scheme, times, "population")
+        numbers = "population", "discount"
+        about = saved.description(discrete.problem, discrete.scheme, times, *numbers)
         self.about = about | {
             "rtol": method.rtol,
             "continuation": method.continuation,
@@ -144,7 +145,7 @@ class Keeper:
         on_root(self.comm, f"The checkpoint {self.path} cannot be written", try_out)
 
     def _read(self):
-        about = {"times": saved.EQUAL} | archive.about(self.comm, self.path, "checkpoint")
+        about = saved.EARLIER | archive.about(self.comm, self.path, "checkpoint")
         if differ := saved.differences(about, self.about):
             raise self._foreign(differ)
         self.finished = "stage" not in about

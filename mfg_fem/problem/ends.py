@@ -11,10 +11,6 @@ FLOOR = 1e-6  # of densities, see `MeanFieldGame`
 def check_ends(problem):
     """Refuse ends of the time interval where there is none, and people who cannot leave then."""
     if not problem.stationary:
-        if problem.discount:
-            raise ProblemError(
-                "discount= is for problems without a horizon: leave one of them out."
-            )
         return
     given = [name for name in ENDS if getattr(problem, name) is not None]
     if given:

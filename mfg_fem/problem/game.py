@@ -185,7 +185,8 @@ class MeanFieldGame(MeanField):
          m_t - div(D grad m) - div(m H_p(x, grad u, m)) = s(x, t),  m(0) = m0,
 
     with u the value function (the cost still to come) and m the density of players. Every
-    boundary reflects unless it is named in `boundary`.
+    boundary reflects unless it is named in `boundary`. With a discount gamma the HJB equation has
+    gamma u on its left: what is paid at t counts exp(-gamma t).
 
     With a terminal density m_T in the place of g, a planning problem, m(T) = m_T is prescribed, and
     u(T) is found with the rest, up to a constant: it is such that int u(T) m_T = 0. With no cost
@@ -205,7 +206,7 @@ class MeanFieldGame(MeanField):
         domain: a Domain, or a DOLFINx simplex mesh.
         horizon: the final time T; None for a stationary problem, which has no terminal cost, and
             neither initial nor terminal density.
-        discount: gamma >= 0, without a horizon.
+        discount: gamma >= 0, per unit of time.
         diffusion: D > 0, half the squared noise: a number, or x -> UFL, scalar or symmetric
             positive definite (d, d) tensor. Where it varies it acts in divergence form.
         hamiltonian: H(x, p, m), convex in p and twice differentiable; the drift is -H_p.

@@ -18,8 +18,10 @@ from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.planning import Planning
 from mfg_fem.discrete.schemes import Scheme
-from mfg_fem.discrete.spacetime import Levels, SpaceTime
+from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.discrete.stationary import system_of
+from mfg_fem.discrete.step import Levels
+from mfg_fem.discrete.totals import departures, measure
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.forms.functional import drift
 from mfg_fem.io import paraview, saved, view
@@ -41,7 +43,7 @@ class Solution:
         masses: population inside the domain at each level.
         gone: exit name -> people who have left through it by each level.
         entered: people who have entered through the source by each level.
-        cost: total cost of the population: running, terminal and exit costs.
+        cost: total discounted cost of the population: running, terminal and exit costs.
         expected_cost: what the value function says that the players of a game pay: the integral
             of u(0) m0 and, with a source, of u s. At an equilibrium it is the cost without the
             limited cost, to the tolerance of Newton; of a control it means nothing, as u is a
@@ -103,8 +105,8 @@ class Solution:
         d, comm = system.discrete, system.comm
         X, whole = outcome.X, system.levels(outcome.X)
         levels = whole.population(0)
-        gone, exit_cost = system.departures(X)
-        running, entering, terminal, expected, limited = (y[0] for y in system.measure(whole))
+        gone, paid = departures(system, X)
+        running, entering, terminal, expected, limited = (y[0] for y in measure(system, whole))
         norms = system.norms(X)
         norm, gap = float(np.linalg.norm(norms)), 0.0
         if d.ends.planned:
@@ -122,7 +124,7 @@ class Solution:
             masses=d.integral(levels.m),
             gone=gone,
             entered=np.concatenate([[0.0], np.cumsum(entering)]),
-            cost=float(running.sum() + terminal + exit_cost),
+            cost=float(running.sum() + terminal + paid),
             expected_cost=float(expected),
             limited_cost=float(limited),
             residuals={"hjb": float(physical[0]), "fp": float(physical[1])},
@@ -182,10 +184,9 @@ class Solution:
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
         v = fem.Function(W, name="velocity")
         u, m = (self._function(y, "") for y in self.levels.of_step(n))
-        state = self.discrete.state
-        state.at(self.times[n : n + 2].mean())
-        expression = drift(self.problem, state.t, u, m)
-        v.interpolate(pointwise(expression, interpolation_points(W)))
+        (state := self.discrete.state).at(self.times[n : n + 2].mean())
+        a = pointwise(drift(self.problem, state.t, u, m), interpolation_points(W))
+        v.interpolate(a)
         return v
 
     @property
@@ -209,8 +210,7 @@ class Solution:
         A node on the seam of a periodic domain is at the low side of it. Every node belongs to one
         rank, so that those of all ranks together are the nodes of the mesh, each once.
         """
-        domain = self.problem.domain
-        owned = self.levels.u.shape[1]
+        domain, owned = self.problem.domain, self.discrete.owned
         x = self.discrete.V.tabulate_dof_coordinates()[:owned, : domain.dim]
         return wrap(x, domain.seams)
 

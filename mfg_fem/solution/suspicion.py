@@ -8,7 +8,7 @@ from mpi4py import MPI
 import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.spacetime import Levels
+from mfg_fem.discrete.step import Levels
 from mfg_fem.mesh.parts import connected_parts
 
 NEGATIVE = 0.01  # of the largest density: more below zero is no round-off and no small overshoot

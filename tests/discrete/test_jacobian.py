@@ -41,6 +41,7 @@ DOORS = {
     "hamiltonian": mfg.InTime(lambda x, t, p, m: (1 + t) * (p[0] ** 2 + p[1] ** 2 - p[1]) / 2),
 }
 CAPACITY = {"boundary": {"right": mfg.Door(capacity=0.5)}}
+DISCOUNT = {"discount": 3.0}
 TIMED = CONGESTION | TERMINAL | EXIT
 
 CASES = [
@@ -61,6 +62,9 @@ CASES = [
     (GAME, P2, 2, TIMED | TENSOR),
     (GAME, P2_MIDPOINT, 2, TIMED | NONLINEAR),
     (CONTROL, P2_MIDPOINT, 3, CONGESTION | TERMINAL),
+    (GAME, SHARP, 2, TIMED | SOURCE | NONLINEAR | DISCOUNT),
+    (CONTROL, MONOTONE, 2, TIMED | DISCOUNT),
+    (GAME, P1_MIDPOINT, 2, TIMED | DISCOUNT),
 ]
 
 

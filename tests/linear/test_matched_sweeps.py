@@ -24,9 +24,9 @@ def krylov(solution) -> list[int]:
     return [row["krylov"] for row in solution.history if row["step"] > 0]
 
 
-def flat_matched(wave_number: float | None = None, coarse: int = 0, scheme=None):
+def flat_matched(wave_number: float | None = None, coarse: int = 0, scheme=None, **changes):
     """Matched sweeps at rest in an even crowd: constant coefficients but for the ends of time."""
-    problem = default(mfg.box(1, 16), diffusion=0.02, coupling=10.0)
+    problem = default(mfg.box(1, 16), diffusion=0.02, coupling=10.0, **changes)
     system = system_of(problem, 12, scheme or mfg.Monotone())
     coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(system.even_crowd()))
@@ -68,11 +68,12 @@ def test_eigenvalues_keep_the_bounds_of_the_symbol(wave_number):
 
 @serial_only
 @pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin(1, "midpoint")], ids=str)
+@pytest.mark.parametrize("discount", [0.0, 4.0])
 @pytest.mark.parametrize(("precision", "accuracy"), [(np.float64, 1e-8), (np.float32, 1e-3)])
-def test_coarse_space_solves_on_its_range(scheme, precision, accuracy, monkeypatch):
+def test_coarse_space_solves_on_its_range(scheme, precision, accuracy, discount, monkeypatch):
     """Of averages too, whose operator is a full matrix in time."""
     monkeypatch.setattr("mfg_fem.linear.coupled.block_tridiagonal.PRECISION", precision)
-    system, coupling, matched = flat_matched(coarse=4, scheme=scheme)
+    system, coupling, matched = flat_matched(coarse=4, scheme=scheme, discount=discount)
     random, X = np.random.default_rng(1), system.even_crowd()
     for _ in range(2):  # at rest, then with matrices made in place at other coefficients
         v = matched.coarse[0].solve(random.standard_normal(coupling.F0.shape[1:]))
@@ -113,6 +114,9 @@ GAMES = {
     "exits": lambda: evacuation(square(6), 0.1, 1.0),
     "alone": lambda: default(square(6), coupling=0.0),
     "crowded end": lambda: default(square(6), terminal_cost=lambda x, m: m),
+    "discounted": lambda: default(
+        square(6), coupling=10.0, discount=3.0, terminal_cost=lambda x, m: m
+    ),
 }
 CASES = [(game, mfg.Sharp()) for game in GAMES]
 CASES += [
@@ -121,6 +125,7 @@ CASES += [
     ("square", mfg.Galerkin()),
     ("square", mfg.Galerkin(2)),
     ("line", mfg.Galerkin(1, "midpoint")),
+    ("discounted", mfg.Galerkin(1, "midpoint")),
 ]
 
 

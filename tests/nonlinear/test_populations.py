@@ -64,9 +64,11 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("discount", [0.0, 3.0])
 @pytest.mark.parametrize("case", CASES)
-def test_jacobian_is_the_derivative_of_the_residual(case):
+def test_jacobian_is_the_derivative_of_the_residual(case, discount):
     problem, scheme = CASES[case]()
+    problem.discount = discount
     system, random = system_of(problem, 3, scheme), np.random.default_rng(0)
     X = system.hold(random.uniform(0.5, 1.5, system.shape))
     system.linearise(X)

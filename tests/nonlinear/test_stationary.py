@@ -211,10 +211,6 @@ WRONG = {
     ),
     "time": (lambda: station(mfg.box((2, 1), 4), running_cost=lambda x, t, m: t), "depends on t"),
     "discount": (lambda: station(mfg.box((2, 1), 4), discount=-1.0), "discount"),
-    "discount of a finite time": (
-        lambda: with_horizon(mfg.box(1, 4), discount=0.1),
-        "without a horizon",
-    ),
 }
 
 

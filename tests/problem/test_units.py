@@ -80,7 +80,8 @@ class Case:
             }
         if "source" in data:
             changes["source"] = lambda x, t: density / T * data["source"](x / L, t / T)
-        problem = self.kind(domain, horizon=units.time, population=units.population, **changes)
+        numbers = {"horizon": units.time, "discount": data.get("discount", 0.0) / units.time}
+        problem = self.kind(domain, population=units.population, **numbers, **changes)
         return mfg.solve(problem, self.steps, self.scheme)
 
 
@@ -114,6 +115,9 @@ CASES = {
         COMMON | TENSOR | WIND | {"terminal_cost": lambda x, m: 0.1 * m},
         P2_MIDPOINT,
         steps=4,
+    ),
+    "discount": Case(
+        lambda: jittered(2, 8), COMMON | CONGESTION | WAITING | EXITS | {"discount": 3.0}
     ),
     "source": Case(
         lambda: mfg.box(1, 16),

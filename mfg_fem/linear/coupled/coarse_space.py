@@ -165,20 +165,20 @@ class CoarseSpace:
         BgW = 0.0 if self.adjoint else self.projection.of(self._times("BgW", B.matMult, gW))
         WgA = self.projection.of(self._mass_times("WgA", gA, n))
         WgW = self.projection.of(self._mass_times("WgW", gW, n))
-        # With r = c / (1 - c) step n has r A - (1 + r) W on the level n + 1, and row n + 1 of L H
-        # has r B - (1 + r) W in the place of B.
+        # With r = c / (1 - c) step n has r A - (1 + r) W on the level n + 1, discounted, and row
+        # n + 1 of L H has r B - (1 + r) W in the place of B.
         r, longer = c / (1 - c), J.dt[n] / J.dt[after]
         lower = r * BgA - (1 + r) * WgA + c * (1 - c) * D
         BgO = lower.T - c * (1 - c) * D if self.adjoint else r * BgA - (1 + r) * BgW
         next_own = r * BgO - (1 + r) * (r * WgA - (1 + r) * WgW) + c**2 * D
         own = BgA + ((1 - c) ** 2 * D if c else 0.0)
-        upper = BgO + c * (1 - c) * D
-        found = own, upper, longer * lower, longer * next_own
+        upper, discount = BgO + c * (1 - c) * D, J.rule.discount[n]
+        found = own, discount * upper, longer * lower, longer * discount * next_own
         return np.array([y.ravel()[self.places] for y in found])
 
     @property
     def adjoint(self) -> bool:
-        """Whether the upper blocks are the transposes of the lower ones."""
+        """Whether the upper blocks are the transposes of the lower ones, but for a discount."""
         return self.J.discrete.adjoint and self.J.even
 
     def _evenly(self, B: PETSc.Mat, n: int) -> PETSc.Mat:

@@ -34,7 +34,8 @@ v = v0 + P^-1 (r - H v0).
 Several populations have a P each, with F0 the sum over the densities that a population sees,
 F0_i = sum_j |F_ij|: H is then not block-diagonal as P is, and the bounds hold where the own density
 counts most. Steps that see averages T du and T* dm of two time levels (`discrete/step.py`) have
-H = B T*^-1 F0^-1 A + D T and P = (B + X T*) T*^-1 F0^-1 (A + X T).
+H = B T*^-1 F0^-1 A + D T and P = (B + X T*) T*^-1 F0^-1 (A + X T). With a discount T averages
+discounted changes.
 """
 
 from functools import cached_property
@@ -81,7 +82,8 @@ class Coupling:
         self.sloped = J.comm.allreduce(bool(J.terminal_slopes.any()), MPI.LOR)
         self.uniform = J.uniform and not self.sloped
         slopes = coefficients[: k * k].reshape(k, k, J.steps, J.owned)
-        slopes[:, :, -1] += J.terminal_slopes / J.dt[-1]  # u^N = u_T(m^N) is eliminated
+        # u^N = u_T(m^N) is eliminated
+        slopes[:, :, -1] += J.rule.discount[-1] / J.dt[-1] * J.terminal_slopes
         f, a = slopes[np.arange(k), np.arange(k)] if k > 1 else slopes[0], coefficients[k * k :]
         for i, j in np.argwhere(~np.eye(k, dtype=bool)):
             f[i] += np.abs(slopes[i, j])

@@ -109,10 +109,10 @@ class Sweeps:
         block, factor = self.blocks[name][i][n], self.factors[name][i].of(n)
         if not len(before):
             return self._solve(block, factor, rhs, 0.0, rough)
-        r = self.J.ratio(name, i, n)
-        other = r * before[0] if self.J.rule.averages else 0.0
+        r, seen = self.J.ratio(name, i, n), self.J.carried(name, n, before[0])
+        other = r * seen if self.J.rule.averages else 0.0
         guess = before[0] if len(before) == 1 else 2 * before[0] - before[1]
-        rhs = rhs + self.J.behind(i, n, r, before[0])
+        rhs = rhs + self.J.behind(i, n, r, seen)
         return self._solve(block, factor, rhs, guess + other, rough) - other
 
     def respond(self, i: int, n: int, rhs: np.ndarray) -> np.ndarray:
