@@ -170,7 +170,7 @@ def test_costs_of_moving_are_transforms_of_the_hamiltonian(exponent):
     """Beside the formula, for velocities of all sizes; at p = 0 this H is flat."""
     domain = mfg.box((1, 1), 3)
 
-    def hamiltonian(x, p, m):
+    def hamiltonian(x, t, p, m):
         return (ufl.dot(p, p) ** 2 / 4 + ufl.dot(p, p) * x[0] / 2) / (1 + m) ** exponent
 
     V = fem.functionspace(domain.mesh, ("Lagrange", 1))

@@ -199,7 +199,7 @@ def test_units():
 
 WRONG = {
     "steps": (lambda: mfg.solve(station(mfg.box((2, 1), 4)), 8), "no time steps"),
-    "no exit": (lambda: station(mfg.box((2, 1), 4), boundary={}), "needs a boundary="),
+    "no exit": (lambda: station(mfg.box((2, 1), 4), boundary={}), "needs an Exit or a Door"),
     "no source": (lambda: station(mfg.box((2, 1), 4), source=None), "needs a source="),
     "an end": (
         lambda: station(mfg.box((2, 1), 4), terminal_cost=lambda x, m: 0.0),

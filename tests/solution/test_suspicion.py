@@ -75,7 +75,7 @@ SUSPECT = {
     sealed: "^2 people are in parts",
     inside: "'fence' lie inside",
     unused: "'side exit' of the mesh are no exits",
-    hidden: "Nobody can leave through 'b'",
+    hidden: "Nobody can pass 'b'",
     loose: "was asked for",
 }
 
