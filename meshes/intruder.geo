@@ -2,7 +2,7 @@
 // Make the mesh with:  gmsh -2 intruder.geo -o intruder.msh
 SetFactory("OpenCASCADE");
 size = 0.16;  // of cells far from the intruder
-fine = 0.025; // at its edge
+fine = 0.0125; // at its edge
 Rectangle(1) = {0, 0, 0, 6, 6};
 Disk(2) = {3, 3, 0, 0.37};
 BooleanFragments{ Surface{1}; Delete; }{ Surface{2}; Delete; }
