@@ -11,6 +11,7 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.functional import drift
 from mfg_fem.mesh.locate import Replica
+from mfg_fem.problem.boundary import Entry
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 
@@ -81,9 +82,9 @@ def _check(problem, current: bool, ignore_exits: bool):
             "knows no exits: they would go on outside of the mesh. The field as it is inside is "
             "VelocityField.of(solution, ignore_exits=True)."
         )
-    if current and problem.source is not None:
+    if current and (problem.source is not None or problem.named(Entry)):
         raise ProblemError(
-            "current=True: no flow carries a density that a source adds to. Take the drift, "
+            "current=True: no flow carries a density that people enter. Take the drift, "
             "current=False, for the players of the initial density."
         )
 

@@ -108,6 +108,8 @@ def lacks(solution, kind: Kind) -> tuple[dict[str, str], dict[str, str]]:
         missing |= dict.fromkeys(("energy", "modified_energy"), why)
     elif problem.discount:
         limits["energy"] = missing["modified_energy"] = DISCOUNTED
+    elif problem.by_flux or problem.limits:
+        limits["energy"] = missing["modified_energy"] = "boundaries have energy too"
     elif not discrete.forms.autonomous:
         limits["energy"] = missing["modified_energy"] = "data depend on t"
     elif np.ptp(dt) > 1e-10 * dt.max() or np.ptp(c) > 1e-10:

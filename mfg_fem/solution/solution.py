@@ -246,7 +246,7 @@ class Solution:
                 f"  residuals (L2)                HJB {self.residuals['hjb']:.1e}, "
                 f"FP {self.residuals['fp']:.1e}; {self.norm:.1e} of {self.tolerance:.1e} allowed",
                 f"  inside at the end             {self.masses[-1]:.6g} of {self.masses[0]:.6g}"
-                + (f", entered {self.entered[-1]:.6g}" if self.problem.source else ""),
+                + (f", entered {self.entered[-1]:.6g}" if self.entered.any() else ""),
                 *gone,
                 *self._ends(),
                 f"  mass balance, largest defect  {np.abs(self.balance).max():.1e}",

@@ -155,7 +155,7 @@ class StationarySolution:
             f"{whole.norm:.1e} of {whole.tolerance:.1e} allowed",
             f"  people inside                 {self.mass:.6g}",
         ]
-        if self.problem.source is not None:
+        if self.entering:
             lines.append(f"  entering per unit of time     {self.entering:.6g}")
         lines += [f"  leaving through {k:<14}{v:.6g}" for k, v in self.leaving.items()]
         if self.cost_rate is not None:
