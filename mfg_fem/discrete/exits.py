@@ -24,14 +24,12 @@ class Exits:
         held: owned dofs of all exits, the Dirichlet dofs.
         density: m at Dirichlet dofs, zero at the other owned dofs.
         cost: of the time, the exit cost at all `held`.
-        timed: whether it depends on time.
     """
 
     dofs: dict[str, np.ndarray]
     held: np.ndarray
     density: np.ndarray
     cost: Callable[[float], np.ndarray]
-    timed: bool
 
     @classmethod
     def of(cls, population, V: fem.FunctionSpace, nodal: Callable) -> "Exits":
@@ -63,10 +61,10 @@ class Exits:
             return values[at_dofs]
 
         known = cost_at(0.0)
-        return cls(dofs, at_dofs, density, cost_at if timed else lambda time: known, timed)
+        return cls(dofs, at_dofs, density, cost_at if timed else lambda time: known)
 
     def costs(self, times: np.ndarray) -> np.ndarray:
-        """The exit cost at these times at all `held`, shape (times, held). Collective if timed."""
+        """The exit cost at these times at all `held`, shape (times, held). Collective."""
         return np.stack([self.cost(t) for t in times])
 
     def columns(self, index_map) -> np.ndarray:

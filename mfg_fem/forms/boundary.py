@@ -72,6 +72,6 @@ def _rate(population, name: str, x, t, seen):
     if q is None:
         return rate
     if rate is not None:
-        return rate * q / (rate * seen + q)
+        return ufl.conditional(ufl.gt(q, 0), rate * q / (rate * seen + q), 0.0)  # closed: q = 0
     mean = population.population / population.domain.volume()
     return q / (seen + fem.Constant(population.domain.mesh, HALF * mean))

@@ -68,6 +68,13 @@ def test_people_and_costs_balance(scheme, door):
     assert solution.min_density >= (0.0 if scheme.positive else -np.inf)
 
 
+def test_a_closed_door_lets_nobody_through():
+    closed = mfg.InTime(lambda x, t: ufl.conditional(t < 1, 0.0, 0.4))
+    solution = mfg.solve(room({"right": mfg.Door(rate=1.0, capacity=closed)}), STEPS)
+    gone = solution.gone["right"]
+    assert gone[STEPS // 2] == 0.0 < gone[-1] <= 0.4
+
+
 def test_a_player_pays_at_the_door_what_it_costs():
     """With nothing else to pay for, u is the cost of leaving or staying, here the same."""
     boundary = {"right": mfg.Door(rate=3.0, cost=0.7), "left": mfg.Exit(0.7)}
