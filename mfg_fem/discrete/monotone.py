@@ -70,7 +70,8 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
     (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and 0 for all other off-diagonal pairs: each
     edge has one coefficient, and P1 diffusion is sum_E kappa_E t_E (x) t_E with
     kappa_E = -g_i.D g_j. Transport adds H_p(x_j).g_i / (d+1) and H_p(x_i).g_j / (d+1) to the
-    two entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does);
+    two entries of the edge (H_p at the vertex that multiplies it, as the vertex rule does, with
+    Functions in H as if they were linear on the cell);
     with b_E the larger of them, a coefficient max(kappa_E, b_E) leaves no positive entry.
 
     Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
@@ -88,7 +89,10 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
     p, H_p, normal = ufl.variable(ufl.grad(w)), [], state.normal(population)
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
         H = hamiltonian(population, normal, population.x + vertex, t, p, seen)
-        H_p.append(ufl.diff(_moved(H, vertex), p))
+        fields = {*extract_coefficients(p), *extract_coefficients(ufl.as_ufl(seen))}
+        data = [y for y in extract_coefficients(H) if isinstance(y, fem.Function)]
+        moved = {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in fields}
+        H_p.append(ufl.diff(ufl.replace(H, moved), p))
     D = stretch * ufl.tr(population.D(population.x, t)) / d
     lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
     ends, vectors = cell.edges(mesh), cell.edge_vectors(mesh)
@@ -97,12 +101,6 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
         b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
         diffusion = stretch * kappa[edge]
         yield diffusion, _smax(diffusion, b, width), vector, (i, j)
-
-
-def _moved(expression, vector):
-    """The expression with its Functions at x + vector, if they are linear on each cell."""
-    functions = (y for y in extract_coefficients(expression) if isinstance(y, fem.Function))
-    return ufl.replace(expression, {y: y + ufl.dot(ufl.grad(y), vector) for y in functions})
 
 
 def size(domain) -> fem.Constant:

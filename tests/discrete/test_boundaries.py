@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ufl
+from dolfinx import fem
 
 import mfg_fem as mfg
 
@@ -261,3 +262,16 @@ def test_without_a_horizon_nothing_depends_on_time():
             terminal_cost=None,
             initial_density=None,
         )
+
+
+def test_a_wind_is_the_same_as_a_formula_and_as_a_function():
+    """The viscosity takes both at each vertex of a cell, where they multiply the density."""
+    domain, found = mfg.box((2.0, 1.0), (8, 4)), []
+    wind = fem.Function(fem.functionspace(domain.mesh, ("Lagrange", 1, (2,))))
+    wind.interpolate(lambda x: np.stack([2 * x[1], 1 - 3 * x[0]]))
+    formula = lambda x: ufl.as_vector([2 * x[1], 1 - 3 * x[0]])  # noqa: E731
+    for given in (formula, lambda x: wind):
+        blown = mfg.hamiltonians.with_drift(mfg.hamiltonians.quadratic(), given)
+        game = replace(room({}), domain=domain, hamiltonian=blown, diffusion=0.01)
+        found.append(mfg.solve(game, 3, MONOTONE).nodal_densities)
+    assert np.abs(found[0] - found[1]).max(initial=0.0) < 1e-9
