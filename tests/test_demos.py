@@ -32,6 +32,8 @@ def test_everybody_leaves_the_hall_through_the_two_exits(tmp_path, ranks):
     left = sum(found["people through"].values())
     assert left + found["people inside at the end"] == pytest.approx(40, rel=1e-10)
     assert left > 0.99 * 40
+    assert 0.2 < min(found["largest flow [1/(m s)]"].values())
+    assert 1.1 < max(found["largest flow [1/(m s)]"].values()) <= 1.3
     assert 0 < found["T50 [s]"] < found["T90 [s]"] < found["T99 [s]"] < 60
     files = {"density.png", "value.png", "exits.png", "crowd.gif", "crowd.npz", "numbers.json"}
     written = {path.name for path in tmp_path.iterdir()}
@@ -40,7 +42,7 @@ def test_everybody_leaves_the_hall_through_the_two_exits(tmp_path, ranks):
 
 
 def test_a_time_that_is_not_reached_is_said_so(tmp_path):
-    options = ("--steps", 4, "--horizon", 6, "--people", 20, "--out", tmp_path)
+    options = ("--exits", "--steps", 4, "--horizon", 6, "--people", 20, "--out", tmp_path)
     printed = run(1, "crowd_evacuation.py", *options)
     assert "T99 [s]: not reached in 6 s" in printed
 
