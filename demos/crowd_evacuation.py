@@ -81,9 +81,9 @@ def numbers(solution):
     def reached(people):
         return float(np.interp(people, gone, solution.times)) if gone[-1] >= people else None
 
-    dt = solution.times[1]
+    dt = np.diff(solution.times)
     flows = {
-        name: float(np.diff(people).max() / dt / solution.problem.domain.measure(name))
+        name: float((np.diff(people) / dt).max() / solution.problem.domain.measure(name))
         for name, people in solution.gone.items()
     }
     return {
