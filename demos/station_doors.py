@@ -60,20 +60,22 @@ def leave(q):
 runs = {"doors": leave(CAPACITY), "exits": leave(None)}
 
 
+metres = {name: platform.measure(name) for name in runs["doors"].gone}
+
+
 def density_at(solution, name):
     """The mean density at a boundary at all times."""
-    element, metres = platform.ds(platform.facets(name)), platform.measure(name)
     m = solution.density(0)
-    form, found = fem.form(m * element), []
+    form, found = fem.form(m * platform.ds(platform.facets(name))), []
     for n in range(solution.steps + 1):
         m.x.array[:] = solution.density(n).x.array
-        found.append(platform.comm.allreduce(fem.assemble_scalar(form)) / metres)
+        found.append(platform.comm.allreduce(fem.assemble_scalar(form)) / metres[name])
     return np.array(found)
 
 
 # 3. The numbers. Everybody is somewhere: inside, or gone, to round-off.
 
-queues = {name: density_at(runs["doors"], name) for name in runs["doors"].gone}
+queues = {name: density_at(runs["doors"], name) for name in metres}
 rates = {}
 for kind, solution in runs.items():
     dt, gone = np.diff(solution.times), sum(solution.gone.values())
@@ -85,7 +87,7 @@ for kind, solution in runs.items():
         print(f"  balance {abs(solution.balance).max() / gone[-1]:.1e} of all")
         print(f"  most inside {solution.masses.max():.4f}, 99 % gone at {last:.4f} s")
         for name, people in solution.gone.items():
-            most = rates[kind][name].max() / platform.measure(name)
+            most = rates[kind][name].max() / metres[name]
             print(f"  {name}: {people[-1]:.4f} gone, at most {most:.5f} per metre and second")
 if platform.comm.rank == 0:
     print(f"capacity {CAPACITY}; at a queue", {k: f"{v.max():.3f}/m2" for k, v in queues.items()})
@@ -110,7 +112,7 @@ if platform.comm.rank == 0:
             inside.plot(times, solution.gone[name], color=colour, ls=line)
             rate.stairs(rates[kind][name], times, baseline=None, color=colour, ls=line)
     for name, colour in colours.items():
-        rate.axhline(CAPACITY * platform.measure(name), color=colour, lw=0.8, ls="--")
+        rate.axhline(CAPACITY * metres[name], color=colour, lw=0.8, ls="--")
         queue.plot(times, queues[name], color=colour, label=name)
     inside.set(ylabel="people; coloured: gone")
     rate.set(ylabel="people per s; dashed: capacity")

@@ -16,7 +16,11 @@
 #
 # FOLDER has a file `*positions*.csv` with a line "id,x,y" of each person, x from the middle of the
 # door and y from the line, and a file `*crossing*.csv` of the times at which they crossed it.
-# Time steps grow: those who stand at the door leave at once, a layer that long steps do not see.
+#
+# The flow over the capacity is at most 1. The density has no such limit: all who stand at a door
+# are as likely to be the next who leaves, there is no order in the queue, so that being there is
+# worth as much as the queue is long. Players pay for it in a crowd denser than people can be. How
+# many leave hardly depends on that. Time steps grow: this crowd gathers in the first second.
 
 import argparse
 import json
@@ -52,7 +56,7 @@ def crowd(mesh, people, q, closed="none", groups=(), steps=80):
     parts = {"95 % [s]": 0.95 * people, "99 % [s]": 0.99 * people, "all but 1 [s]": people - 1}
     row = {"doors": len(doors), "by capacity [s]": shortest}
     row |= {name: float(np.interp(part, gone, solution.times)) for name, part in parts.items()}
-    row |= {"flow [1/(m s)]": max(found["largest flow [1/(m s)]"].values()), "limit of it": q}
+    row |= {"flow / capacity": max(found["largest flow [1/(m s)]"].values()) / q}
     row |= {"density [1/m2]": solution.max_density, "Newton": solution.iterations}
     row |= {"balance": float(abs(solution.balance).max())}
     return solution, gone, row | {"converged": "yes" if solution.converged else "NO"}
