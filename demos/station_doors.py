@@ -29,7 +29,7 @@ import mfg_fem as mfg
 
 parser = argparse.ArgumentParser(description="People leave a train and a platform.")
 parser.add_argument("--mesh", default=Path(__file__).parents[1] / "meshes" / "station.msh")
-parser.add_argument("--steps", type=int, default=50)
+parser.add_argument("--steps", type=int, default=60)
 parser.add_argument("--out", default="results/station_doors", type=Path)
 options = parser.parse_args()
 
@@ -95,7 +95,7 @@ if platform.comm.rank == 0:
 # 4. The pictures.
 
 out, times = options.out, runs["doors"].times
-mfg.plots.plot_density(runs["doors"], out / "platform.png", t=[9, 21, 33, 48])
+mfg.plots.plot_density(runs["doors"], out / "platform.png", t=[10, 20, 35, 45])
 
 if platform.comm.rank == 0:
     import matplotlib
