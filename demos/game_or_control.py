@@ -7,8 +7,9 @@
 #
 # $$ -u_t - D \Delta u + H = f $$
 #
-# and the control the same with $f + m f_m$ and $H + m H_m$ in place of $f$ and $H$. Both costs
-# are measured alike, as what the population pays in all; the planner's is the least there is, so
+# and the control the same with $f + m f_m$ and $H + m H_m$ in place of $f$ and $H$, and with
+# $\kappa + m \kappa_m$ in place of the speed $\kappa(m)$ of leaving through a door. Both costs are
+# measured alike, as what the population pays in all; the planner's is the least there is, so
 #
 # $$ \text{price of anarchy} = \frac{\text{cost of the game}}{\text{cost of the control}} \ge 1. $$
 

@@ -32,6 +32,8 @@ def test_everybody_leaves_the_hall_through_the_two_exits(tmp_path, ranks):
     left = sum(found["people through"].values())
     assert left + found["people inside at the end"] == pytest.approx(40, rel=1e-10)
     assert left > 0.99 * 40
+    assert 0.2 < min(found["largest flow [1/(m s)]"].values())
+    assert 1.1 < max(found["largest flow [1/(m s)]"].values()) <= 1.3
     assert 0 < found["T50 [s]"] < found["T90 [s]"] < found["T99 [s]"] < 60
     files = {"density.png", "value.png", "exits.png", "crowd.gif", "crowd.npz", "numbers.json"}
     written = {path.name for path in tmp_path.iterdir()}
@@ -40,7 +42,7 @@ def test_everybody_leaves_the_hall_through_the_two_exits(tmp_path, ranks):
 
 
 def test_a_time_that_is_not_reached_is_said_so(tmp_path):
-    options = ("--steps", 4, "--horizon", 6, "--people", 20, "--out", tmp_path)
+    options = ("--exits", "--steps", 4, "--horizon", 6, "--people", 20, "--out", tmp_path)
     printed = run(1, "crowd_evacuation.py", *options)
     assert "T99 [s]: not reached in 6 s" in printed
 
@@ -181,6 +183,44 @@ def test_who_does_not_look_ahead_is_pushed_by_the_intruder(tmp_path, ranks):
     assert (tmp_path / "intruder.png").exists()
 
 
+@RANKS
+def test_the_doors_of_a_station_hold_their_capacity(tmp_path, ranks):
+    pytest.importorskip("gmsh")
+    plan = (ROOT / "meshes" / "station.geo").read_text()
+    coarse = tmp_path / "coarse.geo"
+    coarse.write_text(plan.replace("size = 0.8;  fine = 0.3", "size = 1.6;  fine = 0.6"))
+    options = ("--mesh", coarse, "--steps", 25, "--out", tmp_path)
+    printed = run(ranks, "station_doors.py", *options)
+    gone, most = np.array(re.findall(r"(\S+) gone, at most (\S+)", printed), dtype=float).T
+    entered = re.findall(r"entered (\S+), inside at the end (\S+)", printed)
+    entered, inside = np.array(entered, dtype=float).T
+    assert entered == pytest.approx([116.48] * 2, rel=2e-3)
+    assert gone.reshape(2, 2).sum(axis=1) + inside == pytest.approx(20 + entered, abs=3e-4)
+    assert max(map(float, re.findall(r"balance (\S+)", printed))) < 1e-12
+    assert 1.2 < most[:2].max() <= 1.3 < most[2:].max()  # doors, then exits
+    assert gone == pytest.approx([69.8, 66.8, 72.0, 64.6], abs=2.0)
+    assert {"platform.png", "counts.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_benchmark_of_doors_follows_their_capacity(tmp_path):
+    pytest.importorskip("gmsh")
+    places = [(k, 0.5 * (k % 5) - 1, 0.5 + 0.5 * (k // 5)) for k in range(30)]
+    np.savetxt(tmp_path / "positions.csv", places, delimiter=",")
+    np.savetxt(tmp_path / "crossing.csv", np.arange(1, 31) / 1.15)
+    options = ("--people", 200, "--steps", 16, "--data", tmp_path, "--out", tmp_path)
+    run(1, "benchmarks/doors.py", *options)
+    found = json.loads((tmp_path / "doors.json").read_text())
+    four, two, ratio = found["room"]
+    (queue,) = found["queue"]
+    for row in (four, two, queue):
+        assert row["converged"] == "yes" and row["balance"] < 1e-10
+        assert 0.9 < row["flow / capacity"] <= 1
+        assert row["by capacity [s]"] * 0.95 < row["95 % [s]"] < row["all but 1 [s]"]
+    assert 1.6 < ratio["99 % [s]"] < 2.1
+    assert queue["N off by [%]"] < 10
+    assert (tmp_path / "doors.png").exists()
+
+
 def test_every_arrow_from_a_network_to_a_wave_holds(tmp_path):
     options = ("--points", 300, "--layers", 32, "--cells", 32, "--iterations", 12)
     printed = run(2, "from_network_to_schroedinger.py", *options, "--out", tmp_path)
@@ -313,6 +353,15 @@ def test_the_hall_has_the_size_and_the_names_it_promises(name):
     assert hall.measure("main exit") == pytest.approx(2.4)
     assert hall.measure("side exit") == pytest.approx(1.2)
     assert hall.volume() == pytest.approx(536.2, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["station.msh", "station.geo"])
+def test_the_platform_has_the_size_it_promises(name):
+    pytest.importorskip("gmsh")
+    platform = mfg.read_mesh(ROOT / "meshes" / name)
+    lengths = {name: platform.measure(name) for name in ("west exit", "east exit", "train")}
+    assert lengths == pytest.approx({"west exit": 1.2, "east exit": 1.6, "train": 5.6})
+    assert platform.volume() == pytest.approx(320 + 2.8)
 
 
 @pytest.mark.parametrize("name", ["pillars.msh", "pillars.geo"])

@@ -60,8 +60,9 @@ def box_game(n, dim=2, D=0.1, c=1.0, exponent=0.0, exits=False):
 
 
 def hall_game(n, D):
-    """People leave a hall (`crowd_evacuation.py`); the mesh is what it is."""
-    return evacuation(mfg.MeanFieldGame, mfg.read_mesh(MESH, MPI.COMM_WORLD), diffusion=D)
+    """People leave a hall (`crowd_evacuation.py --exits`); the mesh is what it is."""
+    hall = mfg.read_mesh(MESH, MPI.COMM_WORLD)
+    return evacuation(mfg.MeanFieldGame, hall, diffusion=D, q=None)
 
 
 def memory(name):
