@@ -34,7 +34,7 @@ def exits(times: np.ndarray, gone: dict, limits: dict, units, axes: list | None 
             rate.text(
                 1.02,
                 limits[name],
-                f"published capacity,\n{name}",
+                f"capacity,\n{name}",
                 transform=rate.get_yaxis_transform(),
                 va="center",
             )
