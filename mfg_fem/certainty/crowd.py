@@ -62,7 +62,7 @@ class Crowd:
         ends = np.cumsum([0, *map(len, terms.values()), d * d, d * d])
         names = [*terms, "D", "noise"]
         self.columns = {y: slice(*ends[i : i + 2]) for i, y in enumerate(names)}
-        self.moving = self.floor.table(ufl.as_vector(sum(terms.values(), [])))
+        self.moving = self.floor.table(ufl.as_vector([y for some in terms.values() for y in some]))
         self.ends = self.floor.table(ufl.as_vector([problem.g(x, self.m), x[0]]))
         components = [D[i, j] for i, j in np.ndindex(*D.ufl_shape)]
         self.spreading = self.floor.table(ufl.as_vector([*components, x[0]]))
@@ -134,20 +134,16 @@ class Crowd:
                 self.t.value = times[n : n + 2].mean()
                 self._place(entering, self.ways_in, n)
             moments = self._random(n, parts).integers(parts, size=self.total)[own]
-            then = None if self.among else self._seen(n + 1)
+            then = now if self.among else self._seen(n + 1)
             for k in range(parts):
                 self.inside[entering[moments[entering] == k]] = True
                 share = (k + 0.5) / parts
                 worth = self._worth(times[n] + share * dt)
-                if then is None:
-                    now = self._seen(n, k / parts)
-                    stayed = self._move(now, dt / parts, worth, (n, k))
-                    now = self._seen(n, (k + 1) / parts)
-                    self._pay(stayed, worth * dt / (2 * parts), now)
-                else:
-                    table = (1 - share) * now + share * then
-                    stayed = self._move(table, dt / parts, worth, (n, k))
-                    self._pay(stayed, worth * dt / (2 * parts), table)
+                table = self._seen(n, share) if self.among else (1 - share) * now + share * then
+                stayed = self._move(table, dt / parts, worth, (n, k))
+                if self.among:
+                    table = self._seen(n, share)
+                self._pay(stayed, worth * dt / (2 * parts), table)
             paths.append(self._where())
             left.append(self._left())
             now = then
@@ -193,10 +189,15 @@ class Crowd:
         seen = at(drift, *before)
         step = dt * seen + np.sqrt(dt) * np.einsum("nij,nj->ni", root, noise)
         stride.go(np.arange(len(who)), step, exponential[0])
-        # Heun's correction, so that the drift is that of both ends.
+        # Heun's correction, so that the drift is that of both ends. At a door it is a part of the
+        # step, as who is pushed back by it alone would stand at the door.
         stay = np.flatnonzero(stride.out < 0)
-        step = dt / 2 * (at(drift, stride.cell[stay], stride.weights[stay]) - seen[stay])
-        stride.go(stay, step, np.zeros(len(stay)))
+        more = dt / 2 * (at(drift, stride.cell[stay], stride.weights[stay]) - seen[stay])
+        near = self.doors.near(stride.cell[stay], dt * D)
+        stride.go(stay[~near], more[~near], np.zeros(len(stay) - near.sum()))
+        again = stay[near]
+        stride.back(again, before)
+        stride.go(again, step[again] + more[near], exponential[0, again])
         touched = self.exits.touched(before, (stride.cell, stride.weights), dt * D, chance)
         stride.out = np.where(stride.out < 0, touched, stride.out)
         stride.leave(exponential[1])
@@ -241,8 +242,8 @@ class _Stride:
     def go(self, who: np.ndarray, step: np.ndarray, exponential: np.ndarray):
         """Let some go by these steps; exits let them out, and doors push them back."""
         before, D = (self.cell[who], self.weights[who]), self.D[who]
-        *after, met = self.floor.walk(*before, step, D)
-        self.cell[who], self.weights[who] = after
+        cell, weights, met = self.floor.walk(*before, step, D)
+        after = self.cell[who], self.weights[who] = cell, weights
         self.out[who] = np.where(self.floor.is_exit(met), met, -1)
         if not self.rates.shape[2]:
             return
@@ -251,11 +252,16 @@ class _Stride:
         chosen = self.out[who[found]] < 0
         found, facet, local, way = (y[chosen] for y in (found, facet, local, way))
         pushed = who[found]
-        cell, weights, _ = self.floor.walk(*(y[found] for y in after), way, D[found])
+        cell, weights, _ = self.floor.walk(cell[found], weights[found], way, D[found])
         self.cell[pushed], self.weights[pushed], self._facet[pushed] = cell, weights, facet
         foot = self.doors.foot(facet, self.floor.places(cell, weights))
         rates = at(self.rates, *foot)[np.arange(len(facet)), self.doors.name[facet] - self._first]
         self._hazard[pushed] += self.dt * rates * local
+
+    def back(self, who: np.ndarray, before: tuple):
+        """Let some be where they were before the step."""
+        self.cell[who], self.weights[who] = (y[who] for y in before)
+        self._hazard[who] = 0.0
 
     def leave(self, exponential: np.ndarray):
         """Let those leave through doors whose time there is up."""

@@ -131,7 +131,7 @@ class Players:
 
 
 def simulate(
-    solution, number: int, seed: int = 0, substeps: int = 4, among: bool = False
+    solution, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
 ) -> Players:
     """Let players follow the policy of a solution: see above. Collective.
 

@@ -5,9 +5,9 @@ distance d before a step and at the signed distance e after it, without the door
 
     low = (d + e - sqrt((d - e)^2 + 2 s^2 E)) / 2,        s^2 = 2 n.D n dt,
 
-with an exponential number E, as a Brownian bridge is (Asmussen, Glynn, Pitman 1995). The door pushes
-by l = max(0, -low), to e + l, and lets out with the probability 1 - exp(-kappa l / n.D n): l / n.D n
-is the player's local time there (Skorokhod; Gobet 2001).
+with an exponential number E, as a Brownian bridge is (Asmussen, Glynn, Pitman 1995). It is pushed
+by l = max(0, -low), to e + l, and let out with the probability 1 - exp(-kappa l / n.D n). The
+player's local time there is l / n.D n (Skorokhod; Gobet 2001).
 """
 
 import numpy as np
@@ -53,13 +53,18 @@ class Facets:
         np.put_along_axis(weights, self.places[facet], on_facet, axis=1)
         return weights
 
+    def near(self, cell: np.ndarray, variance: np.ndarray) -> np.ndarray:
+        """Whether points in these cells may be touching a facet in steps with this D dt."""
+        return self._within(variance)[cell, 0] >= 0
+
     def touched(
         self, before: Points, after: Points, variance: np.ndarray, chance: np.ndarray
     ) -> np.ndarray:
         """The boundary that each point has touched between two places inside, or -1.
 
         Args:
-            before, after: places before and after a step.
+            before: places before a step.
+            after: places after it.
             variance: D dt of each point, shape (points, d, d).
             chance: uniform numbers, shape (points,).
         """
@@ -91,11 +96,11 @@ class Facets:
         """Who has been pushed back by a boundary in a step: see above.
 
         Args:
-            before, after: places before and after a step; at the latter those who would be outside
-                are mirrored.
+            before: places before a step.
+            after: places after it, where those who would be outside are mirrored.
             mirrored: whether they are, shape (points,).
             variance: D dt of each point, shape (points, d, d).
-            exponential: numbers E, shape (points,); 0 in a step without noise.
+            exponential: numbers E, shape (points,); 0 in steps without noise.
 
         Returns:
             The places in the list of those who have been pushed; the facets by which; l / n.D n dt;
@@ -140,7 +145,7 @@ class Facets:
         if not len(self.cells) or not len(variance):
             return np.full((len(floor.corners), 1), -1)
         reach = FAR * np.sqrt(2 * np.einsum("nii->n", variance).max())
-        if self._reach >= reach >= 0.9 * self._reach:
+        if self._reach >= reach >= self._reach / 2:
             return self._near
         centres, middles = floor.corners.mean(axis=1), self.corners.mean(axis=1)
         far = reach + np.linalg.norm(floor.corners - centres[:, None], axis=2).max(axis=1)
@@ -170,7 +175,7 @@ class Facets:
         """The way from each point to the nearest of its facets, and which that is."""
         points, most = near.shape
         corners = self.corners[near.ravel()]
-        ways = _nearest(np.repeat(x, most, axis=0), corners).reshape(points, most, -1)
+        ways = _nearest(np.repeat(x, most, axis=0), corners).reshape(points, most, x.shape[1])
         lengths = np.where(near >= 0, np.linalg.norm(ways, axis=2), np.inf)
         which = lengths.argmin(axis=1)
         every = np.arange(points)
