@@ -44,6 +44,9 @@ class Facets:
         heights = 1 / np.linalg.norm(gradients, axis=1)
         self.inward = heights[:, None] * gradients
         self.sizes = floor.volumes[self.cells] * floor.domain.dim / heights
+        self._middles = self.corners.mean(axis=1)
+        offsets = self.corners - self._middles[:, None]
+        self._radii = np.linalg.norm(offsets, axis=2).max(axis=1, initial=0.0)
         self._aside = ASIDE * np.ptp(floor.corners, axis=(0, 1)).max()
         self._reach, self._near = -1.0, np.empty(0)
 
@@ -147,12 +150,11 @@ class Facets:
         reach = FAR * np.sqrt(2 * np.einsum("nii->n", variance).max())
         if self._reach >= reach >= self._reach / 2:
             return self._near
-        centres, middles = floor.corners.mean(axis=1), self.corners.mean(axis=1)
+        centres, middles = floor.corners.mean(axis=1), self._middles
         far = reach + np.linalg.norm(floor.corners - centres[:, None], axis=2).max(axis=1)
-        size = np.linalg.norm(self.corners - middles[:, None], axis=2).max(axis=1)
         found = [
             np.flatnonzero(np.linalg.norm(centres - x, axis=1) < far + own)
-            for x, own in zip(middles, size, strict=True)
+            for x, own in zip(middles, self._radii, strict=True)
         ]
         cells = np.concatenate(found)
         facets = np.repeat(np.arange(len(middles)), [len(some) for some in found])
@@ -173,13 +175,15 @@ class Facets:
 
     def _to(self, near: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The way from each point to the nearest of its facets, and which that is."""
-        points, most = near.shape
-        corners = self.corners[near.ravel()]
-        ways = _nearest(np.repeat(x, most, axis=0), corners).reshape(points, most, x.shape[1])
-        lengths = np.where(near >= 0, np.linalg.norm(ways, axis=2), np.inf)
-        which = lengths.argmin(axis=1)
-        every = np.arange(points)
-        return ways[every, which], near[every, which]
+        far = np.linalg.norm(x[:, None] - self._middles[near], axis=2)
+        far[near < 0] = np.inf
+        # Those whose middles are so far that another facet must be nearer need no closer look.
+        who, place = np.nonzero(far - self._radii[near] <= far.min(axis=1, keepdims=True))
+        ways = _nearest(x[who], self.corners[near[who, place]])
+        far[:], which = np.inf, np.full(near.shape, -1)
+        far[who, place], which[who, place] = np.linalg.norm(ways, axis=1), np.arange(len(who))
+        best = np.arange(len(x)), far.argmin(axis=1)
+        return ways[which[best]], near[best]
 
 
 def _nearest(x: np.ndarray, corners: np.ndarray) -> np.ndarray:
