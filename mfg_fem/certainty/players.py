@@ -21,8 +21,9 @@ and in a game with H(x, p) and f = c m each pays more than among infinitely many
 
     cost(N) - cost(infinity) = c w int (E K(X, X) - E K(X, X')) dt + O(dt),
 
-X and X' being two players, independent of each other: the nearer to it 1 / N is, the better the
-solution is for so few (Cardaliaguet, Delarue, Lasry, Lions 2019).
+X and X' being two players, independent of each other (Cardaliaguet, Delarue, Lasry, Lions 2019 have
+the rate 1 / N). A node at the boundary takes the mean of a cell for the density there, so that
+where people queue at a door the costs of many are those of the solution but for the mesh size.
 """
 
 from dataclasses import dataclass

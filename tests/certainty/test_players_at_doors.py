@@ -80,7 +80,7 @@ def room():
 def said() -> dict:
     """What players and the certificate say of the room."""
     solution = mfg.solve(room(), STEPS)
-    players, certificate = solution.players(10_000, seed=1), solution.exploitability()
+    players, certificate = solution.players(10_000, 1, substeps=2), solution.exploitability()
     crowd = solution.players(2000, substeps=2, among=True)
     where = [players.positions(n) for n in range(STEPS + 1)]
     there = np.concatenate([x[np.isfinite(x[:, 0])] for x in where])
