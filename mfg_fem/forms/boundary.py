@@ -42,7 +42,9 @@ def leaving(population, layers: dict, t, m, seen):
     """People who leave through the doors of these layers."""
     x, doors = population.x, population.named(Door)
     return m * sum(
-        rho * _rate(population, name, x, t, seen) for name, rho in layers.items() if name in doors
+        rho * door_rate(population, name, x, t, seen)
+        for name, rho in layers.items()
+        if name in doors
     )
 
 
@@ -62,7 +64,7 @@ def entering(population, layers: dict, t):
     return sum(layers[name] * flux for name, flux in zip(entries, fluxes, strict=True))
 
 
-def _rate(population, name: str, x, t, seen):
+def door_rate(population, name: str, x, t, seen):
     """The speed kappa at which people leave through a door."""
     door = population.boundary[name]
     rate, q = (

@@ -291,9 +291,9 @@ class Solution:
         """What a player could still save by leaving this policy: see `certainty`. Collective."""
         return exploitability(self, problem)
 
-    def players(self, number: int, seed: int = 0, *, substeps: int = 4) -> Players:
+    def players(self, number: int, seed: int = 0, **options: Any) -> Players:
         """So many players who follow the policy: see `certainty/players.py`. Collective."""
-        return simulate(self, number, seed, substeps)
+        return simulate(self, number, seed, **options)
 
     def write(self, path: str | Path, every: int = 1) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""
