@@ -37,7 +37,7 @@ from mfg_fem.certainty.crowd import Crowd
 from mfg_fem.certainty.finer import refuse_open
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.io.files import file_path, on_root, replacing
-from mfg_fem.validate import count, index
+from mfg_fem.validate import count, flag, index
 
 EVEN = 1e-9  # relative difference of steps that count as equal
 
@@ -152,9 +152,7 @@ def simulate(
     comm = solution.problem.domain.comm
     with together(comm):
         number, seed = count("number", number), count("seed", seed, 0)
-        substeps = count("substeps", substeps)
-        if not isinstance(among, bool):
-            raise ProblemError(f"among must be True or False, not {among!r}.")
+        substeps, among = count("substeps", substeps), flag("among", among)
         refuse_open(solution.problem)
     alike(comm, number=number, seed=seed, substeps=substeps, among=among)
     crowd = Crowd(solution, number, seed, substeps, among)

@@ -49,7 +49,7 @@ class Solution:
             limited cost, to the tolerance of Newton; of a control it means nothing, as u is a
             marginal cost.
         limited_cost: of nodes that lose most of their people in one step of `Sharp`, where both
-            equations are not quite adjoint: see `SpaceTime.measure`.
+            equations are not quite adjoint: see `discrete/totals.py`.
         residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
             density divided by its mean.
         terminal_gap: L1 distance of the density at the end from the terminal density, if one was
@@ -196,12 +196,14 @@ class Solution:
         The nodes of a P2 scheme are the vertices and the middles of the edges, and nodal values
         are values at these points: `coordinates`.
         """
-        return _read_only(self.levels.u)
+        u = self.levels.u
+        return np.broadcast_to(u, u.shape)  # which is read-only
 
     @property
     def nodal_densities(self) -> np.ndarray:
         """Density at this rank's nodes, shape (steps + 1, owned); to read only."""
-        return _read_only(self.levels.m)
+        m = self.levels.m
+        return np.broadcast_to(m, m.shape)
 
     @property
     def coordinates(self) -> np.ndarray:
@@ -291,9 +293,11 @@ class Solution:
         """What a player could still save by leaving this policy: see `certainty`. Collective."""
         return exploitability(self, problem)
 
-    def players(self, number: int, seed: int = 0, **options: Any) -> Players:
+    def players(
+        self, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
+    ) -> Players:
         """So many players who follow the policy: see `certainty/players.py`. Collective."""
-        return simulate(self, number, seed, **options)
+        return simulate(self, number, seed, substeps=substeps, among=among)
 
     def write(self, path: str | Path, every: int = 1) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""
@@ -342,9 +346,3 @@ class Solution:
         function.x.array[: len(values)] = values
         function.x.scatter_forward()
         return function
-
-
-def _read_only(values: np.ndarray) -> np.ndarray:
-    values = values.view()
-    values.flags.writeable = False
-    return values
