@@ -33,8 +33,8 @@ from mpi4py import MPI
 
 import numpy as np
 
-from mfg_fem.certainty.crowd import Crowd
 from mfg_fem.certainty.finer import refuse_open
+from mfg_fem.certainty.walkers import Walkers
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.validate import count, flag, index
@@ -155,24 +155,24 @@ def simulate(
         substeps, among = count("substeps", substeps), flag("among", among)
         refuse_open(solution.problem)
     alike(comm, number=number, seed=seed, substeps=substeps, among=among)
-    crowd = Crowd(solution, number, seed, substeps, among)
-    return _counted(crowd, *crowd.walk())
+    walkers = Walkers(solution, number, seed, substeps, among)
+    return _counted(crowd, *walkers.walk())
 
 
-def _counted(crowd: Crowd, paths: np.ndarray, left: np.ndarray) -> Players:
+def _counted(walkers: Walkers, paths: np.ndarray, left: np.ndarray) -> Players:
     """What is known of the players of all ranks. Collective."""
-    times, weight, total, comm = crowd.solution.times, crowd.weight, crowd.total, crowd.comm
+    times, weight, total, comm = walkers.solution.times, walkers.weight, walkers.total, walkers.comm
     inside = np.isfinite(paths[..., 0]).sum(axis=1)
     counts = comm.allreduce(np.column_stack([inside, left]), MPI.SUM)
-    sums = comm.allreduce(np.array([crowd.cost.sum(), crowd.cost @ crowd.cost]), MPI.SUM)
+    sums = comm.allreduce(np.array([walkers.cost.sum(), walkers.cost @ walkers.cost]), MPI.SUM)
     inside, mean = counts[:, 0], sums / total
-    share = inside / np.searchsorted(crowd.entry, np.arange(len(times)))
+    share = inside / np.searchsorted(walkers.entry, np.arange(len(times)))
     variance = max(mean[1] - mean[0] ** 2, 0.0)
     return Players(
         number=total,
         weight=weight,
         times=times,
-        gone=dict(zip(crowd.names, weight * counts[:, 1:].T, strict=True)),
+        gone=dict(zip(walkers.names, weight * counts[:, 1:].T, strict=True)),
         inside=weight * inside,
         inside_error=weight * np.sqrt(inside * (1 - share)),
         cost=float(weight * sums[0]),

@@ -25,10 +25,10 @@ def wave_number() -> float:
 
 
 DOOR = mfg.Door(rate=mfg.InTime(lambda x, t: RATE * (0.5 + t)), cost=COST)
-WAYS = [(DOOR, wave_number(), 1), (DOOR, wave_number(), 4), (mfg.Exit(COST), np.pi / 2, 4)]
+WAYS = [(DOOR, wave_number(), 1), (mfg.Exit(COST), np.pi / 2, 4)]
 
 
-@pytest.mark.parametrize("way, k, substeps", WAYS, ids=["door", "fine", "exit"])
+@pytest.mark.parametrize("way, k, substeps", WAYS, ids=["door", "exit"])
 def test_as_many_leave_as_diffusion_brings(way, k, substeps):
     """Exactly m = cos(k x) exp(-k^2 int D), as u = 0.3 + 0.7 t moves nobody."""
     game = mfg.MeanFieldGame(

@@ -17,7 +17,7 @@ from mfg_fem.problem.boundary import Door, Entry, Exit
 at = Floor.at
 
 
-class Crowd:
+class Walkers:
     """The players of this rank.
 
     Attributes:
@@ -232,11 +232,13 @@ class _Stride:
         out: the exit or door that they have left through, or -1.
     """
 
-    def __init__(self, crowd: Crowd, rates: np.ndarray, before: tuple, D: np.ndarray, dt: float):
-        self.floor, self.doors = crowd.floor, crowd.doors
+    def __init__(
+        self, walkers: Walkers, rates: np.ndarray, before: tuple, D: np.ndarray, dt: float
+    ):
+        self.floor, self.doors = walkers.floor, walkers.doors
         self.rates, self.D, self.dt = rates, D, dt
         self.cell, self.weights = (y.copy() for y in before)
-        self.out, self._first = np.full(len(D), -1), len(crowd.names) - rates.shape[2]
+        self.out, self._first = np.full(len(D), -1), len(walkers.names) - rates.shape[2]
         self._hazard, self._facet = np.zeros(len(D)), np.full(len(D), -1)
 
     def go(self, who: np.ndarray, step: np.ndarray, exponential: np.ndarray):
