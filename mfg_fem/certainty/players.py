@@ -156,7 +156,7 @@ def simulate(
         refuse_open(solution.problem)
     alike(comm, number=number, seed=seed, substeps=substeps, among=among)
     walkers = Walkers(solution, number, seed, substeps, among)
-    return _counted(crowd, *walkers.walk())
+    return _counted(walkers, *walkers.walk())
 
 
 def _counted(walkers: Walkers, paths: np.ndarray, left: np.ndarray) -> Players:
