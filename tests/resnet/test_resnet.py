@@ -594,7 +594,7 @@ def test_what_a_flow_of_points_does_not_know_is_refused():
     with pytest.raises(mfg.ProblemError, match=r"'right'.*ignore_exits"):
         fit(leaving)
     assert VelocityField.of(leaving, ignore_exits=True).steps == 2
-    with pytest.raises(mfg.ProblemError, match="source"):
+    with pytest.raises(mfg.ProblemError, match="people enter"):
         VelocityField.of(on_a_line(source=lambda x, t: 1.0, steps=2), current=True)
 
 
