@@ -51,7 +51,9 @@ QUEUE = mfg.Door(rate=4.0, capacity=0.4, cost=mfg.WithCrowd(lambda x, t, m: t + 
 
 
 @pytest.mark.parametrize(
-    "scheme, door", [(SHARP, FULL), (P1, FULL), (MONOTONE, QUEUE), (P2, QUEUE)], ids=str
+    "scheme, door",
+    [(SHARP, FULL), (P1, FULL), (MONOTONE, QUEUE), (P2, QUEUE)],
+    ids=["Sharp-timed", "P1-timed", "Monotone-queue", "P2-queue"],
 )
 def test_people_and_costs_balance(scheme, door):
     pulse = mfg.Entry(mfg.InTime(lambda x, t: t * (2 - t) * x[1]))
