@@ -103,7 +103,7 @@ class Wall:
                 H(x, p, m) is replaced by its least value on p + s n, s >= 0, at the wall.
 
             It matters where diffusion is small, as it fades with a finer mesh otherwise (Soner
-            1986; Achdou, Han, Lasry, Lions, Moll 2022). If diffusion is less than a hundredth of
+            1986; Achdou, Han, Lasry, Lions, Moll 2022). If diffusion is less than a twentieth of
             speed times cell size there, the scheme may have several solutions. H must be quadratic.
     """
 
