@@ -72,6 +72,28 @@ def evacuation(domain: mfg.Domain, diffusion=0.02, exponent=1.0, kind=mfg.MeanFi
     return kind(domain, **(data | changes))
 
 
+def line(cells=16, kind=mfg.MeanFieldGame, domain=None, **changes):
+    """People on a line who would like to be near its right end and not in a crowd."""
+    data = {
+        "horizon": 1.0,
+        "diffusion": 0.05,
+        "hamiltonian": mfg.hamiltonians.quadratic(),
+        "running_cost": lambda x, t, m: m,
+        "terminal_cost": lambda x, m: (x[0] - 0.7) ** 2,
+        "initial_density": lambda x: ufl.exp(-((x[0] - 0.3) ** 2) / 0.02),
+    }
+    return kind(domain or mfg.box(1.0, cells), **(data | changes))
+
+
+def robin(rate: float, D: float) -> float:
+    """The least wave number k with D k tan k = rate: cos(k x) on (0, 1) with a door at x = 1."""
+    low, high = 0.0, np.pi / 2
+    for _ in range(100):
+        k = (low + high) / 2
+        low, high = (k, high) if D * k * np.tan(k) < rate else (low, k)
+    return low
+
+
 def difference(one: np.ndarray, other: np.ndarray) -> float:
     """Largest difference relative to the largest value."""
     return float(np.abs(one - other).max() / np.abs(other).max())

@@ -24,6 +24,16 @@ def run(ranks, demo, *options, fails=False, code=None):
     return done.stderr if fails else done.stdout
 
 
+def coarser(folder, name: str, changes: dict[str, str]):
+    """The geometry of this name with other sizes of cells: a file for --mesh."""
+    plan, path = (ROOT / "meshes" / f"{name}.geo").read_text(), folder / "coarse.geo"
+    for fine, coarse in changes.items():
+        assert fine in plan
+        plan = plan.replace(fine, coarse)
+    path.write_text(plan)
+    return path
+
+
 @RANKS
 def test_everybody_leaves_the_hall_through_the_two_exits(tmp_path, ranks):
     run(ranks, "crowd_evacuation.py", "--steps", 16, "--people", 40, "--out", tmp_path)
@@ -154,9 +164,7 @@ def test_the_bridge_comes_down_to_optimal_transport(tmp_path, ranks):
 @RANKS
 def test_who_minds_the_others_walks_around_more_pillars(tmp_path, ranks):
     pytest.importorskip("gmsh")
-    plan = (ROOT / "meshes" / "pillars.geo").read_text()
-    coarse = tmp_path / "coarse.geo"
-    coarse.write_text(plan.replace("Max = 0.34", "Max = 0.9").replace("ure = 18", "ure = 9"))
+    coarse = coarser(tmp_path, "pillars", {"Max = 0.34": "Max = 0.9", "ure = 18": "ure = 9"})
     options = ("--mesh", coarse, "--steps", 8, "--diffusion", 0.3, "--out", tmp_path)
     printed = run(ranks, "around_pillars.py", *options)
     least = float(re.search(r"straight on: (\S+)", printed)[1])
@@ -171,9 +179,7 @@ def test_who_minds_the_others_walks_around_more_pillars(tmp_path, ranks):
 @RANKS
 def test_who_does_not_look_ahead_is_pushed_by_the_intruder(tmp_path, ranks):
     pytest.importorskip("gmsh")
-    plan = (ROOT / "meshes" / "intruder.geo").read_text()
-    coarse = tmp_path / "coarse.geo"
-    coarse.write_text(plan.replace("size = 0.16", "size = 0.3"))
+    coarse = coarser(tmp_path, "intruder", {"size = 0.16": "size = 0.3"})
     options = ("--mesh", coarse, "--discounts", 0, 6, "--out", tmp_path)
     discount, newton, *m = table(run(ranks, "intruder.py", *options))
     assert discount.tolist() == [0, 6] and (newton <= 10).all()
@@ -186,9 +192,7 @@ def test_who_does_not_look_ahead_is_pushed_by_the_intruder(tmp_path, ranks):
 @RANKS
 def test_the_doors_of_a_station_hold_their_capacity(tmp_path, ranks):
     pytest.importorskip("gmsh")
-    plan = (ROOT / "meshes" / "station.geo").read_text()
-    coarse = tmp_path / "coarse.geo"
-    coarse.write_text(plan.replace("size = 0.8;  fine = 0.3", "size = 1.6;  fine = 0.6"))
+    coarse = coarser(tmp_path, "station", {"size = 0.8;  fine = 0.3": "size = 1.6;  fine = 0.6"})
     options = ("--mesh", coarse, "--steps", 25, "--out", tmp_path)
     printed = run(ranks, "station_doors.py", *options)
     gone, most = np.array(re.findall(r"(\S+) gone, at most (\S+)", printed), dtype=float).T

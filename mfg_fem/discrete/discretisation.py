@@ -1,7 +1,7 @@
 """The problem on a mesh: forms of a step, compiled and assembled; mass matrix, Dirichlet dofs."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 
 from mpi4py import MPI
 from petsc4py import PETSc
@@ -141,19 +141,18 @@ class Discretisation:
     def nodal(self, expression) -> fem.Expression | float | np.ndarray:
         """What `interpolate` takes: compiled, or already nodal values if no field is in it."""
         expression = expand_derivatives(expression)
-        if isinstance(expression, ufl.constantvalue.ConstantValue):
-            return float(expression)  # FFCx refuses an expression without a mesh
-        found = pointwise(expression, interpolation_points(self.V))
+        found = self._at_nodes(expression)
         changes = self.state.fields in extract_coefficients(expression)
-        return found if changes else self.interpolate(found)
+        return found if changes or isinstance(found, float) else self.interpolate(found)
 
     def _values(self, expression) -> Callable[[], np.ndarray]:
         """What returns the owned nodal values of an expression of x and Constants, as they are."""
-        expression = expand_derivatives(expression)
-        constant = isinstance(expression, ufl.constantvalue.ConstantValue)
-        points = interpolation_points(self.V)
-        found = float(expression) if constant else pointwise(expression, points)
-        return lambda: self.interpolate(found)
+        return partial(self.interpolate, self._at_nodes(expand_derivatives(expression)))
+
+    def _at_nodes(self, expression) -> fem.Expression | float:
+        if isinstance(expression, ufl.constantvalue.ConstantValue):
+            return float(expression)  # FFCx refuses an expression without a mesh
+        return pointwise(expression, interpolation_points(self.V))
 
     def interpolate(self, expression: fem.Expression | float | np.ndarray) -> np.ndarray:
         """Owned nodal values of what `nodal` has returned, in a new array."""

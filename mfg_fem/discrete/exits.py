@@ -5,6 +5,7 @@ That is zero, or what is beyond an open boundary.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -54,6 +55,7 @@ class Exits:
         timed = any(t in extract_constants(cost) for cost in costs.values())
         costs = {name: nodal(cost) for name, cost in costs.items()}
 
+        @cache  # residuals ask for the same times again and again
         def cost_at(time: float) -> np.ndarray:
             t.value, values = time, np.zeros(owned)
             for name, now in costs.items():

@@ -19,6 +19,7 @@ from mfg_fem.compilation import pointwise
 from mfg_fem.discrete.step import StepRule
 from mfg_fem.forms import cell
 from mfg_fem.forms.boundary import hamiltonian
+from mfg_fem.forms.smooth import smooth_max
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +99,9 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
     ends, vectors = cell.edges(mesh), cell.edge_vectors(mesh)
     for edge, ((i, j), vector) in enumerate(zip(ends, vectors, strict=True)):
         width = 0.05 * D / L * (lengths[i] + lengths[j])
-        b = _smax(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
+        b = smooth_max(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
         diffusion = stretch * kappa[edge]
-        yield diffusion, _smax(diffusion, b, width), vector, (i, j)
+        yield diffusion, smooth_max(diffusion, b, width), vector, (i, j)
 
 
 def size(domain) -> fem.Constant:
@@ -163,8 +164,3 @@ def edge_diffusion(population, state, warn: bool = False) -> fem.Function:
     if population.data.depends("diffusion", "t"):
         state.changing.append((kappa, update))
     return kappa
-
-
-def _smax(a, b, width):
-    """A smooth maximum from above: within width/2 of max(a, b)."""
-    return (a + b + ufl.sqrt((a - b) ** 2 + width**2)) / 2

@@ -10,6 +10,7 @@ the derivatives of which are the conditions of `Door` and `Entry`.
 import ufl
 from dolfinx import fem
 
+from mfg_fem.forms.smooth import smooth_max
 from mfg_fem.problem.boundary import Door, Entry
 
 WIDTH = 1e-3  # of the speed to cross the domain within the horizon: kinks are as wide
@@ -27,15 +28,10 @@ def hamiltonian(population, n, x, t, p, m):
     H_q = ufl.diff(population.H(x, t, q, m), q)
     H_qq = ufl.diff(H_q, q)
     curvature = ufl.dot(n, ufl.dot(H_qq, n)) + (1 - ufl.dot(n, n)) * ufl.tr(H_qq)  # none is 0
-    s = _positive(-ufl.dot(H_q, n), population) / curvature
+    units, mesh = population.units, population.domain.mesh
+    width = fem.Constant(mesh, WIDTH * units.length / units.time)
+    s = smooth_max(-ufl.dot(H_q, n), 0, width) / curvature
     return population.H(x, t, p + s * n, m)
-
-
-def _positive(y, population):
-    """A smooth maximum of y, a speed, and 0."""
-    units = population.units
-    width = fem.Constant(population.domain.mesh, WIDTH * units.length / units.time)
-    return (y + ufl.sqrt(y**2 + width**2)) / 2
 
 
 def leaving(population, layers: dict, t, m, seen):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from cases import line
 from lasting import Exact, station, value
 from ranks import leave_numbers, numbers_on, serial_only
 
@@ -18,19 +19,6 @@ import mfg_fem as mfg
 from mfg_fem import resnet
 from mfg_fem.certainty.legendre import Legendre
 from mfg_fem.flows.field import VelocityField
-
-
-def line(kind=mfg.MeanFieldGame, domain=None, **changes):
-    """People on a line who would like to be near its right end and not in a crowd."""
-    data = {
-        "horizon": 1.0,
-        "diffusion": 0.05,
-        "hamiltonian": mfg.hamiltonians.quadratic(),
-        "running_cost": lambda x, t, m: m,
-        "terminal_cost": lambda x, m: (x[0] - 0.7) ** 2,
-        "initial_density": lambda x: ufl.exp(-((x[0] - 0.3) ** 2) / 0.02),
-    }
-    return kind(domain or mfg.box(1.0, 12), **(data | changes))
 
 
 def linear(times, functions, t):
@@ -72,7 +60,7 @@ PLANNED = (mfg.MeanFieldControl, "quadratic")
     ("kind", "name"), [*((mfg.MeanFieldGame, y) for y in HAMILTONIANS), PLANNED]
 )
 def test_the_velocity_of_a_solution_has_its_exploitability(kind, name):
-    solution = mfg.solve(line(kind, hamiltonian=HAMILTONIANS[name]), 6)
+    solution = mfg.solve(line(12, kind, hamiltonian=HAMILTONIANS[name]), 6)
     own = solution.exploitability()
     found = mfg.exploitability(feedback(solution), solution.problem, steps=6)
     for of in ("bregman", "costs", "cost"):
@@ -85,7 +73,7 @@ def test_what_a_solution_adapts_to_makes_little_difference(case):
     """The density that the policy makes in H, and steps of first order before exits."""
     out = {"boundary": {"right": mfg.Exit(0.1)}, "source": lambda x, t: t * x[0]}
     hard = {"hamiltonian": mfg.hamiltonians.congestion(1.0, 1.0)}
-    solution = mfg.solve(line(**(hard if case == "congestion" else out)), 12)
+    solution = mfg.solve(line(12, **(hard if case == "congestion" else out)), 12)
     own = solution.exploitability()
     found = mfg.exploitability(feedback(solution), solution.problem, steps=12)
     assert found.costs == pytest.approx(found.bregman, rel=0.05)
@@ -216,7 +204,7 @@ WRONG = {
 @pytest.fixture(scope="module")
 def slow():
     """A game in which nobody is faster than 1."""
-    return line(hamiltonian=HAMILTONIANS["of a largest speed"])
+    return line(12, hamiltonian=HAMILTONIANS["of a largest speed"])
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -230,6 +218,7 @@ def test_problems_that_do_not_judge_velocities_are_refused():
     exact = Exact(mfg.box((1, 1), 4))
     field = VelocityField.from_callable(lambda x, t: x, dim=2, horizon=1.0)
     bridge = line(
+        12,
         mfg.MeanFieldControl,
         terminal_cost=None,
         initial_density=lambda x: 1 + x[0],

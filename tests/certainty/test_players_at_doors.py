@@ -5,6 +5,7 @@ Run as a script, this module solves a game and leaves what its players say.
 
 import numpy as np
 import pytest
+from cases import robin
 from ranks import leave_numbers, numbers_on, serial_only
 
 import ufl
@@ -15,17 +16,8 @@ D, RATE = 0.2, 0.5
 COST = mfg.InTime(lambda x, t: 0.3 + 0.7 * t)
 
 
-def wave_number() -> float:
-    """The least k with D k tan k = RATE."""
-    low, high = 0.0, np.pi / 2
-    for _ in range(60):
-        k = (low + high) / 2
-        low, high = (k, high) if D * k * np.tan(k) < RATE else (low, k)
-    return low
-
-
 DOOR = mfg.Door(rate=mfg.InTime(lambda x, t: RATE * (0.5 + t)), cost=COST)
-WAYS = [(DOOR, wave_number(), 1), (mfg.Exit(COST), np.pi / 2, 4)]
+WAYS = [(DOOR, robin(RATE, D), 1), (mfg.Exit(COST), np.pi / 2, 4)]
 
 
 @pytest.mark.parametrize("way, k, substeps", WAYS, ids=["door", "exit"])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cases import robin
 
 import ufl
 from dolfinx import fem
@@ -87,19 +88,10 @@ def test_a_player_pays_at_the_door_what_it_costs():
     assert solution.cost == pytest.approx(0.7 * POPULATION, rel=1e-12)
 
 
-def robin(rate: float, D: float, L: float) -> float:
-    """The least wave number k with D k tan(k L) = rate."""
-    low, high = 0.0, np.pi / 2 / L
-    for _ in range(100):
-        k = (low + high) / 2
-        low, high = (k, high) if D * k * np.tan(k * L) < rate else (low, k)
-    return low
-
-
 def test_who_does_not_walk_leaves_by_diffusion():
     """M = cos(k x) exp(-D k^2 t): the heat equation with a Robin condition, exactly."""
     D, T, rate = 0.2, 1.0, 0.5
-    k, error = robin(rate, D, 1.0), []
+    k, error = robin(rate, D), []
     for n in (8, 16, 32):
         game = mfg.MeanFieldGame(
             mfg.box(1.0, n),
