@@ -58,12 +58,14 @@ from mfg_fem.parallel import abort_on_exceptions
 from mfg_fem.problem.boundary import Door, Entry, Exit, Open, Wall
 from mfg_fem.problem.data import InTime, WithCrowd
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
+from mfg_fem.problem.populations import Crowd, Populations
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.schroedinger.ground_state import GroundState, ground_state
 from mfg_fem.schroedinger.problem import NonlinearSchroedinger
 from mfg_fem.schroedinger.schemes import DelfourFortinPayre, Relaxation
 from mfg_fem.schroedinger.solution import WaveSolution
+from mfg_fem.solution.populations import PopulationsSolution
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
@@ -81,6 +83,7 @@ __all__ = [
     "Certificate",
     "Checkpoint",
     "CompileError",
+    "Crowd",
     "DelfourFortinPayre",
     "Descent",
     "Domain",
@@ -108,6 +111,8 @@ __all__ = [
     "OutOfTime",
     "Particles",
     "Players",
+    "Populations",
+    "PopulationsSolution",
     "ProblemError",
     "Relaxation",
     "Samples",

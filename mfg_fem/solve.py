@@ -35,11 +35,13 @@ from mfg_fem.nonlinear.sinkhorn import Sinkhorn, solve_by_sinkhorn
 from mfg_fem.nonlinear.stages import State
 from mfg_fem.nonlinear.table import Table
 from mfg_fem.problem.game import MeanField
+from mfg_fem.problem.populations import Populations
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.schroedinger.evolve import evolve
 from mfg_fem.schroedinger.problem import NonlinearSchroedinger
 from mfg_fem.schroedinger.schemes import WAVE_SCHEMES, Relaxation, WaveScheme
 from mfg_fem.schroedinger.solution import WaveSolution
+from mfg_fem.solution.populations import PopulationsSolution
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
@@ -80,6 +82,21 @@ def solve(
 
 @overload
 def solve(
+    problem: Populations,
+    steps: int | Sequence[float] | None = None,
+    scheme: Scheme | None = None,
+    method: Newton | None = None,
+    *,
+    guess: PopulationsSolution | None = None,
+    checkpoint: Checkpoint | str | Path | None = None,
+    throw: bool = True,
+    progress: bool | None = None,
+    on_step: Callable[[dict], None] | None = None,
+) -> PopulationsSolution: ...
+
+
+@overload
+def solve(
     problem: SharedControl,
     steps: int,
     scheme: LagrangeGalerkin | Particles | None = None,
@@ -105,17 +122,17 @@ def solve(
 
 
 def solve(
-    problem: MeanField | SharedControl | NonlinearSchroedinger,
+    problem: MeanField | Populations | SharedControl | NonlinearSchroedinger,
     steps: int | Sequence[float] | None = None,
     scheme: Scheme | LagrangeGalerkin | Particles | WaveScheme | None = None,
     method: Newton | Sinkhorn | Descent | None = None,
     *,
-    guess: Solution | StationarySolution | None = None,
+    guess: Solution | StationarySolution | PopulationsSolution | None = None,
     checkpoint: Checkpoint | str | Path | None = None,
     throw: bool = True,
     progress: bool | None = None,
     on_step: Callable[[dict], None] | None = None,
-) -> Solution | StationarySolution | SharedSolution | WaveSolution:
+) -> Solution | StationarySolution | PopulationsSolution | SharedSolution | WaveSolution:
     """Solve a mean-field game or control problem, or follow a wave. Collective.
 
     A MeanFieldGame or MeanFieldControl is discretised by the scheme and solved for all time levels
@@ -132,7 +149,8 @@ def solve(
     Lengths, times, costs and people may be in any units; the decisions of the solver do not change.
 
     Args:
-        problem: a MeanFieldGame, MeanFieldControl, SharedControl or NonlinearSchroedinger.
+        problem: a MeanFieldGame, MeanFieldControl, Populations, SharedControl or
+            NonlinearSchroedinger.
         steps: number N of equal time steps on [0, horizon]; or, except for a SharedControl, the
             increasing time levels from 0 to the horizon themselves. None without a horizon.
         scheme: the discretisation, Sharp() by default; Monotone() for Sinkhorn(),
@@ -153,7 +171,7 @@ def solve(
 
     Returns:
         A Solution, with u and m at the time levels 0..N; a StationarySolution without a horizon; a
-        WaveSolution; or a SharedSolution, a local optimum, whose `converged` and `reason` say how
+        PopulationsSolution of several crowds; a WaveSolution; or a SharedSolution, a local optimum, whose `converged` and `reason` say how
         the descent ended.
 
     Raises:
@@ -165,10 +183,10 @@ def solve(
         OutOfMemory: the solve would not fit and was not started.
         OutOfTime: the budget of the checkpoint is used up; the state is saved.
     """
-    if not isinstance(problem, MeanField | SharedControl | NonlinearSchroedinger):
+    if not isinstance(problem, MeanField | Populations | SharedControl | NonlinearSchroedinger):
         raise ProblemError(
-            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl, a "
-            "SharedControl or a NonlinearSchroedinger."
+            f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl, "
+            "Populations, a SharedControl or a NonlinearSchroedinger."
         )
     comm = problem.domain.comm
     with together(comm):
@@ -195,16 +213,24 @@ def solve(
         default = Monotone() if isinstance(method, Sinkhorn) else Sharp()
         made = scheme or default, method or Newton()
         with nullcontext() if path is None else holding(comm, path):
-            solution = _solve(problem, times, *made, guess, settings, throw, table)
+            whole = _solve(problem, times, *made, guess, settings, throw, table)
     except (PETSc.Error, ArithmeticError) as error:
         said = petsc.words(error) if isinstance(error, PETSc.Error) else error
         raise ProblemError(
             f"This cannot be solved: {said}. Look for numbers that are extremely large or small, "
             "and at PETSc's options."
         ) from error
+    solution = _as_asked(problem, whole)
     if solution.converged and solution.warnings and comm.rank == 0:
         warnings.warn(" ".join(solution.warnings), SolutionWarning, stacklevel=2)
-    return StationarySolution.of(solution) if times is None else solution
+    return solution
+
+
+def _as_asked(problem, whole: list[Solution]) -> Any:
+    """What `solve` returns, of the solutions of all populations."""
+    if isinstance(problem, Populations):
+        return PopulationsSolution(problem, whole)
+    return StationarySolution.of(whole[0]) if problem.stationary else whole[0]
 
 
 def _times(problem, steps) -> Any:
@@ -221,29 +247,23 @@ def _times(problem, steps) -> Any:
     return None
 
 
-def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Solution:
-    """Solve for all time levels at once, with a checkpoint if there are settings for one."""
+def _solve(problem, times, scheme, method, guess, settings, throw, table) -> list[Solution]:
+    """Solve for all time levels at once, with a checkpoint if there are settings for one.
+
+    Returns a solution for each population.
+    """
     began = time.perf_counter()
     comm = problem.domain.comm
     discrete = Discretisation(problem, scheme)
     if times is None:
-        times, guess = LONG * np.array([0.0, problem.units.time]), guess and guess.whole
-    require(
-        comm,
-        guess is None or _same_nodes(guess.discrete, discrete),
-        "guess lives on another mesh or has another degree than this solve.",
-    )
-    require(
-        comm,
-        guess is None or np.isfinite([guess.levels.u, guess.levels.m]).all(),
-        "guess contains numbers that are not finite.",
-    )
+        times = LONG * np.array([0.0, problem.units.time])
+    start = None if guess is None else _start(guess, discrete)
     plan.check(discrete, times, method.petsc_options)
     keeper, history, resume = None, [], None
     if settings is not None:
         keeper = Keeper(settings, discrete, times, method, began)
         if keeper.finished:
-            return keeper.solution(lambda path: Solution.load(path, problem))
+            return keeper.solution(lambda path: Solution.load_each(path, problem))
         history = keeper.history
         resume = (keeper.state, keeper.rows) if keeper.state else None
     if method.check_memory:
@@ -257,9 +277,6 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
         if keeper and state:
             keeper.visit(state)
 
-    start = None
-    if guess is not None:
-        start = guess.times, guess.levels.u[None], guess.levels.m[None]
     walk: Callable = solve_planning if discrete.ends.planned else solve_stages
     if isinstance(method, Sinkhorn):
         walk = solve_by_sinkhorn
@@ -274,10 +291,10 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
     seconds = comm.allreduce(time.perf_counter() - began, MPI.MAX)
     if keeper:
         seconds += keeper.seconds
-    solution = Solution.of(system, outcome, history, seconds, str(made))
-    loose: tuple[str, ...] = ()
+    whole = Solution.each(system, outcome, history, seconds, str(made))
+    solution, loose = whole[0], failed
     if solution.converged and solution.scheme != scheme:
-        loose = (
+        loose += (
             f"Newton has not succeeded with {scheme}: this is the solution of {solution.scheme}, "
             "nearer to first order. More steps or a finer mesh may help.",
         )
@@ -286,17 +303,37 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> Sol
             f"The residual is {solution.norm:.1e}, and {solution.tolerance:.1e} was asked for: "
             "PETSc's options have ended Newton earlier.",
         )
-    solution = replace(solution, warnings=(*failed, *solution.warnings, *loose))
+    whole[0] = replace(solution, warnings=(*loose, *solution.warnings))
     if keeper and solution.converged:
-        keeper.finish(solution)
-    return solution
+        keeper.finish(whole[0] if len(whole) == 1 else PopulationsSolution(problem, whole))
+    return whole
+
+
+def _start(guess, discrete: Discretisation) -> tuple[np.ndarray, ...]:
+    """The time levels of a guess, and the values of all populations there. Collective."""
+    if isinstance(guess, PopulationsSolution):
+        first = guess.whole[0]
+    else:
+        first = guess.whole if isinstance(guess, StationarySolution) else guess
+    u, m = first.everybody.u, first.everybody.m
+    for good, text in (
+        (_same_nodes(first.discrete, discrete), "lives on another mesh or has another degree"),
+        (len(u) == discrete.k, "has another number of crowds"),
+        (np.isfinite([u, m]).all(), "contains numbers that are not finite"),
+    ):
+        require(discrete.comm, good, f"guess {text}.")
+    return first.times, u, m
 
 
 def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step):
     shared, wave = (isinstance(problem, kind) for kind in (SharedControl, NonlinearSchroedinger))
-    field = isinstance(problem, MeanField)
+    crowds = isinstance(problem, Populations)
+    field = isinstance(problem, MeanField) or crowds
     planned = field and problem.terminal_density is not None
-    guesses = (StationarySolution if problem.stationary else Solution,) if field else ()
+    guesses: tuple[type, ...] = ()
+    if field:
+        one = StationarySolution if problem.stationary else Solution
+        guesses = (PopulationsSolution if crowds else one,)
     schemes = WAVE_SCHEMES if wave else SCHEMES
     newton = () if wave else (Newton, *[Sinkhorn] * planned)
     flag("throw", throw)

@@ -190,14 +190,14 @@ def _density(discrete, i: int, name: str = "initial_density") -> np.ndarray:
     mass = discrete.integral(m0)
     if not mass > 0:
         raise ProblemError(
-            f"{name}(x) vanishes at every node that is not on an exit, so it cannot be "
-            "scaled to the population. Is the mesh fine enough for it?"
+            f"{population.label}{name}(x) vanishes at every node that is not on an exit, so it "
+            "cannot be scaled to the population. Is the mesh fine enough for it?"
         )
     beyond = discrete.exits[i].density  # at open boundaries, as it is
     rest = population.population - discrete.integral(beyond)
-    if not rest > 0:
+    if not rest >= 0 or (rest == 0 and not population.empty):
         raise ProblemError(
-            f"population={population.population:g}, and there are more people at the open "
-            "boundaries alone, with the densities that were given for them."
+            f"{population.label}population={population.population:g}, and there are more people at "
+            "the open boundaries alone, with the densities that were given for them."
         )
     return m0 * (rest / mass) + beyond

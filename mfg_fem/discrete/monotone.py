@@ -20,6 +20,7 @@ from mfg_fem.discrete.step import StepRule
 from mfg_fem.forms import cell
 from mfg_fem.forms.boundary import hamiltonian
 from mfg_fem.forms.smooth import smooth_max
+from mfg_fem.problem.densities import spread
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
     p, H_p, normal = ufl.variable(ufl.grad(w)), [], state.normal(population)
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
         H = hamiltonian(population, normal, population.x + vertex, t, p, seen)
-        fields = {*extract_coefficients(p), *extract_coefficients(ufl.as_ufl(seen))}
+        fields = {y for e in (p, *spread(seen)) for y in extract_coefficients(ufl.as_ufl(e))}
         data = [y for y in extract_coefficients(H) if isinstance(y, fem.Function)]
         moved = {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in fields}
         H_p.append(ufl.diff(ufl.replace(H, moved), p))

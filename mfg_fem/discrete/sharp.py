@@ -89,7 +89,7 @@ class Sharp(Monotone):
         """The product p . D q, D = sum_E (alpha_E kappa_E + (1 - alpha_E) low_E) t_E (x) t_E."""
         domain = population.domain
         L, M = size(domain), corners
-        mean = fem.Constant(domain.mesh, population.population / domain.volume())
+        mean = fem.Constant(domain.mesh, population.units.density)
 
         def term(kappa, low, t, i, j):
             eps = VACUUM * mean * ufl.sqrt(ufl.dot(t, t)) / L

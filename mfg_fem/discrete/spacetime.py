@@ -63,9 +63,10 @@ class SpaceTime:
 
     @property
     def unit(self) -> np.ndarray:
-        """The units of u and m, shape (2, 1, 1, 1)."""
-        units = self.discrete.problem.units
-        return np.array([units.cost, units.density])[:, None, None, None]
+        """The units of u and m, shape (2, k, 1, 1)."""
+        units = [own.units for own in self.discrete.problem.populations]
+        pairs = [[own.cost for own in units], [own.density for own in units]]
+        return np.array(pairs)[:, :, None, None]
 
     def destroy(self):
         """Free the matrices."""

@@ -174,15 +174,15 @@ class Stationary(SpaceTime):
         return super().row_scale() / np.sqrt(LONG)
 
 
-def constant_cost(discrete: Discretisation, u: np.ndarray, m: np.ndarray) -> float | None:
-    """Lambda for a value function and a density, (owned,); None if u has no free constant.
+def constant_cost(discrete: Discretisation, i: int, u: np.ndarray, m: np.ndarray) -> float | None:
+    """Lambda of population i for u and m of all, (k, owned); None if u_i has no free constant.
 
     Collective.
     """
     if discrete.has_exits or discrete.problem.discount:
         return None
-    discrete.set_state(u[None], m[None], 0.0)
-    rows = discrete.comm.allreduce(float(discrete.assemble_rows("hjb").sum()), MPI.SUM)
+    discrete.set_state(u, m, 0.0)
+    rows = discrete.comm.allreduce(float(discrete.assemble_rows("hjb", i).sum()), MPI.SUM)
     return -rows / discrete.volume
 
 

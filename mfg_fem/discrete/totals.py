@@ -9,26 +9,29 @@ from mfg_fem.discrete.step import Levels
 from mfg_fem.problem.boundary import Door
 
 
-def departures(system: SpaceTime, X: np.ndarray) -> tuple[dict[str, np.ndarray], float]:
-    """Who of the first population has left by each level, by boundary; what they paid. Collective.
+def departures(
+    system: SpaceTime, X: np.ndarray, i: int, fp: np.ndarray
+) -> tuple[dict[str, np.ndarray], float]:
+    """Who of population i has left by each level, by boundary; what they paid. Collective.
 
-    At exits the rows of the Fokker-Planck equation at Dirichlet dofs say who leaves.
+    At exits the rows of the Fokker-Planck equation at Dirichlet dofs say who leaves: `fp` are
+    those of the residual with held=False.
     """
     d, rule, dt = system.discrete, system.jacobian.rule, system.dt
-    exits, c = d.exits[0], rule.c[:, None]
-    leaving = -dt[:, None] * system.residual(X, held=False)[1, 0][:, exits.held]  # in each step
+    exits, c, population = d.exits[i], rule.c[:, None], d.problem.populations[i]
+    leaving = -dt[:, None] * fp[i][:, exits.held]  # in each step
     costs = rule.of_levels[:, None] * exits.costs(system.times)
     parts = [(leaving * ((1 - c) * costs[:-1] + c * costs[1:])).sum(axis=1)]
     parts += [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]
-    if doors := d.problem.named(Door):
+    if doors := population.named(Door):
         names = ["paid", *(f"leaving {name}" for name in doors)]
-        each = system.each(system.levels(X), lambda: [d.total(name, 0) for name in names])
+        each = system.each(system.levels(X), lambda: [d.total(name, i) for name in names])
         paid, *through = np.array([dt[n] * np.array(found) for n, found in each]).T
         parts[0] += rule.of_steps * paid
         parts += through
     paid, *flows = system.comm.allreduce(np.array(parts), MPI.SUM)
     by_name = dict(zip((*exits.dofs, *doors), flows, strict=True))
-    gone = {name: np.append(0.0, np.cumsum(by_name[name])) for name in d.problem.ways_out}
+    gone = {name: np.append(0.0, np.cumsum(by_name[name])) for name in population.ways_out}
     return gone, float(paid.sum())
 
 

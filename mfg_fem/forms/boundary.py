@@ -69,7 +69,8 @@ def door_rate(population, name: str, x, t, seen):
     )
     if q is None:
         return rate
+    crowd = population.who_leaves(name, seen)
     if rate is not None:
-        return ufl.conditional(ufl.gt(q, 0), rate * q / (rate * seen + q), 0.0)  # closed: q = 0
-    mean = population.population / population.domain.volume()
-    return q / (seen + fem.Constant(population.domain.mesh, HALF * mean))
+        return ufl.conditional(ufl.gt(q, 0), rate * q / (rate * crowd + q), 0.0)  # closed: q = 0
+    mean = population.units.density
+    return q / (crowd + fem.Constant(population.domain.mesh, HALF * mean))

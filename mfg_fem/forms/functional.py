@@ -281,6 +281,12 @@ def drift(population, t, u, m):
     return -ufl.diff(population.H(population.x, t, p, m), p)
 
 
+def state_drift(problem, state: StepState, i: int):
+    """The optimal drift of population i in the fields of the state."""
+    u, m = state.fields[2 * i], problem.crowd(state.densities)
+    return drift(problem.populations[i], state.t, u, m)
+
+
 def terminal_value(problem, state: StepState) -> tuple[list, list[list], list]:
     """u_i(T), its derivatives in m_j, and g_i.
 

@@ -6,7 +6,7 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem.compilation import compiled
-from mfg_fem.forms.functional import drift
+from mfg_fem.forms.functional import state_drift
 
 
 class Average:
@@ -53,7 +53,7 @@ class Frames:
     """
 
     def __init__(self, solution, degree: int, family: str = "Lagrange"):
-        self.solution, problem = solution, solution.problem
+        self.solution, problem, discrete = solution, solution.problem, solution.discrete
         mesh = problem.domain.mesh
         self._u, self._m = solution.value(0), solution.density(0)
         V = fem.functionspace(mesh, (family, degree))
@@ -61,15 +61,13 @@ class Frames:
         self.value, self.density = fem.Function(V, name="value"), fem.Function(V, name="density")
         self.velocity = fem.Function(W, name="velocity")
         self.functions = [self.density, self.value, self.velocity]
-        self._state = solution.discrete.state
-        self._average = Average(mesh, drift(problem, self._state.t, self._u, self._m))
+        velocity = state_drift(discrete.problem, discrete.state, solution.place)
+        self._average = Average(mesh, velocity)
 
     def show(self, n: int):
         """Fill the Functions with level n; returns self. Collective."""
         levels, steps = self.solution.levels, self.solution.steps
-        step = min(n, steps - 1)
-        self._fill(*levels.of_step(step))
-        self._state.at(self.solution.times[step : step + 2].mean())
+        self.solution.see(min(n, steps - 1))
         self.velocity.interpolate(self._average())
         self._fill(levels.u[n], levels.m[n])
         self.value.interpolate(self._u)
@@ -80,3 +78,24 @@ class Frames:
         for function, values in ((self._u, u), (self._m, m)):
             function.x.array[: len(values)] = values
             function.x.scatter_forward()
+
+
+class CrowdFrames:
+    """The fields of several crowds as nodal Functions, with the name of the crowd. Collective."""
+
+    def __init__(self, solution, degree: int, family: str = "Lagrange"):
+        self.solution = solution
+        parts = zip(solution, solution.whole, strict=True)
+        self._frames = {name: Frames(part, degree, family) for name, part in parts}
+        self.functions = []
+        for name, frames in self._frames.items():
+            for function in frames.functions:
+                function.name = f"{function.name} {name}"
+                self.functions.append(function)
+        self.density = self.functions[0]
+
+    def show(self, n: int):
+        """Fill the Functions with level n; returns self. Collective."""
+        for frames in self._frames.values():
+            frames.show(n)
+        return self

@@ -51,8 +51,9 @@ def save(solution, path: str | Path, **more):
     }
     nodes = Nodes(solution.problem.domain, solution.discrete.V)
     with archive.write(path, nodes, about | more, times=solution.times) as put:
-        put("u", solution.levels.u)
-        put("m", solution.levels.m)
+        for field, levels in zip("um", (solution.everybody.u, solution.everybody.m), strict=True):
+            for name, own in zip(members(field, len(levels)), levels, strict=True):
+                put(name, own)
 
 
 def members(field: str, k: int) -> list[str]:
@@ -65,7 +66,7 @@ def description(problem, scheme, times: np.ndarray, *numbers: str) -> dict:
     steps = len(times) - 1
     equal = np.allclose(np.diff(times), times[-1] / steps, rtol=1e-9, atol=0.0)
     return {
-        "problem": type(problem).__name__,
+        "problem": problem.title,
         "scheme": type(scheme).__name__,
         "scheme_fields": asdict(scheme),
         "horizon": float(problem.horizon or 0.0),  # 0: none
@@ -142,7 +143,7 @@ def load(path: str | Path, problem) -> Saved:
             f"the horizon {y:g}" if y else "no horizon" for y in (about["horizon"], horizon)
         )
         raise FileError(f"{path} holds a solution with {there}; this problem has {here}.")
-    here_are = {"problem": type(problem).__name__}
+    here_are = {"problem": problem.title}
     here_are |= {name: getattr(problem, name) for name in ("population", "discount")}
     for name, here in here_are.items():
         if about[name] != here and comm.rank == 0:

@@ -66,7 +66,7 @@ def _strong(system: SpaceTime, plan: Plan) -> tuple[bool, bool]:
         return (plan.krylov == "h-form",) * 2
     coupling, discrete = Coupling(system.jacobian), system.discrete
     coupling.refresh(system.linearise(system.even_crowd()))
-    uniform = np.array([crowd.value for crowd in discrete.state.crowd])
+    uniform = np.array([own.units.density for own in discrete.problem.populations])
     crowding = (discrete.ends.start.max(axis=1, initial=0.0) / uniform).max()
     crowding = discrete.comm.allreduce(crowding, MPI.MAX)
     return coupling.strength > STRONG, coupling.strength * crowding > STRONG

@@ -1,6 +1,6 @@
 """Checks of the data of a problem when it is stated, with the same verdict on every rank."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -44,8 +44,9 @@ def check_arguments(problem) -> dict[str, float]:
     """Check types and numbers, without evaluating a callable; returns the numbers. Collective."""
     domain = problem.domain
     with together(domain.comm):
-        names = ("population",) if problem.horizon is None else ("horizon", "population")
-        numbers = {name: number(name, getattr(problem, name), above=True) for name in names}
+        numbers = {"population": number("population", problem.population, above=not problem.empty)}
+        if problem.horizon is not None:
+            numbers["horizon"] = number("horizon", problem.horizon, above=True)
         numbers["discount"] = number("discount", problem.discount)
         check_ends(problem)
         if (floor := floor_of(problem)) is not None:
@@ -72,7 +73,48 @@ def check_arguments(problem) -> dict[str, float]:
     return numbers
 
 
-def check_values(problem) -> tuple[Units, tuple[str, ...]]:
+class Crowding:
+    """The densities of populations as the checks look at them. Collective.
+
+    Attributes:
+        densities: of each population, as UFL variables.
+    """
+
+    def __init__(self, populations: Sequence):
+        self.populations, mesh = populations, populations[0].domain.mesh
+        self._share, self._even = ([fem.Constant(mesh, 0.0) for _ in populations] for _ in "su")
+        initial = [own.m0(own.x) for own in populations]
+        self.masses = [
+            _check_density(mesh, m0, own.population, f"{own.label}initial_density(x)")
+            for own, m0 in zip(populations, initial, strict=True)
+        ]
+        parts = zip(self._share, initial, self._even, strict=True)
+        self.densities = tuple(ufl.variable(share * m0 + even) for share, m0, even in parts)
+        self.initial()
+
+    def _set(self, share: float, even: float):
+        for i, (own, mass) in enumerate(zip(self.populations, self.masses, strict=True)):
+            self._share[i].value = share * own.population / mass
+            self._even[i].value = even * own.population / own.domain.volume()
+
+    def initial(self):
+        """Take the initial densities."""
+        self._set(1.0, 0.0)
+
+    def uniform(self):
+        """Take uniform densities."""
+        self._set(0.0, 1.0)
+
+    def nobody(self):
+        """Take zero."""
+        self._set(0.0, 0.0)
+
+    def slopes(self, expression) -> ufl.core.expr.Expr:
+        """The derivatives in all densities, as a vector."""
+        return ufl.as_vector([ufl.diff(expression, m) for m in self.densities])
+
+
+def check_values(problem, crowding: Crowding) -> tuple[Units, tuple[str, ...]]:
     """Evaluate all data on the mesh: they must be finite, of the right sign and shape, convex.
 
     Returns the units of the problem, and the names of data that are infinite, or have an infinite
@@ -85,12 +127,9 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
             "or data that are the same at all times."
         )
     gdim, mesh = domain.dim, domain.mesh
-    t, share, uniform = (fem.Constant(mesh, value) for value in (0.0, 1.0, 0.0))
+    t = fem.Constant(mesh, 0.0)
     p = ufl.variable(fem.Constant(mesh, np.zeros(gdim)))
-    x = problem.x
-
-    m0, D = problem.m0(x), problem.D(x, t)
-    m = ufl.variable(share * m0 + uniform)
+    x, D, m = problem.x, problem.D(problem.x, t), problem.crowd(crowding.densities)
     costs = {
         "running_cost(x, t, m)": problem.f(x, t, m),
         "terminal_cost(x, m)": problem.g(x, m),
@@ -101,39 +140,37 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
         costs[data_name(name, "cost") + crowd] = problem.at_boundary(name, "cost", x, t, m)
     H = problem.H(x, t, p, m)
 
-    mass = _check_density(mesh, m0, problem.population)
     for name in problem.open:
         _check_sign(mesh, problem.at_boundary(name, "density", x, t), data_name(name, "density"))
     if problem.terminal_density is not None:
         _check_density(mesh, problem.m_T(x), problem.population, "terminal_density(x)")
-    share.value = problem.population / mass
+    crowding.initial()
     length, largest = domain.volume() ** (1 / gdim), 0.0
     timed = t in extract_constants(D)
     for t.value in moments(problem.horizon or 0.0, timed):
         largest = max(largest, _check_diffusion(mesh, D))
     time = length**2 / largest if problem.horizon is None else float(problem.horizon)
-    spread = _check_costs(problem, costs, m, t, time)
+    spread = _check_costs(problem, costs, crowding, t, time)
     check_boundaries(problem, m, t, time)
-    check_periodic(problem)
-    hamiltonian = _Hamiltonian(mesh, H, p, m)
+    check_periodic(problem, m)
+    hamiltonian = _Hamiltonian(mesh, H, p, crowding)
     timed = t in extract_constants(H)
     for t.value in moments(time, timed):
         rest = hamiltonian.check(np.zeros(gdim))
-    density = problem.population / length**gdim
-    share.value, uniform.value = 0.0, density
+    crowding.uniform()
     gradient = hamiltonian.gradient_for(length / time)
-    share.value, uniform.value = problem.population / mass, 0.0
+    crowding.initial()
     random = np.random.default_rng(0)
     for size in (0.1, 1.0, 10.0):
         hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
     if problem.limits:
         hamiltonian.check_quadratic((gradient or 1.0) * random.standard_normal(gdim))
-    share.value = 0.0
-    infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, m, p)
+    crowding.nobody()
+    infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, crowding, p)
     spread += time * float(np.ptp(rest))
     if problem.terminal_density is not None and gradient is not None:
         spread = np.inf  # the value function that leads people to their places is as large as that
-    return Units.of(length, time, density, gradient, spread), infinite
+    return Units.of(length, time, problem.population / length**gdim, gradient, spread), infinite
 
 
 def _check_density(mesh, m, population: float, name: str = "initial_density(x)") -> float:
@@ -184,13 +221,17 @@ def _check_diffusion(mesh, D) -> float:
     return float(eigenvalues[1])
 
 
-def _check_costs(problem, costs: dict, m, t: fem.Constant, duration: float) -> float:
+def _check_costs(
+    problem, costs: dict, crowding: Crowding, t: fem.Constant, duration: float
+) -> float:
     """Check that costs and their derivatives in m are finite; returns the spread of the costs.
 
     That is the largest difference between places at one time. Where players may leave, a running
     cost itself makes a difference.
     """
-    derivatives = {f"d/dm of {name}": ufl.diff(e, m) for name, e in costs.items() if "m)" in name}
+    derivatives = {
+        f"d/dm of {name}": crowding.slopes(e) for name, e in costs.items() if "m)" in name
+    }
     values = VertexValues(problem.domain.mesh, *costs.values(), *derivatives.values())
     running, terminal = 0.0, 0.0
     timed = any(t in extract_constants(cost) for cost in costs.values())
@@ -209,11 +250,11 @@ def _check_costs(problem, costs: dict, m, t: fem.Constant, duration: float) -> f
     return float(duration * running + terminal)
 
 
-def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:
+def _infinite(problem, mesh, data: dict, crowding: Crowding, p) -> tuple[str, ...]:
     """Names of the data that are infinite, or have an infinite derivative in m, where m is 0."""
     names = [name for name in data if name.endswith("m)")]
     p.ufl_operands[0].value[...] = 1.0
-    terms = [y for name in names for y in (data[name], ufl.diff(data[name], m))]
+    terms = [y for name in names for y in (data[name], crowding.slopes(data[name]))]
     ends = VertexValues(mesh, *terms).extremes()
     finite = np.isfinite(ends).all(axis=1).reshape(len(names), 2)
     for name, (value, _) in zip(names, finite, strict=True):
@@ -225,11 +266,11 @@ def _infinite(problem, mesh, data: dict, m, p) -> tuple[str, ...]:
 class _Hamiltonian:
     """H and its derivatives at one p on the whole mesh."""
 
-    def __init__(self, mesh, H, p, m):
+    def __init__(self, mesh, H, p, crowding: Crowding):
         (self.p,), self.dim = p.ufl_operands[:1], mesh.geometry.dim
         H_p = ufl.diff(H, p)
         backward = ufl.replace(expand_derivatives(H_p), {self.p: -self.p})
-        terms = H, H_p, ufl.diff(H, m), ufl.diff(H_p, p), H_p - backward
+        terms = H, H_p, crowding.slopes(H), ufl.diff(H_p, p), H_p - backward
         self.values = VertexValues(mesh, *terms)
 
     def check(self, p: np.ndarray) -> np.ndarray:
@@ -276,23 +317,26 @@ class _Hamiltonian:
         return gradient_for(wanted, speed, guess)
 
 
-def refuse_not_finite(problem, points: np.ndarray, t: float):
-    """Name what is not finite at these points of cells at time t in a uniform crowd. Collective.
+def refuse_not_finite(problem, points: np.ndarray, moment: float):
+    """Name what is not finite at these points of cells at a time in a uniform crowd. Collective.
 
     Raises:
         ProblemError: always.
     """
     mesh, x = problem.domain.mesh, problem.x
-    numbers = (problem.units.density, t)
-    m, t = ufl.variable(fem.Constant(mesh, numbers[0])), fem.Constant(mesh, numbers[1])
+    t, crowding = fem.Constant(mesh, moment), Crowding(problem.populations)
+    crowding.uniform()
     p = ufl.variable(fem.Constant(mesh, np.zeros(problem.domain.dim)))
-    f, H = problem.f(x, t, m), problem.H(x, t, p, m)
-    terms = {"running_cost(x, t, m)": f, "source(x, t)": problem.s(x, t)}
-    terms |= {"d/dm of running_cost(x, t, m)": ufl.diff(f, m), "hamiltonian(x, p, m)": H}
-    terms |= {"H_p of hamiltonian(x, p, m)": ufl.diff(H, p)}
-    values = VertexValues(mesh, *terms.values(), points=points)
-    for name, found in zip(terms, values.extremes(), strict=True):
-        check_finite(found, name, f" at t = {numbers[1]:g}, at some points of the quadrature")
+    for own in problem.populations:
+        m = own.crowd(crowding.densities)
+        f, H = own.f(x, t, m), own.H(x, t, p, m)
+        terms = {"running_cost(x, t, m)": f, "source(x, t)": own.s(x, t)}
+        terms |= {"d/dm of running_cost(x, t, m)": crowding.slopes(f), "hamiltonian(x, p, m)": H}
+        terms |= {"H_p of hamiltonian(x, p, m)": ufl.diff(H, p)}
+        values = VertexValues(mesh, *terms.values(), points=points)
+        for name, found in zip(terms, values.extremes(), strict=True):
+            at = f" at t = {moment:g}, at some points of the quadrature"
+            check_finite(found, own.label + name, at)
     raise ProblemError(
         "The equations are not finite where Newton starts, in a uniform crowd. Look for costs or a "
         "Hamiltonian that are infinite at some density, place or time."

@@ -5,7 +5,7 @@ would return something else at a second call does no harm, and what cannot be an
 float(t), is an error: a symbol has no value that could be taken by mistake.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from ufl.corealg.traversal import traverse_unique_terminals
 from ufl.domain import extract_domains
 
 from mfg_fem.errors import ProblemError, alike, together
+from mfg_fem.problem.densities import Densities, spread
 from mfg_fem.validate import is_number
 
 COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
@@ -83,14 +84,19 @@ class _Field(_Symbol, ufl.Coefficient):
 
 
 class Data:
-    """The data on a domain as expressions by name. Collective."""
+    """The data on a domain as expressions by name. Collective.
 
-    def __init__(self, domain):
+    Callables of one of several crowds, with these names, get the `Densities` of all for m.
+    """
+
+    def __init__(self, domain, crowds: Sequence[str] = ()):
         self.comm, self.mesh = domain.comm, domain.mesh
         cell, shape, mesh = self.mesh.topology.cell_name(), (domain.dim,), self.mesh.ufl_domain()
         self.x, self.t = ufl.SpatialCoordinate(mesh), _Moment(mesh)
         elements = (basix.ufl.element("Lagrange", cell, 1, shape=s) for s in (None, shape))
-        self.m, self.p = (_Field(ufl.FunctionSpace(mesh, element)) for element in elements)
+        scalar, vector = (ufl.FunctionSpace(mesh, element) for element in elements)
+        self.p = _Field(vector)
+        self.m = Densities(crowds, [_Field(scalar) for _ in crowds]) if crowds else _Field(scalar)
         self._stated: dict[str, tuple[ufl.core.expr.Expr, str, type | None]] = {}
 
     def state(self, name: str, value, arguments: str, shapes: tuple = ((),)):
@@ -117,7 +123,7 @@ class Data:
                 raise ProblemError(f"its shape is {expression.ufl_shape}, expected {expected}")
             for node in extract_type(expand_derivatives(expression), ufl.classes.Grad):
                 for symbol in {"m", "p"} & {*arguments}:
-                    if getattr(self, symbol) in extract_coefficients(node):
+                    if {*spread(getattr(self, symbol))} & {*extract_coefficients(node)}:
                         raise ProblemError(
                             f"it differentiates {symbol}; only the value of {symbol} at the same "
                             "point may enter"
@@ -136,9 +142,17 @@ class Data:
     def __call__(self, name: str, **arguments) -> ufl.core.expr.Expr:
         """The expression of this name with these arguments, of which it may not need all."""
         expression, names, _ = self._stated[name]
-        mapping = {getattr(self, symbol): arguments[symbol] for symbol in names}
+        mapping = self._mapping(names, (arguments[symbol] for symbol in names))
         mapping = {y: z for y, z in mapping.items() if y is not z}
         return ufl.replace(expression, mapping) if mapping else expression
+
+    def _mapping(self, names: str, arguments: Iterable) -> dict:
+        """Symbols of these names to what replaces them."""
+        return {
+            y: z
+            for symbol, argument in zip(names, arguments, strict=True)
+            for y, z in zip(spread(getattr(self, symbol)), spread(argument), strict=True)
+        }
 
     @property
     def timed(self) -> list[str]:
@@ -147,16 +161,16 @@ class Data:
 
     def depends(self, name: str, argument: str) -> bool:
         """Whether the expression of this name depends on an argument, "t" or "m"."""
+        symbols = spread(getattr(self, argument))
         terminals = traverse_unique_terminals(self._stated[name][0])
-        return any(y is getattr(self, argument) for y in terminals)
+        return any(y is symbol for y in terminals for symbol in symbols)
 
     def replaced(self, name: str, mapping: dict):
         """What would state the same with terminals replaced: a callable, perhaps marked."""
         expression, names, marker = self._stated[name]
-        symbols = [getattr(self, symbol) for symbol in names]
 
         def same(*arguments):
-            return ufl.replace(expression, mapping | dict(zip(symbols, arguments, strict=True)))
+            return ufl.replace(expression, mapping | self._mapping(names, arguments))
 
         return marker(same) if marker else same
 

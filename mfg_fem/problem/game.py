@@ -18,7 +18,7 @@ from mfg_fem.problem.boundary import (
     data_name,
     given,
 )
-from mfg_fem.problem.checks import check_arguments, check_values
+from mfg_fem.problem.checks import Crowding, check_arguments, check_values
 from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.units import Units
 
@@ -63,12 +63,15 @@ class MeanField:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
-        units, infinite = check_values(self)
+        units, infinite = check_values(self, Crowding([self]))
         object.__setattr__(self, "units", units)
         object.__setattr__(self, "infinite", infinite)
 
+    def _data(self) -> Data:
+        return Data(self.domain)
+
     def _stated(self) -> Data:
-        data, d = Data(self.domain), self.domain.dim
+        data, d = self._data(), self.domain.dim
         initial_density = 1.0 if self.initial_density is None else self.initial_density
         data.state("initial_density(x)", initial_density, "x")
         data.state("diffusion", self.diffusion, "x", ((), (d, d)))
@@ -88,6 +91,31 @@ class MeanField:
     def stationary(self) -> bool:
         """Whether it has no horizon."""
         return self.horizon is None
+
+    @property
+    def title(self) -> str:
+        """What reports and files call it."""
+        return type(self).__name__
+
+    @property
+    def keeps_its_players(self) -> bool:
+        """Whether nobody leaves or joins it but through boundaries and the source."""
+        return True
+
+    @property
+    def value_is_cost(self) -> bool:
+        """Whether the value function says what its players pay."""
+        raise NotImplementedError
+
+    @property
+    def label(self) -> str:
+        """What messages say before the names of its data."""
+        return ""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody may be there at the start."""
+        return False
 
     @property
     def duration(self) -> float:
@@ -169,6 +197,10 @@ class MeanField:
         """What the callables get for m, of the densities of all populations."""
         return densities[0]
 
+    def who_leaves(self, boundary: str, m) -> ufl.core.expr.Expr:
+        """The density of those who leave through a door, of what the callables get for m."""
+        return m
+
     def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
         """The densities in the costs of population i while they are differentiated.
 
@@ -227,6 +259,11 @@ class MeanFieldGame(MeanField):
         MeshError: a boundary name the mesh does not have.
     """
 
+    @property
+    def value_is_cost(self) -> bool:
+        """Unless people come in through an open boundary, whose costs are not known."""
+        return not self.open
+
     def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
         """A player does not move the crowd: it stays frozen while differentiating."""
         return frozen
@@ -240,6 +277,11 @@ class MeanFieldControl(MeanField):
     costs against m. The equations are those of a game in which every player also pays for the
     harm done to the others: f + m f_m, g + m g_m and H + m H_m stand in place of f, g and H.
     """
+
+    @property
+    def value_is_cost(self) -> bool:
+        """It is a marginal cost of the planner."""
+        return False
 
     def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
         """The planner moves the crowd: it is differentiated with m."""

@@ -12,26 +12,28 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.periodic import SAME_POINT
 from mfg_fem.mesh.values import VertexValues
 from mfg_fem.problem.boundary import data_name, given
+from mfg_fem.problem.densities import spread
 
 
-def check_periodic(problem):
+def check_periodic(problem, m):
     """Raise unless data that are interpolated at nodes agree on opposite sides. Collective.
 
     A node on a seam has one value. Data that are integrated cell by cell (running cost,
     Hamiltonian, diffusion, source) may jump there, as anywhere.
     """
     one = fem.Constant(problem.domain.mesh, 1.0)
-    data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, one)}
+    m = problem.crowd([one] * len(spread(m)))
+    data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, m)}
     if problem.terminal_density is not None:
         data["terminal_density(x)"] = problem.m_T
     for boundary, condition in problem.boundary.items():
         for name in given(condition):
-            data[data_name(boundary, name)] = partial(_at_boundary, problem, boundary, name, one)
+            data[data_name(boundary, name)] = partial(_at_boundary, problem, boundary, name, one, m)
     check_alike(problem.domain, problem.x, data)
 
 
-def _at_boundary(problem, boundary: str, name: str, one, y):
-    return problem.at_boundary(boundary, name, y, one, one)
+def _at_boundary(problem, boundary: str, name: str, t, m, y):
+    return problem.at_boundary(boundary, name, y, t, m)
 
 
 def check_alike(domain, x, data: dict[str, Callable]):

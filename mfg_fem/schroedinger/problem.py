@@ -111,6 +111,11 @@ class NonlinearSchroedinger:
             check_finite(found, POTENTIAL, f" at t = {moment:g}, for the mean density")
 
     @property
+    def title(self) -> str:
+        """What files call it."""
+        return type(self).__name__
+
+    @property
     def x(self) -> ufl.SpatialCoordinate:
         """The space coordinate of the forms."""
         return self.data.x

@@ -1,6 +1,7 @@
 """Solution: what came out, and an honest report of it."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,14 @@ from mfg_fem.discrete.stationary import system_of
 from mfg_fem.discrete.step import Levels
 from mfg_fem.discrete.totals import departures, measure
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.forms.functional import drift
+from mfg_fem.forms.functional import state_drift
 from mfg_fem.io import paraview, saved, view
 from mfg_fem.io.frames import Frames
 from mfg_fem.mesh.periodic import wrap
 from mfg_fem.nonlinear.newton import STALE, Outcome
-from mfg_fem.problem.game import MeanField, MeanFieldGame
+from mfg_fem.problem.game import MeanField
+from mfg_fem.problem.populations import Populations
+from mfg_fem.solution.report import body, heading
 from mfg_fem.solution.suspicion import reasons
 from mfg_fem.validate import index
 
@@ -66,6 +69,7 @@ class Solution:
             start).
         seconds: wall time of solve, of all its runs if it was resumed.
         solvers: how the linear equations were solved; nothing of a loaded solution.
+        everybody: the nodal values of all populations, of which this is the one at `place`.
     """
 
     problem: MeanField
@@ -89,59 +93,83 @@ class Solution:
     history: list[dict]
     seconds: float
     solvers: str
-    levels: Levels = field(repr=False)
+    everybody: Levels = field(repr=False)
+    place: int = field(repr=False)
     discrete: Discretisation = field(repr=False)
 
     @classmethod
-    def of(
+    def each(
         cls,
         system: SpaceTime,
         outcome: Outcome,
         history: list[dict],
         seconds: float,
         solvers: str = "",
-    ) -> "Solution":
-        """Measure the outcome of a solve of one population. Collective."""
-        d, comm = system.discrete, system.comm
-        X, whole = outcome.X, system.levels(outcome.X)
-        levels = whole.population(0)
-        gone, paid = departures(system, X)
-        running, entering, terminal, expected, limited = (y[0] for y in measure(system, whole))
-        norms = system.norms(X)
-        norm, gap = float(np.linalg.norm(norms)), 0.0
+    ) -> list["Solution"]:
+        """Measure the outcome of a solve, population by population. Collective."""
+        d, X, whole = system.discrete, outcome.X, system.levels(outcome.X)
+        fp, totals, norms = (
+            system.residual(X, held=False)[1],
+            measure(system, whole),
+            system.norms(X),
+        )
+        norm, gap, units = float(np.linalg.norm(norms)), 0.0, d.problem.units
         if d.ends.planned:
             planning = Planning(system)
             norm, gap = planning.norm(X), planning.gap(X[1, :, -1])
-        units = d.problem.units
-        bounds = np.array([-levels.m.min(initial=np.inf), levels.m.max(initial=-np.inf)])
-        comm.Allreduce(MPI.IN_PLACE, bounds, MPI.MAX)
-        lowest, highest = -float(bounds[0]), float(bounds[1])
         physical = norms * np.sqrt(d.volume / units.time) * [units.cost, 1.0]
+        shared = {
+            "scheme": d.scheme,
+            "times": system.times,
+            "residuals": {"hjb": float(physical[0]), "fp": float(physical[1])},
+            "terminal_gap": gap,
+            "converged": outcome.converged,
+            "reason": outcome.reason,
+            "norm": norm,
+            "tolerance": outcome.tolerance,
+            "history": history,
+            "seconds": seconds,
+            "solvers": solvers,
+            "everybody": whole,
+            "discrete": d,
+        }
+        return [
+            cls._measured(i, [y[i] for y in totals], departures(system, X, i, fp), shared)
+            for i in range(system.k)
+        ]
+
+    @classmethod
+    def _measured(cls, i: int, totals: list, departed: tuple, shared: dict) -> "Solution":
+        """What is known of population i. Collective."""
+        d, levels = shared["discrete"], shared["everybody"].population(i)
+        (running, entering, terminal, expected, limited), (gone, paid) = totals, departed
+        bounds = np.array([-levels.m.min(initial=np.inf), levels.m.max(initial=-np.inf)])
+        d.comm.Allreduce(MPI.IN_PLACE, bounds, MPI.MAX)
+        lowest, highest = -float(bounds[0]), float(bounds[1])
         return cls(
-            problem=d.problem,
-            scheme=d.scheme,
-            times=system.times,
+            problem=d.problem.populations[i],
+            place=i,
             masses=d.integral(levels.m),
             gone=gone,
             entered=np.concatenate([[0.0], np.cumsum(entering)]),
             cost=float(running.sum() + terminal + paid),
             expected_cost=float(expected),
             limited_cost=float(limited),
-            residuals={"hjb": float(physical[0]), "fp": float(physical[1])},
-            terminal_gap=gap,
             min_density=lowest,
             max_density=highest,
-            converged=outcome.converged,
-            reason=outcome.reason,
-            norm=norm,
-            tolerance=outcome.tolerance,
-            warnings=reasons(d, levels, (lowest, highest), gone),
-            history=history,
-            seconds=seconds,
-            solvers=solvers,
-            levels=levels,
-            discrete=d,
+            warnings=reasons(d, i, levels, (lowest, highest), gone),
+            **shared,
         )
+
+    @cached_property
+    def levels(self) -> Levels:
+        """The nodal values at all time levels."""
+        return self.everybody.population(self.place)
+
+    def see(self, n: int):
+        """Set the fields of the discretisation to what step n sees. Collective."""
+        t = self.times[n : n + 2].mean()
+        self.discrete.set_state(*self.everybody.of_step(n), t)
 
     @property
     def steps(self) -> int:
@@ -182,11 +210,10 @@ class Solution:
         mesh = self.problem.domain.mesh
         shape = (self.problem.domain.dim,)
         W = fem.functionspace(mesh, ("DG", self.scheme.degree - 1, shape))
-        v = fem.Function(W, name="velocity")
-        u, m = (self._function(y, "") for y in self.levels.of_step(n))
-        (state := self.discrete.state).at(self.times[n : n + 2].mean())
-        a = pointwise(drift(self.problem, state.t, u, m), interpolation_points(W))
-        v.interpolate(a)
+        v, d = fem.Function(W, name="velocity"), self.discrete
+        self.see(n)
+        a = state_drift(d.problem, d.state, self.place)
+        v.interpolate(pointwise(a, interpolation_points(W)))
         return v
 
     @property
@@ -231,55 +258,7 @@ class Solution:
 
         `print(solution)` prints it.
         """
-        kind = type(self.problem).__name__
-        nodes = self.discrete.V.dofmap.index_map.size_global
-        gone = [f"  gone through {k:<16} {v[-1]:.6g}" for k, v in self.gone.items()]
-        krylov = sum(row["krylov"] for row in self.history)
-        stages = len({row["stage"] for row in self.history})
-        return "\n".join(
-            [
-                f"{kind}, {self.scheme}: {nodes} nodes x {self.steps} steps, "
-                f"{2 * nodes * self.steps} unknowns",
-                f"  {'converged' if self.converged else 'NOT CONVERGED'} ({self.reason})",
-                f"  Newton steps {self.iterations} in {stages} stage(s), Krylov {krylov}, "
-                f"{self.seconds:.1f} s",
-                f"  last step by the {self.history[-1]['form'] or 'guess alone'}",
-                *([f"  solvers                       {self.solvers}"] if self.solvers else []),
-                f"  residuals (L2)                HJB {self.residuals['hjb']:.1e}, "
-                f"FP {self.residuals['fp']:.1e}; {self.norm:.1e} of {self.tolerance:.1e} allowed",
-                f"  inside at the end             {self.masses[-1]:.6g} of {self.masses[0]:.6g}"
-                + (f", entered {self.entered[-1]:.6g}" if self.entered.any() else ""),
-                *gone,
-                *self._ends(),
-                f"  mass balance, largest defect  {np.abs(self.balance).max():.1e}",
-                f"  smallest density              {self.min_density:.3e}",
-                f"  total cost                    {self.cost:.8g}" + self._duality(),
-                *(f"  WARNING: {text}" for text in self.warnings),
-            ]
-        )
-
-    def _ends(self) -> list[str]:
-        """What a planning problem has besides."""
-        ends = self.discrete.ends
-        if not ends.planned:
-            return []
-        background, smoothed = (
-            "{:.2g} % and {:.2g} %".format(*(100 * share for share in shares))
-            for shares in (ends.background, ends.smoothed)
-        )
-        return [
-            f"  L1 distance at the end        {self.terminal_gap:.1e} of the population",
-            f"  background, start and end     {background} of the population (floor=)",
-            f"  smoothed, start and end       {smoothed} of the population moved",
-        ]
-
-    def _duality(self) -> str:
-        """How far the cost of a game is from what its value function says."""
-        if not isinstance(self.problem, MeanFieldGame) or self.problem.open:
-            return ""
-        defect = self.cost - self.expected_cost - self.limited_cost
-        limited = f" {self.limited_cost:+.1e} (limited steps)" if self.limited_cost else ""
-        return f" ({defect:+.1e} beside int u(0) m0{limited})"
+        return "\n".join([*heading(self, [self]), *body(self)])
 
     def __str__(self) -> str:
         """The report."""
@@ -318,6 +297,11 @@ class Solution:
             raise ProblemError(
                 f"problem must be the game or control that was saved, not {problem!r}."
             )
+        return cls.load_each(path, problem)[0]
+
+    @classmethod
+    def load_each(cls, path: str | Path, problem: MeanField | Populations) -> list["Solution"]:
+        """Of each population what `load` returns. Collective."""
         problem.check()
         data = saved.load(path, problem)
         discrete = Discretisation(problem, data.scheme)
@@ -328,13 +312,14 @@ class Solution:
         try:
             X = np.stack([u[:, :-1], m[:, 1:]])
             outcome = Outcome(X, data.converged, data.reason, 0, tolerance=data.tolerance)
-            solution = cls.of(system, outcome, data.history, data.seconds)
+            found = cls.each(system, outcome, data.history, data.seconds)
         finally:
             system.destroy()
-        if solution.norm <= STALE * data.tolerance or not data.converged:
-            return solution
-        reason = f"it does not solve this problem: its residual is {solution.norm:.1e}"
-        return replace(solution, converged=False, reason=reason)
+        norm = found[0].norm
+        if norm <= STALE * data.tolerance or not data.converged:
+            return found
+        reason = f"it does not solve this problem: its residual is {norm:.1e}"
+        return [replace(own, converged=False, reason=reason) for own in found]
 
     def _index(self, what: str, value: int, size: int, of: str) -> int:
         """As `index`, where all ranks ask. Collective."""

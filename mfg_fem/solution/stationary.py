@@ -16,7 +16,7 @@ from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.stationary import constant_cost
 from mfg_fem.errors import ProblemError
-from mfg_fem.problem.game import MeanField, MeanFieldGame
+from mfg_fem.problem.game import MeanField
 from mfg_fem.solution.solution import Solution
 
 
@@ -53,11 +53,12 @@ class StationarySolution:
         """What a solve has left. Collective."""
         d, problem, long = whole.discrete, whole.problem, whole.times[-1]
         u, m = whole.levels.u[0], whole.levels.m[0]
+        everybody = whole.everybody
         held, weighed = d.mass.createVecs()
         held.array[:] = m
         d.mass.mult(held, weighed)
         value = d.comm.allreduce(float(u @ weighed.array_r), MPI.SUM)  # of those who are there
-        rate = constant_cost(d, u, m)
+        rate = constant_cost(d, whole.place, everybody.u[:, 0], everybody.m[:, 0])
         expected = (whole.expected_cost - value) / long + problem.discount * value
         return cls(
             problem=problem,
@@ -148,7 +149,7 @@ class StationarySolution:
         nodes = self.discrete.V.dofmap.index_map.size_global
         norms = [y / np.sqrt(long) for y in (whole.residuals["hjb"], whole.residuals["fp"])]
         lines = [
-            f"{type(self.problem).__name__} without a horizon, {self.scheme}: {nodes} nodes, "
+            f"{self.problem.title} without a horizon, {self.scheme}: {nodes} nodes, "
             f"{2 * nodes} unknowns",
             *whole.report.splitlines()[1:5],
             f"  residuals (L2)                HJB {norms[0]:.1e}, FP {norms[1]:.1e}; "
@@ -161,7 +162,7 @@ class StationarySolution:
         if self.cost_rate is not None:
             lines.append(f"  lambda                        {self.cost_rate:.8g}")
         beside = ""
-        if isinstance(self.problem, MeanFieldGame) and not self.problem.open:
+        if self.problem.value_is_cost:
             beside = f" ({self.cost - self.expected_cost:+.1e} beside what u says)"
         return "\n".join(
             [

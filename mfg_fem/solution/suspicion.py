@@ -17,29 +17,30 @@ SOMEBODY = 1e-9  # of the population
 
 def reasons(
     discrete: Discretisation,
+    i: int,
     levels: Levels,
     extremes: tuple[float, float],
     gone: dict[str, np.ndarray],
 ) -> tuple[str, ...]:
-    """Sentences, of all levels, the extremes of m and who is gone by each level. Collective."""
-    domain, exits = discrete.problem.domain, discrete.problem.ways_out
+    """Sentences, of population i, its levels, extremes of m and who is gone. Collective."""
+    problem, layers = discrete.problem.populations[i], discrete.state.layers[i]
+    domain, exits = problem.domain, problem.ways_out
     (lowest, highest), found = extremes, []
     if lowest < -NEGATIVE * highest:
         found.append(
             f"The density is negative, down to {lowest:.3g} where its largest is {highest:.3g}: "
             "the mesh or the time step is too coarse for this scheme. Sharp() keeps it positive."
         )
-    people = discrete.problem.population
-    closed = {name: y for name, y in gone.items() if name not in discrete.problem.open}
+    people = problem.population
+    closed = {name: y for name, y in gone.items() if name not in problem.open}
     back = [name for name, number in closed.items() if number.min() < -NEGATIVE * people]
     if back:
         found.append(
             f"More people come in through the exits {_names(back)} than leave, where nobody can: "
             "the mesh is too coarse there for this scheme. Sharp() does not do that."
         )
-    places = discrete.exits[0].dofs | {
-        name: np.flatnonzero(rho.x.array[: discrete.owned])
-        for name, rho in discrete.state.layers[0].items()
+    places = discrete.exits[i].dofs | {
+        name: np.flatnonzero(rho.x.array[: discrete.owned]) for name, rho in layers.items()
     }
     sealed = 0.0
     if exits:
@@ -59,7 +60,7 @@ def reasons(
             f"The boundaries {_names(domain.inside)} lie inside the domain: people walk through "
             "them as if they were not there."
         )
-    others = [name for name in domain.names if name not in discrete.problem.boundary]
+    others = [name for name in domain.names if name not in problem.boundary]
     unused = [name for name in others if _is_like(name, exits)]
     if unused:
         found.append(f"The boundaries {_names(unused)} of the mesh are no exits, but reflect.")

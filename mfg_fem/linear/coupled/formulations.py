@@ -48,7 +48,7 @@ class Equation:
         plan: the solver decisions, in force.
         sweeps: A^-1 and B^-1.
         scale: factors of the residual rows, shape (2, k, steps, owned).
-        unit: units of the unknowns, shape (2, 1, 1, 1).
+        unit: units of the unknowns, shape (2, k, 1, 1).
         atol: the norm of all scaled rows at which Newton stops.
     """
 

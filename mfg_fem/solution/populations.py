@@ -1,0 +1,200 @@
+"""PopulationsSolution: what several crowds do, crowd by crowd and together."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dolfinx import fem
+
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.schemes import Scheme
+from mfg_fem.discrete.step import Levels
+from mfg_fem.errors import ProblemError
+from mfg_fem.io import paraview, saved
+from mfg_fem.io.frames import CrowdFrames
+from mfg_fem.problem.populations import Populations
+from mfg_fem.solution.report import body, heading
+from mfg_fem.solution.solution import Solution
+from mfg_fem.solution.stationary import StationarySolution
+
+Part = Solution | StationarySolution
+
+
+class PopulationsSolution(Mapping):
+    """The value functions and densities of several crowds, at all times or for ever.
+
+    `solution["tourists"]` is the Solution (without a horizon the StationarySolution) of one crowd,
+    with its value function, density, velocity, people who have gone, cost, pictures and players.
+
+    Attributes:
+        problem: what was solved.
+        whole: of each crowd its Solution; without a horizon one long time step.
+    """
+
+    def __init__(self, problem: Populations, whole: list[Solution]):
+        self.problem, self.whole = problem, whole
+        parts = map(StationarySolution.of, whole) if problem.stationary else whole
+        self._parts: dict[str, Part] = dict(zip(problem.crowds, parts, strict=True))
+
+    def __getitem__(self, name: str) -> Any:
+        """The solution of one crowd."""
+        if name not in self._parts:
+            crowds = ", ".join(map(repr, self._parts))
+            raise ProblemError(f"There is no crowd {name!r}: they are {crowds}.")
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the crowds."""
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        """Number of crowds."""
+        return len(self._parts)
+
+    def _of(self, what: str, at: tuple) -> Any:
+        """What a method of a crowd returns; the last argument is its name."""
+        if not at or not isinstance(at[-1], str):
+            crowds = ", ".join(map(repr, self._parts))
+            raise ProblemError(f"{what}: the last argument is the name of a crowd, of {crowds}.")
+        return getattr(self[at[-1]], what)(*at[:-1])
+
+    def value(self, *at: int | str) -> fem.Function:
+        """At (n, name) the value function of a crowd at level n; at (name) if stationary."""
+        return self._of("value", at)
+
+    def density(self, *at: int | str) -> fem.Function:
+        """At (n, name) the density of a crowd at level n; at (name) if stationary."""
+        return self._of("density", at)
+
+    def velocity(self, *at: int | str) -> fem.Function:
+        """At (n, name) the drift of a crowd on step n; at (name) if stationary."""
+        return self._of("velocity", at)
+
+    def mass(self, n: int, name: str) -> float:
+        """People of a crowd inside the domain at level n."""
+        return self._of("mass", (n, name))
+
+    @property
+    def gone(self) -> dict[str, dict[str, np.ndarray]]:
+        """Crowd -> boundary -> people of this crowd who have left through it by each level."""
+        return {name: part.gone for name, part in zip(self, self.whole, strict=True)}
+
+    @property
+    def entered(self) -> dict[str, np.ndarray]:
+        """Crowd -> people of this crowd who have entered by each level."""
+        return {name: part.entered for name, part in zip(self, self.whole, strict=True)}
+
+    @property
+    def cost(self) -> float:
+        """What all players pay together; without a horizon per unit of time."""
+        return sum(part.cost for part in self._parts.values())
+
+    @property
+    def expected_cost(self) -> float:
+        """What the value functions say of `cost`: of a game the same, also with switching."""
+        return sum(part.expected_cost for part in self._parts.values())
+
+    @property
+    def balance(self) -> Any:
+        """Mass balance of all crowds together: zero up to round-off."""
+        return sum(part.balance for part in self._parts.values())
+
+    @property
+    def everybody(self) -> Levels:
+        """The nodal values of all crowds at all levels."""
+        return self.whole[0].everybody
+
+    @property
+    def discrete(self) -> Discretisation:
+        """The problem on its mesh."""
+        return self.whole[0].discrete
+
+    @property
+    def scheme(self) -> Scheme:
+        """How it was discretised."""
+        return self.whole[0].scheme
+
+    @property
+    def times(self) -> np.ndarray:
+        """Time levels."""
+        return self.whole[0].times
+
+    @property
+    def steps(self) -> int:
+        """Number of time steps."""
+        return self.whole[0].steps
+
+    @property
+    def converged(self) -> bool:
+        """Whether Newton reached its tolerance."""
+        return self.whole[0].converged
+
+    @property
+    def reason(self) -> str:
+        """PETSc's reason."""
+        return self.whole[0].reason
+
+    @property
+    def tolerance(self) -> float:
+        """What the norm of the residual was to be at most."""
+        return self.whole[0].tolerance
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of solve."""
+        return self.whole[0].seconds
+
+    @property
+    def iterations(self) -> int:
+        """Newton steps in all stages."""
+        return self.whole[0].iterations
+
+    @property
+    def history(self) -> list[dict]:
+        """As that of a `Solution`."""
+        return self.whole[0].history
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences that begin with the crowd: why it is not converged, or suspect."""
+        pairs = [(name, y) for name, part in self.items() for y in part.warnings]
+        return tuple(f"{name}: {text}" for name, text in pairs)
+
+    @property
+    def report(self) -> str:
+        """A page of numbers, crowd by crowd."""
+        lines = heading(self, self.whole)
+        for name, part in zip(self, self.whole, strict=True):
+            lines += [f"  {name}", *(f"  {line}" for line in body(part))]
+        defect = np.abs(self.balance).max()
+        lines += [f"  mass balance of all, defect    {defect:.1e}"]
+        return "\n".join([*lines, f"  total cost of all             {self.cost:.8g}"])
+
+    def __str__(self) -> str:
+        """The report."""
+        return self.report
+
+    def __repr__(self) -> str:
+        """Its first line."""
+        return f"<PopulationsSolution of {self.report.splitlines()[0]}>"
+
+    def frames(self, degree: int, family: str = "Lagrange") -> CrowdFrames:
+        """What files show of it: see `Frames`. Collective."""
+        return CrowdFrames(self, degree, family)
+
+    def write(self, path: str | Path, every: int = 1) -> None:
+        """Write the fields of all crowds, by name: see `io.paraview.write`. Collective."""
+        paraview.write(self, path, every)
+
+    def save(self, path: str | Path) -> None:
+        """Save to one file that `load` reads on any number of ranks. Collective."""
+        saved.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path, problem: Populations) -> "PopulationsSolution":
+        """Read what `save` wrote, as `Solution.load` does. Collective."""
+        if not isinstance(problem, Populations):
+            raise ProblemError(f"problem must be the Populations that were saved, not {problem!r}.")
+        return cls(problem, Solution.load_each(path, problem))

@@ -1,0 +1,63 @@
+"""The page of numbers that a solution prints."""
+
+import numpy as np
+
+
+def heading(solution, parts: list) -> list[str]:
+    """What was solved and how: lines for a solution with these parts, one per population."""
+    first = parts[0]
+    nodes, steps = first.discrete.V.dofmap.index_map.size_global, first.steps
+    krylov = sum(row["krylov"] for row in first.history)
+    stages = len({row["stage"] for row in first.history})
+    return [
+        f"{solution.problem.title}, {first.scheme}: {nodes} nodes x {steps} steps, "
+        f"{2 * len(parts) * nodes * steps} unknowns",
+        f"  {'converged' if first.converged else 'NOT CONVERGED'} ({first.reason})",
+        f"  Newton steps {first.iterations} in {stages} stage(s), Krylov {krylov}, "
+        f"{first.seconds:.1f} s",
+        f"  last step by the {first.history[-1]['form'] or 'guess alone'}",
+        *([f"  solvers                       {first.solvers}"] if first.solvers else []),
+        f"  residuals (L2)                HJB {first.residuals['hjb']:.1e}, "
+        f"FP {first.residuals['fp']:.1e}; {first.norm:.1e} of {first.tolerance:.1e} allowed",
+    ]
+
+
+def body(part) -> list[str]:
+    """The lines of one population: who is where, what it costs, what is suspect."""
+    gone = [f"  gone through {name:<16} {y[-1]:.6g}" for name, y in part.gone.items()]
+    entered = f", entered {part.entered[-1]:.6g}" if part.entered.any() else ""
+    defect = f"  mass balance, largest defect  {np.abs(part.balance).max():.1e}"
+    return [
+        f"  inside at the end             {part.masses[-1]:.6g} of {part.masses[0]:.6g}" + entered,
+        *gone,
+        *_ends(part),
+        *([defect] if part.problem.keeps_its_players else []),
+        f"  smallest density              {part.min_density:.3e}",
+        f"  total cost                    {part.cost:.8g}" + _duality(part),
+        *(f"  WARNING: {text}" for text in part.warnings),
+    ]
+
+
+def _ends(part) -> list[str]:
+    """What a planning problem has besides."""
+    ends = part.discrete.ends
+    if not ends.planned:
+        return []
+    background, smoothed = (
+        "{:.2g} % and {:.2g} %".format(*(100 * share for share in shares))
+        for shares in (ends.background, ends.smoothed)
+    )
+    return [
+        f"  L1 distance at the end        {part.terminal_gap:.1e} of the population",
+        f"  background, start and end     {background} of the population (floor=)",
+        f"  smoothed, start and end       {smoothed} of the population moved",
+    ]
+
+
+def _duality(part) -> str:
+    """How far the cost of a game is from what its value function says."""
+    if not part.problem.value_is_cost:
+        return ""
+    defect = part.cost - part.expected_cost - part.limited_cost
+    limited = f" {part.limited_cost:+.1e} (limited steps)" if part.limited_cost else ""
+    return f" ({defect:+.1e} beside int u(0) m0{limited})"
