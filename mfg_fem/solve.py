@@ -21,8 +21,7 @@ from mfg_fem.discrete.monotone import Monotone
 from mfg_fem.discrete.schemes import SCHEMES, Scheme
 from mfg_fem.discrete.sharp import Sharp
 from mfg_fem.discrete.stationary import LONG
-from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, require, together
-from mfg_fem.io.archive import SAME_POINT
+from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, together
 from mfg_fem.io.files import file_path, holding
 from mfg_fem.linear import plan
 from mfg_fem.nonlinear import memory
@@ -41,6 +40,7 @@ from mfg_fem.schroedinger.evolve import evolve
 from mfg_fem.schroedinger.problem import NonlinearSchroedinger
 from mfg_fem.schroedinger.schemes import WAVE_SCHEMES, Relaxation, WaveScheme
 from mfg_fem.schroedinger.solution import WaveSolution
+from mfg_fem.solution.guess import start_of
 from mfg_fem.solution.populations import PopulationsSolution
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
@@ -171,8 +171,8 @@ def solve(
 
     Returns:
         A Solution, with u and m at the time levels 0..N; a StationarySolution without a horizon; a
-        PopulationsSolution of several crowds; a WaveSolution; or a SharedSolution, a local optimum, whose `converged` and `reason` say how
-        the descent ended.
+        PopulationsSolution of several crowds; a WaveSolution; or a SharedSolution, a local optimum,
+        whose `converged` and `reason` say how the descent ended.
 
     Raises:
         ProblemError: an argument makes no sense and nothing was started, or PETSc meets extreme
@@ -257,7 +257,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> lis
     discrete = Discretisation(problem, scheme)
     if times is None:
         times = LONG * np.array([0.0, problem.units.time])
-    start = None if guess is None else _start(guess, discrete)
+    start = None if guess is None else start_of(guess, discrete)
     plan.check(discrete, times, method.petsc_options)
     keeper, history, resume = None, [], None
     if settings is not None:
@@ -309,22 +309,6 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> lis
     return whole
 
 
-def _start(guess, discrete: Discretisation) -> tuple[np.ndarray, ...]:
-    """The time levels of a guess, and the values of all populations there. Collective."""
-    if isinstance(guess, PopulationsSolution):
-        first = guess.whole[0]
-    else:
-        first = guess.whole if isinstance(guess, StationarySolution) else guess
-    u, m = first.everybody.u, first.everybody.m
-    for good, text in (
-        (_same_nodes(first.discrete, discrete), "lives on another mesh or has another degree"),
-        (len(u) == discrete.k, "has another number of crowds"),
-        (np.isfinite([u, m]).all(), "contains numbers that are not finite"),
-    ):
-        require(discrete.comm, good, f"guess {text}.")
-    return first.times, u, m
-
-
 def _check(problem, scheme, method, guess, checkpoint, throw, progress, on_step):
     shared, wave = (isinstance(problem, kind) for kind in (SharedControl, NonlinearSchroedinger))
     crowds = isinstance(problem, Populations)
@@ -360,10 +344,3 @@ def _sentence(outcome: Outcome, last: dict) -> str:
         f"{last['stage']!r} (HJB residual {last['hjb']:.1e}, FP residual {last['fp']:.1e}, of "
         f"about 1 at the start). {outcome.advice}"
     )
-
-
-def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:
-    """Whether this rank's nodes are the same points in both, up to a fraction of the mesh size."""
-    one, other = (discrete.V.tabulate_dof_coordinates() for discrete in (guess, here))
-    near = SAME_POINT * here.mesh_size
-    return one.shape == other.shape and bool((abs(one - other) <= near).all())

@@ -1,73 +1,51 @@
-"""Statements of several populations: what the functional asks of them, and nothing else."""
+"""Statements of several populations whose callables get the densities of all as a vector m."""
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import numpy as np
 
 import ufl
-from dolfinx import fem
 
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.nonlinear.continuation import solve_stages
-from mfg_fem.problem.game import MeanField
-from mfg_fem.problem.units import Units
 
 
 @dataclass
 class Population:
-    """One of them; its callables get the densities of all as a vector m."""
+    """One of them."""
 
     domain: mfg.Domain
     hamiltonian: object
     running_cost: object
     terminal_cost: object = lambda x, m: 0.0
-    terminal_density: None = None
     initial_density: object = lambda x: 1.0
     diffusion: float = 0.1
     population: float = 1.0
+    discount: float = 0.0
     boundary: dict = field(default_factory=dict)
 
-    named, open = MeanField.named, MeanField.open
-    by_flux, ways_out = MeanField.by_flux, MeanField.ways_out
-    limits = MeanField.limits
-
-    def __post_init__(self):
-        mesh = self.domain.mesh
-        self.x = ufl.SpatialCoordinate(mesh)
-        self.number = lambda y: y if isinstance(y, ufl.core.expr.Expr) else fem.Constant(mesh, y)
-        self.D = lambda x, t: self.number(self.diffusion) * ufl.Identity(self.domain.dim)
-        self.H = lambda x, t, p, m: self.hamiltonian(x, p, m)
-        self.f = lambda x, t, m: self.number(self.running_cost(x, t, m))
-        self.g = lambda x, m: self.number(self.terminal_cost(x, m))
-        self.s = lambda x, t: ufl.zero()
-        self.m0 = lambda x: self.number(self.initial_density(x))
-        self.at_boundary = lambda name, of, x, t: self.number(float(self.boundary[name].cost))
-        self.data = SimpleNamespace(depends=lambda *_: False)
+    def crowd(self) -> mfg.Crowd:
+        return mfg.Crowd(
+            hamiltonian=lambda x, p, m: self.hamiltonian(x, p, vector(m)),
+            running_cost=lambda x, t, m: self.running_cost(x, t, vector(m)),
+            terminal_cost=lambda x, m: self.terminal_cost(x, vector(m)),
+            initial_density=self.initial_density,
+            diffusion=self.diffusion,
+            population=self.population,
+            discount=self.discount,
+            boundary=self.boundary,
+        )
 
 
-def statement(*populations: Population, horizon: float = 1.0, planner: bool = False):
-    """A game of these populations, or one planner who moves all of them."""
-    domain = populations[0].domain
-    length = domain.volume() ** (1 / domain.dim)
-    density = sum(own.population for own in populations) / domain.volume()
-    return SimpleNamespace(
-        domain=domain,
-        x=populations[0].x,
-        horizon=horizon,
-        duration=horizon,
-        stationary=False,
-        discount=0.0,
-        open=[],
-        populations=populations,
-        units=Units.of(length, horizon, density, length / horizon, 1.0),
-        infinite=(),
-        crowd=ufl.as_vector,
-        seen=lambda i, own, frozen: own if planner else frozen,
-        boundary={name: exit for own in populations for name, exit in own.boundary.items()},
-        population=populations[0].population,
-    )
+def vector(m):
+    return ufl.as_vector(list(m.values()))
+
+
+def statement(*populations: Population, horizon: float = 1.0, planner: str | None = None):
+    """A game of these populations, or of their planners."""
+    crowds = {f"{i}": own.crowd() for i, own in enumerate(populations)}
+    return mfg.Populations(populations[0].domain, horizon=horizon, crowds=crowds, planner=planner)
 
 
 def solved(problem, steps: int, scheme=None, **method):

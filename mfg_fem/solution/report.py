@@ -1,9 +1,11 @@
 """The page of numbers that a solution prints."""
 
+from typing import Any
+
 import numpy as np
 
 
-def heading(solution, parts: list) -> list[str]:
+def heading(solution: Any, parts: list) -> list[str]:
     """What was solved and how: lines for a solution with these parts, one per population."""
     first = parts[0]
     nodes, steps = first.discrete.V.dofmap.index_map.size_global, first.steps
@@ -22,7 +24,7 @@ def heading(solution, parts: list) -> list[str]:
     ]
 
 
-def body(part) -> list[str]:
+def body(part: Any) -> list[str]:
     """The lines of one population: who is where, what it costs, what is suspect."""
     gone = [f"  gone through {name:<16} {y[-1]:.6g}" for name, y in part.gone.items()]
     entered = f", entered {part.entered[-1]:.6g}" if part.entered.any() else ""
@@ -38,7 +40,7 @@ def body(part) -> list[str]:
     ]
 
 
-def _ends(part) -> list[str]:
+def _ends(part: Any) -> list[str]:
     """What a planning problem has besides."""
     ends = part.discrete.ends
     if not ends.planned:
@@ -54,7 +56,7 @@ def _ends(part) -> list[str]:
     ]
 
 
-def _duality(part) -> str:
+def _duality(part: Any) -> str:
     """How far the cost of a game is from what its value function says."""
     if not part.problem.value_is_cost:
         return ""

@@ -166,7 +166,7 @@ class Solution:
         """The nodal values at all time levels."""
         return self.everybody.population(self.place)
 
-    def see(self, n: int):
+    def see(self, n: int) -> None:
         """Set the fields of the discretisation to what step n sees. Collective."""
         t = self.times[n : n + 2].mean()
         self.discrete.set_state(*self.everybody.of_step(n), t)

@@ -29,7 +29,7 @@ def hill(x, place):
     return ufl.exp(-sum((x[i] - y) ** 2 for i, y in enumerate(place)) / 0.08)
 
 
-def crossing(n: int, boundary=None, planner=False, congested=True, k=2, **changes):
+def crossing(n: int, boundary=None, planner=None, congested=True, k=2, **changes):
     """Crowds that start at different places and mind each other, in costs and in moving."""
     domain = mfg.box((1.0, 1.0), n, MPI.COMM_WORLD)
     crowds = []
@@ -55,20 +55,22 @@ def crossing(n: int, boundary=None, planner=False, congested=True, k=2, **change
 
 
 CASES = {
-    "game": lambda: (crossing(4), SHARP),
-    "exits of one": lambda: (crossing(4, [{"right": mfg.Exit(cost=0.5)}, {}]), MONOTONE),
-    "three": lambda: (crossing(3, k=3, congested=False), EULER),
-    "midpoint": lambda: (crossing(3, [{}, {"left": mfg.Exit()}]), MIDPOINT),
-    "planner": lambda: (crossing(4, planner=True), SHARP),
-    "planner, midpoint": lambda: (crossing(3, planner=True), MIDPOINT),
+    "game": lambda d: (crossing(4, discount=d), SHARP),
+    "exits of one": lambda d: (
+        crossing(4, [{"right": mfg.Exit(cost=0.5)}, {}], discount=d),
+        MONOTONE,
+    ),
+    "three": lambda d: (crossing(3, k=3, congested=False, planner="each", discount=d), EULER),
+    "midpoint": lambda d: (crossing(3, [{}, {"left": mfg.Exit()}], discount=d), MIDPOINT),
+    "planner": lambda d: (crossing(4, planner="all", discount=d), SHARP),
+    "planner, midpoint": lambda d: (crossing(3, planner="all", discount=d), MIDPOINT),
 }
 
 
 @pytest.mark.parametrize("discount", [0.0, 3.0])
 @pytest.mark.parametrize("case", CASES)
 def test_jacobian_is_the_derivative_of_the_residual(case, discount):
-    problem, scheme = CASES[case]()
-    problem.discount = discount
+    problem, scheme = CASES[case](discount)
     system, random = system_of(problem, 3, scheme), np.random.default_rng(0)
     X = system.hold(random.uniform(0.5, 1.5, system.shape))
     system.linearise(X)
@@ -96,13 +98,13 @@ def test_blocks_between_populations_are_made_where_there_are_any():
     game, alone = forms_of(crossing(4)), forms_of(crossing(4, congested=False))
     assert not alone.crossing
     assert set(game.crossing) == {(1, 3), (3, 1)}  # H sees the other density
-    planner = forms_of(crossing(4, planner=True))
+    planner = forms_of(crossing(4, planner="all"))
     assert set(planner.crossing) == {(1, 3), (3, 1), (0, 2), (2, 0)}  # A too
     assert game.costs_see == alone.costs_see == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 @cache
-def crossed(congested: bool = True, planner: bool = False, krylov: str = "auto"):
+def crossed(congested: bool = True, planner: str | None = None, krylov: str = "auto"):
     problem = crossing(12, congested=congested, planner=planner)
     return solved(problem, 10, krylov=krylov)
 
@@ -122,7 +124,7 @@ def test_all_forms_solve_for_the_same(form):
 
 
 def test_one_planner_moves_both():
-    levels, _, discrete = crossed(planner=True)
+    levels, _, discrete = crossed(planner="all")
     assert np.abs(discrete.integral(levels.m)[:, -1] - (1, 2)).max() < 1e-12
     assert difference(levels.m, crossed()[0].m) > 1e-3
 

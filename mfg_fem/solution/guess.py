@@ -1,0 +1,34 @@
+"""A solution as the start of another solve."""
+
+from typing import Any
+
+import numpy as np
+
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.errors import require
+from mfg_fem.io.archive import SAME_POINT
+from mfg_fem.solution.populations import PopulationsSolution
+from mfg_fem.solution.stationary import StationarySolution
+
+
+def start_of(guess: Any, discrete: Discretisation) -> tuple[np.ndarray, ...]:
+    """The time levels of a guess, and the values of all populations there. Collective."""
+    if isinstance(guess, PopulationsSolution):
+        first = guess.whole[0]
+    else:
+        first = guess.whole if isinstance(guess, StationarySolution) else guess
+    u, m = first.everybody.u, first.everybody.m
+    for good, text in (
+        (_same_nodes(first.discrete, discrete), "lives on another mesh or has another degree"),
+        (len(u) == discrete.k, "has another number of crowds"),
+        (np.isfinite([u, m]).all(), "contains numbers that are not finite"),
+    ):
+        require(discrete.comm, good, f"guess {text}.")
+    return first.times, u, m
+
+
+def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:
+    """Whether this rank's nodes are the same points in both, up to a fraction of the mesh size."""
+    one, other = (discrete.V.tabulate_dof_coordinates() for discrete in (guess, here))
+    near = SAME_POINT * here.mesh_size
+    return one.shape == other.shape and bool((abs(one - other) <= near).all())
