@@ -47,24 +47,40 @@ class Population:
         self.data = SimpleNamespace(depends=lambda *_: False)
 
 
-def statement(*populations: Population, horizon: float = 1.0, planner: bool = False):
-    """A game of these populations, or one planner who moves all of them."""
-    domain = populations[0].domain
+def statement(
+    *populations: Population,
+    horizon: float | None = 1.0,
+    planner: bool = False,
+    discount: float = 0.0,
+    rates: dict | None = None,
+):
+    """A game of these populations, or one planner who moves all of them.
+
+    `rates` has (i, j) -> lambda_ij, a number or a callable of x, t, m. If there are any, all
+    populations are one group.
+    """
+    domain, rates = populations[0].domain, rates or {}
+    duration, everybody = horizon or 1.0, range(len(populations))
     length = domain.volume() ** (1 / domain.dim)
     density = sum(own.population for own in populations) / domain.volume()
     return SimpleNamespace(
         domain=domain,
         x=populations[0].x,
         horizon=horizon,
-        duration=horizon,
-        stationary=False,
-        discount=0.0,
+        duration=duration,
+        stationary=horizon is None,
+        discount=discount,
         open=[],
         populations=populations,
-        units=Units.of(length, horizon, density, length / horizon, 1.0),
+        units=Units.of(length, duration, density, length / duration, 1.0),
         infinite=(),
         crowd=ufl.as_vector,
         seen=lambda i, own, frozen: own if planner else frozen,
+        switches=tuple(rates),
+        rate=lambda i, j, x, t, m: populations[i].number(
+            rates[i, j](x, t, m) if callable(rates[i, j]) else rates[i, j]
+        ),
+        groups=[list(everybody)] if rates else [[i] for i in everybody],
         boundary={name: exit for own in populations for name, exit in own.boundary.items()},
         population=populations[0].population,
     )
@@ -73,7 +89,7 @@ def statement(*populations: Population, horizon: float = 1.0, planner: bool = Fa
 def solved(problem, steps: int, scheme=None, **method):
     """All levels of the solution, its history, and the discretisation."""
     discrete, history = Discretisation(problem, scheme or mfg.Sharp()), []
-    times = np.linspace(0, problem.horizon, steps + 1)
+    times = np.linspace(0, problem.duration, steps + 1)
     record = lambda row, state: history.append(row)  # noqa: E731
     system, _, outcome = solve_stages(discrete, times, mfg.Newton(**method), None, record)
     assert outcome.converged, outcome.reason
