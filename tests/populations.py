@@ -42,16 +42,33 @@ def vector(m):
     return ufl.as_vector(list(m.values()))
 
 
-def statement(*populations: Population, horizon: float = 1.0, planner: str | None = None):
-    """A game of these populations, or of their planners."""
-    crowds = {f"{i}": own.crowd() for i, own in enumerate(populations)}
-    return mfg.Populations(populations[0].domain, horizon=horizon, crowds=crowds, planner=planner)
+def statement(
+    *populations: Population,
+    horizon: float | None = 1.0,
+    planner: str | None = None,
+    rates: dict | None = None,
+):
+    """A game of these populations, or of their planners.
+
+    `rates` has (i, j) -> lambda_ij, a number or a callable of x, t, m.
+    """
+
+    def switching(rate):
+        return (lambda x, t, m: rate(x, t, vector(m))) if callable(rate) else rate
+
+    return mfg.Populations(
+        populations[0].domain,
+        horizon=horizon,
+        crowds={f"{i}": own.crowd() for i, own in enumerate(populations)},
+        planner=planner,
+        switching={(f"{i}", f"{j}"): switching(y) for (i, j), y in (rates or {}).items()},
+    )
 
 
 def solved(problem, steps: int, scheme=None, **method):
     """All levels of the solution, its history, and the discretisation."""
     discrete, history = Discretisation(problem, scheme or mfg.Sharp()), []
-    times = np.linspace(0, problem.horizon, steps + 1)
+    times = np.linspace(0, problem.duration, steps + 1)
     record = lambda row, state: history.append(row)  # noqa: E731
     system, _, outcome = solve_stages(discrete, times, mfg.Newton(**method), None, record)
     assert outcome.converged, outcome.reason

@@ -73,15 +73,9 @@ class Jacobian:
         create, steps = self.discrete.pattern.create, self.steps
         return [create()] * steps if alike else [create() for _ in range(steps)]
 
-    @property
-    def separate(self) -> bool:
-        """Whether A and B are block-diagonal in the populations, so that sweeps invert them."""
-        return not self.crossing
-
-    @property
-    def values_separate(self) -> bool:
-        """Whether A is block-diagonal, as in games: no u enters the HJB equation of another."""
-        return not any(row % 2 == 0 for row, _ in self.crossing)
+    def crosses(self, name: str) -> bool:
+        """Whether A or B, by name, has blocks between populations."""
+        return any(row % 2 == "AB".index(name) for row, _ in self.crossing)
 
     @property
     def diffusion(self) -> float:
@@ -109,16 +103,26 @@ class Jacobian:
     def fill(self, n: int, entries: np.ndarray):
         """Write the entries of `Discretisation.assemble_jacobian` into the blocks of step n."""
         fill = self.discrete.pattern.fill
+        for name in "AB":
+            self.fill_field(name, n, entries)
         for i in range(self.k):
-            u, m = 2 * i, 2 * i + 1
-            self.fill_diagonal(self.A[i][n], i, n, entries[u, u])
-            self.fill_B(i, n, entries[m, m])
-            fill(self.D[i][n], entries[m, u] / self.rule.worth[n])
+            fill(self.D[i][n], entries[2 * i + 1, 2 * i] / self.rule.worth[n])
         if not (n and self.discrete.forms.steady):
             for (i, j), F in self.F.items():
                 fill(F[n], -entries[2 * i, 2 * j + 1])
-        for pair, blocks in self.crossing.items():
-            fill(blocks[n], entries[pair])
+
+    def fill_field(self, name: str, n: int, entries: np.ndarray):
+        """The same for A or B alone, by name, with what they have between populations."""
+        field = "AB".index(name)
+        for i in range(self.k):
+            own = entries[2 * i + field, 2 * i + field]
+            if name == "A":
+                self.fill_diagonal(self.A[i][n], i, n, own)
+            else:
+                self.fill_B(i, n, own)
+        for (row, column), blocks in self.crossing.items():
+            if row % 2 == field:
+                self.discrete.pattern.fill(blocks[n], entries[row, column])
 
     def fill_diagonal(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
         """Write (1 - c) entries of population i and step n, plus Mass/dt, into a block."""
@@ -167,15 +171,29 @@ class Jacobian:
             y[i, n] = self.product(blocks[i][n], x[i, n])
         return y
 
-    def _product_of_levels(
-        self, name: str, i: int, n: int, x: np.ndarray, other: np.ndarray | None
-    ) -> np.ndarray:
-        """The product of step n with x on its own level and perhaps another. Collective."""
-        block = getattr(self, name)[i][n]
-        if other is None:
-            return self.product(block, x)
-        r, other = self.ratio(name, i, n), self.carried(name, n, other)
-        return self.product(block, x + r * other) - self.behind(i, n, r, other)
+    def product_of_level(self, name: str, n: int, x: np.ndarray) -> np.ndarray:
+        """The rows of A or B, by name, of step n for x on its own level, (k, owned). Collective."""
+        blocks = getattr(self, name)
+        y = np.stack([self.product(own[n], x[i]) for i, own in enumerate(blocks)])
+        return y + self.crossed(name, n, self.own_share(name, n) * x)
+
+    def blocks_of_level(self, name: str, n: int) -> list[list[PETSc.Mat | None]]:
+        """The blocks of A or B, by name, of step n: rows and columns are populations."""
+        blocks: list[list[PETSc.Mat | None]] = [[None] * self.k for _ in range(self.k)]
+        for i, own in enumerate(getattr(self, name)):
+            blocks[i][i] = own[n]
+        for (row, column), crossing in self.crossing.items():
+            if row % 2 == "AB".index(name):
+                blocks[row // 2][column // 2] = crossing[n]
+        return blocks
+
+    def crossed(self, name: str, n: int, seen: np.ndarray) -> np.ndarray | float:
+        """The products of the blocks between populations with what step n sees. Collective."""
+        field, y = "AB".index(name), np.zeros_like(seen) if self.crosses(name) else 0.0
+        for (row, column), blocks in self.crossing.items():
+            if row % 2 == field:
+                y[row // 2] += self.product(blocks[n], seen[column // 2])
+        return y
 
     def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
         """Add to y the product of each step's block with x. Collective."""
@@ -196,28 +214,33 @@ class Jacobian:
         """What step n sees of y on its other level: for A it is later, and discounted."""
         return self.rule.discount[n] * y if name == "A" else y
 
-    def ratio(self, name: str, i: int, n: int) -> np.ndarray | float:
+    def own_share(self, name: str, n: int) -> np.ndarray | float:
+        """What step n sees of its own level, for A or B by name."""
+        return 1 - self.rule.c[n] if name == "A" else self.after[:, n]
+
+    def ratio(self, name: str, n: int) -> np.ndarray | float:
         """r, with which step n has r K - Mass/dt on its other level, beside A or B = Mass/dt + K.
 
-        With x on its own level and y `carried` from the other its product is block (x + r y) -
-        `behind`(y).
+        With x on its own level and y `carried` from the other its product is that of x + r y, as on
+        the own level, less `behind`(y).
         """
         c = self.rule.c[n]
         if name == "A" or not c:
             return c / (1 - c)
-        return self.before[i, n] / self.after[i, n]
+        return self.before[:, n] / self.after[:, n]
 
-    def behind(self, i: int, n: int, r: np.ndarray | float, y: np.ndarray) -> np.ndarray:
-        """(1 + r) Mass/dt y of step n without Dirichlet dofs. Collective."""
-        return self.mult_free_mass(i, (1 + r) * y) / self.dt[n]
+    def behind(self, n: int, r: np.ndarray | float, y: np.ndarray) -> np.ndarray:
+        """(1 + r) Mass/dt y of step n without Dirichlet dofs, for y of shape (k, owned)."""
+        rates = (1 + r) * y / self.dt[n]
+        return np.stack([self.mult_free_mass(i, rate) for i, rate in enumerate(rates)])
 
-    def other_level(self, name: str, i: int, n: int, y: np.ndarray) -> np.ndarray:
-        """Minus the product of step n with y on the other level alone. Collective."""
-        r, y = self.ratio(name, i, n), self.carried(name, n, y)
-        found = self.behind(i, n, r, y)
+    def other_level(self, name: str, n: int, y: np.ndarray) -> np.ndarray:
+        """Minus the product of step n with y, (k, owned), on the other level alone. Collective."""
+        r, y = self.ratio(name, n), self.carried(name, n, y)
+        found = self.behind(n, r, y)
         if self.rule.c[n]:
-            found -= self.product(getattr(self, name)[i][n], r * y)
-            found[self.discrete.exits[i].held] = 0.0
+            found -= self.product_of_level(name, n, r * y)
+            self.discrete.release(found)
         return found
 
     def seen_m(self, dm: np.ndarray) -> np.ndarray:
@@ -255,13 +278,7 @@ class Jacobian:
 
     def end_rows(self, du_T: np.ndarray) -> np.ndarray:
         """What a change of u(T), (k, owned), adds to the right-hand side of the last HJB rows."""
-        last = self.steps - 1
-        y = np.stack([self.other_level("A", i, last, own) for i, own in enumerate(du_T)])
-        later = self.rule.c[last] * self.rule.discount[last]
-        for (row, column), blocks in self.crossing.items():
-            if later and row % 2 == 0:  # u^N of another population, which a planner sees
-                y[row // 2] -= later * self.product(blocks[last], du_T[column // 2])
-        return y
+        return self.other_level("A", self.steps - 1, du_T)
 
     def mult_D(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
         """D du, the Fokker-Planck rows of a change of the value functions, of u(T) by du_T."""
@@ -269,32 +286,25 @@ class Jacobian:
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
         """A du, the HJB rows of a change of u^0..u^{N-1}."""
-        y = np.empty_like(du)
-        for i, n in np.ndindex(y.shape[:2]):
-            after = du[i, n + 1] if n + 1 < self.steps else None
-            y[i, n] = self._product_of_levels("A", i, n, du[i, n], after)
-        if self.border and self.border.free:
-            y += self.border.rows(du)
-        if self.crossing:
-            self._add_crossing(y, 0, self._seen_u(du, np.zeros((self.k, self.owned))))
-        return y
+        y = self._mult("A", du, range(1, self.steps + 1))
+        return y + self.border.value_rows(du) if self.border else y
 
     def mult_B(self, dm: np.ndarray) -> np.ndarray:
         """B dm, the Fokker-Planck rows of a change of m^1..m^N."""
-        y = np.empty_like(dm)
-        for i, n in np.ndindex(y.shape[:2]):
-            y[i, n] = self._product_of_levels("B", i, n, dm[i, n], dm[i, n - 1] if n else None)
-        if self.border and self.border.closed:
-            y += self.border.rows(dm)
-        if self.crossing:
-            self._add_crossing(y, 1, self.seen_m(dm))
-        return y
+        y = self._mult("B", dm, range(-1, self.steps - 1))
+        return y + self.border.density_rows(dm) if self.border else y
 
-    def _add_crossing(self, y: np.ndarray, field: int, seen: np.ndarray):
-        """Add the products of the blocks between populations: of A for field 0, of B for 1."""
-        for (row, column), blocks in self.crossing.items():
-            if row % 2 == field:
-                self._add_products(y[row // 2], blocks, seen[column // 2])
+    def _mult(self, name: str, x: np.ndarray, others: range) -> np.ndarray:
+        """The product of A or B, by name, where `others` has the other level of each step."""
+        y = np.empty_like(x)
+        for n, other in enumerate(others):
+            if other in range(self.steps):
+                r, seen = self.ratio(name, n), self.carried(name, n, x[:, other])
+                y[:, n] = self.product_of_level(name, n, x[:, n] + r * seen)
+                y[:, n] -= self.behind(n, r, seen)
+            else:
+                y[:, n] = self.product_of_level(name, n, x[:, n])
+        return y
 
     def mult(self, dX: np.ndarray) -> np.ndarray:
         """The whole Jacobian times dX, shape (2, k, N, owned)."""

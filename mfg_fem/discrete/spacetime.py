@@ -29,7 +29,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mpi4py import MPI
-from petsc4py import PETSc
 
 import numpy as np
 
@@ -198,8 +197,7 @@ class SpaceTime:
                     R[i, n] = rows + self.jacobian.mult_mass(change) / self.dt[n]
         else:  # linear in the density, so that a product suffices
             R = self.jacobian.mult_B(X[1])
-            for i in range(self.k):
-                R[i, 0] -= self.jacobian.other_level("B", i, 0, d.ends.start[i])
+            R[:, 0] -= self.jacobian.other_level("B", 0, d.ends.start)
         return d.release(R)
 
     def _rate(self, changes: np.ndarray, n: int) -> np.ndarray:
@@ -222,31 +220,34 @@ class SpaceTime:
         J.uniform = J.even and self.assembled == 1 and not J.rule.limited
         return coefficients
 
-    def hjb_row(self, X: np.ndarray, i: int, n: int, u_next: np.ndarray) -> np.ndarray:
-        """The HJB row of population i at step n of X, given u_i^{n+1}."""
-        d = self.discrete
+    def hjb_rows(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
+        """The HJB rows of step n of X, given u^{n+1}, shape (k, owned)."""
+        d, rule, u = self.discrete, self.jacobian.rule, X[0, :, n]
         before = X[1, :, n - 1] if n else d.ends.start
-        u = X[0, :, n]
-        after = u.copy()  # a planner's HJB rows depend on u of all populations
-        after[i] = u_next
-        rule = self.jacobian.rule
-        self._see(rule.fields(n, (u, after), (before, X[1, :, n])), n)
-        change = self.jacobian.mult_mass(u[i] - rule.discount[n] * u_next)
-        row = rule.worth[n] * d.assemble_rows("hjb", i) + change / self.dt[n]
-        row[d.exits[i].held] = 0.0
-        return row
+        self._see(rule.fields(n, (u, u_next), (before, X[1, :, n])), n)
+        rows = rule.worth[n] * np.stack([d.assemble_rows("hjb", i) for i in range(self.k)])
+        return d.release(rows + self._rate(u - rule.discount[n] * u_next, n))
 
-    def fill_hjb(self, A: PETSc.Mat, i: int, n: int):
-        """Assemble A of population i and step n at the fields of the last `hjb_row`."""
-        self.jacobian.fill_diagonal(A, i, n, self.discrete.assemble_block("hjb in u", i))
+    def linearise_hjb(self, n: int):
+        """Assemble A of step n at the fields of the last `hjb_rows`."""
+        d, J = self.discrete, self.jacobian
+        if J.crosses("A"):
+            J.fill_field("A", n, d.assemble_jacobian())
+            return
+        for i in range(self.k):
+            J.fill_diagonal(J.A[i][n], i, n, d.assemble_block("hjb in u", i))
 
     def linearise_fp(self, X: np.ndarray):
         """Assemble B alone at X."""
-        d, levels = self.discrete, self.levels(X)
-        self.jacobian.see(levels.m)
+        d, J, levels = self.discrete, self.jacobian, self.levels(X)
+        J.see(levels.m)
+        if J.crosses("B"):
+            for n, entries in self.each(levels, d.assemble_jacobian):
+                J.fill_field("B", n, entries)
+            return
         for i in range(self.k):
             for n, entries in self.each(levels, lambda i=i: d.assemble_block("fp in m", i)):
-                self.jacobian.fill_B(i, n, entries)
+                J.fill_B(i, n, entries)
 
     def mult_jacobian(self, dX: np.ndarray) -> np.ndarray:
         """The whole Jacobian times dX."""

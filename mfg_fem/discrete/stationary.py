@@ -5,9 +5,10 @@ The unknowns are u and m at the owned dofs, an array of shape (2, k, 1, owned). 
     hjb = dA/dm + gamma Mass u + w (e + [u] / T) = 0,      fp = dA/du + w [m - m~] / T = 0,
 
 with the functional A, the discount gamma, the row sums w of Mass, the mean value [.] over the
-domain, the uniform density m~ of the population, what it costs per unit of time there, e, and the
-unit T of time. The last terms are there if nobody can leave, that of u only if gamma = 0. Rows of
-dA/du sum to 0 then, so that m has the mass of the population; u is determined up to a constant, and
+domain and over the populations that exchange people, the uniform density m~ of the population, what
+it costs per unit of time there, e, and the unit T of time. The last terms are there if nobody can
+leave, that of u only if gamma = 0. Rows of dA/du sum to 0 then over these populations, so that m
+has their mass; u is determined up to one constant for them, and
 lambda in
 
     -div(D grad u) + H + lambda = f
@@ -36,49 +37,63 @@ class Border:
     A is singular up to Mass/dt, with constants in its kernel, and so is B, whose columns sum to 0
     and whose kernel is about m.
 
+    Mean values are those of the groups of populations that exchange people.
+
     Attributes:
-        free, closed: whether A, and whether B has such a term.
+        free, closed: whether A, and whether B has such a term, for each population (k, 1, 1).
         even: e of each population, shape (k, 1).
         m: the densities of the last linearisation, shape (k, 1, owned).
     """
 
     def __init__(self, discrete: Discretisation, dt: float):
         self.discrete, self.dt, self.time = discrete, dt, discrete.problem.units.time
-        self.closed = not discrete.has_exits
-        self.free = self.closed and not discrete.problem.discount
-        self.even = np.zeros((discrete.k, 1))
-        self.m = np.ones((discrete.k, 1, discrete.owned))
+        problem, k = discrete.problem, discrete.k
+        self.share, self.closed = np.zeros((k, k)), np.zeros((k, 1, 1), bool)
+        for group in problem.groups:
+            self.share[np.ix_(group, group)] = 1 / len(group)
+            self.closed[group] = not any(problem.populations[i].ways_out for i in group)
+        self.free = self.closed & (not problem.discount)
+        self.even = np.zeros((k, 1))
+        self.m = np.ones((k, 1, discrete.owned))
 
     def mean(self, x: np.ndarray) -> np.ndarray:
-        """Mean values of rows of owned nodal values, with an axis of length 1 in their place."""
-        return (self.discrete.integral(x) / self.discrete.volume)[..., None]
+        """Mean values over the groups of nodal values (k, ..., owned), shape (k, ..., 1)."""
+        return self.of_groups(self.discrete.integral(x))
 
-    def rows(self, x: np.ndarray) -> np.ndarray:
-        """The product of the term with x, (..., owned)."""
-        return self.mean(x) / self.time * self.discrete.weights
+    def of_groups(self, totals: np.ndarray) -> np.ndarray:
+        """Mean values over the groups of totals of each population, with one axis more."""
+        return (np.tensordot(self.share, totals, 1) / self.discrete.volume)[..., None]
+
+    def value_rows(self, u: np.ndarray) -> np.ndarray:
+        """The product of the term of A with u, (k, 1, owned)."""
+        return self.free * self.mean(u) / self.time * self.discrete.weights
+
+    def density_rows(self, m: np.ndarray) -> np.ndarray:
+        """The product of the term of B with m, (k, 1, owned)."""
+        return self.closed * self.mean(m) / self.time * self.discrete.weights
 
     def _balanced(self, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The rate that r has on average, and the rows r without it."""
-        total = self.discrete.comm.allreduce(r.sum(axis=-1), MPI.SUM)
-        rate = (total / self.discrete.volume)[..., None]
+        rate = self.of_groups(self.discrete.comm.allreduce(r.sum(axis=-1), MPI.SUM))
         return rate, r - rate * self.discrete.weights
 
     def backward(self, solve, r: np.ndarray) -> np.ndarray:
         """The solution with A and its term, where `solve` is that with A alone."""
-        if not self.free:
+        if not self.free.any():
             return solve(r)
-        rate, r = self._balanced(r)
-        du = solve(r)
-        mean = self.mean(du)
-        return du + (rate * self.time - mean) / (1 + self.time / self.dt)
+        rate, balanced = self._balanced(r)
+        du = solve(np.where(self.free, balanced, r))
+        constant = (rate * self.time - self.mean(du)) / (1 + self.time / self.dt)
+        return du + self.free * constant
 
     def forward(self, solve, r: np.ndarray) -> np.ndarray:
         """The solution with B and its term, where `solve` is that with B alone."""
-        if not self.closed:
+        if not self.closed.any():
             return solve(r)
-        rate, r = self._balanced(r)
-        dm = solve(r)
-        return dm + (rate * self.time - self.mean(dm)) / self.mean(self.m) * self.m
+        rate, balanced = self._balanced(r)
+        dm = solve(np.where(self.closed, balanced, r))
+        share = (rate * self.time - self.mean(dm)) / self.mean(self.m)
+        return dm + self.closed * share * self.m
 
 
 class Stationary(SpaceTime):
@@ -89,8 +104,7 @@ class Stationary(SpaceTime):
         super().__init__(discrete, np.array([0.0, long]))
         self.jacobian.rule = self._sharpest = StepRule.constant(1, 0.0)
         self.border = self.jacobian.border = Border(discrete, long)
-        if self.border.free:
-            self.border.even = -self._mean_cost(self._uniform())
+        self.border.even = self.border.free[:, 0] * -self._mean_cost(self._uniform())
 
     def sharpen(self, sharpness: float):
         """Take this share of what the scheme has beyond first order, if it has any."""
@@ -111,15 +125,17 @@ class Stationary(SpaceTime):
         return self.hold(X)
 
     def _mean_cost(self, X: np.ndarray) -> np.ndarray:
-        """The mean of the HJB rows at X, shape (k, 1)."""
-        rows = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
-        return rows / self.discrete.volume
+        """The mean of the HJB rows of each group at X, shape (k, 1)."""
+        rows = self.comm.allreduce(self.residual(X)[0, :, 0].sum(axis=-1), MPI.SUM)
+        return self.border.of_groups(rows)
 
     def even_crowd(self) -> np.ndarray:
         """Uniform densities, and u = 0, with a discount what it costs to stay there for ever."""
         X = self._uniform()
-        if self.border.closed and not self.border.free:
-            X[0] -= (self._mean_cost(X) / self.discrete.problem.discount)[..., None]
+        kept = self.border.closed & ~self.border.free
+        if kept.any():
+            cost = self._mean_cost(X)[..., None]
+            X[0] -= np.where(kept, cost / self.discrete.problem.discount, 0.0)
         return X
 
     def size(self, u: np.ndarray) -> float:
@@ -129,11 +145,13 @@ class Stationary(SpaceTime):
     def _add_border(self, rows: np.ndarray, X: np.ndarray):
         """Add the terms of mean values to all rows."""
         border = self.border
-        if border.free:
-            rows[0] += border.rows(X[0]) + border.even[..., None] * self.discrete.weights
-        if border.closed:
-            crowd = np.array([crowd.value for crowd in self.discrete.state.crowd])
-            rows[1] += border.rows(X[1] - crowd[:, None, None])
+        rows[0] += border.value_rows(X[0]) + border.even[..., None] * self.discrete.weights
+        rows[1] += border.density_rows(X[1] - self._crowd)
+
+    @property
+    def _crowd(self) -> np.ndarray:
+        """The uniform densities, shape (k, 1, 1)."""
+        return np.array([crowd.value for crowd in self.discrete.state.crowd])[:, None, None]
 
     def residual(self, X: np.ndarray, held: bool = True) -> np.ndarray:
         """The rows of both equations, shape (2, k, 1, owned)."""
@@ -145,12 +163,11 @@ class Stationary(SpaceTime):
         """The Fokker-Planck rows of `residual`."""
         return self.residual(X)[1]
 
-    def hjb_row(self, X: np.ndarray, i: int, n: int, u_next: np.ndarray) -> np.ndarray:
-        """The HJB row of population i at X, whatever u_next."""
-        row = super().hjb_row(X, i, n, X[0, i, n])
-        if self.border.free:
-            row += self.border.rows(X[0, i, n]) + self.border.even[i] * self.discrete.weights
-        return row
+    def hjb_rows(self, X: np.ndarray, n: int, u_next: np.ndarray) -> np.ndarray:
+        """The HJB rows at X, whatever u_next."""
+        rows = super().hjb_rows(X, n, X[0, :, n])
+        rows += self.border.value_rows(X[0])[:, 0] + self.border.even * self.discrete.weights
+        return rows
 
     def linearise(self, X: np.ndarray) -> np.ndarray:
         """As that of a `SpaceTime`."""
@@ -163,11 +180,10 @@ class Stationary(SpaceTime):
         super().linearise_fp(X)
 
     def settled(self, X: np.ndarray) -> np.ndarray:
-        """X with the mass of the population to round-off: a multiple of m solves as well."""
-        if not self.border.closed:
-            return X
-        crowd = np.array([crowd.value for crowd in self.discrete.state.crowd])
-        return np.stack([X[0], X[1] * (crowd[:, None, None] / self.border.mean(X[1]))])
+        """X with the mass of each closed group to round-off: a multiple of m solves as well."""
+        border, ones = self.border, np.ones((self.k, 1, self.owned))
+        ratio = border.mean(self._crowd * ones) / border.mean(X[1])
+        return np.stack([X[0], X[1] * np.where(border.closed, ratio, 1.0)])
 
     def row_scale(self) -> np.ndarray:
         """Factors of the residual rows, as if the step were one unit of time."""

@@ -174,7 +174,7 @@ class Tangents:
         end, rule = J.steps - 1, J.rule
         rows = np.zeros(form.scale.shape)
         rows[0, :, end] = J.end_rows(last[None])
-        rows[1, 0, 0] = J.other_level("B", 0, 0, first)
+        rows[1, :, 0] = J.other_level("B", 0, first[None])
         if rule.averages:
             for F in J.F.values():
                 rows[0, 0, 0] += J.product(F[0], J.before[0, 0] * first)

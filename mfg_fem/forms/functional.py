@@ -3,7 +3,10 @@
 With populations i = 1..k, D = diffusion, H = Hamiltonian, f = running cost and s = source of each,
 
     A(u, m; seen) = sum_i int D_i grad u_i . grad m_i
-                        + m_i (H_i(x, grad u_i, seen) - f_i(x, t, seen)) - s_i u_i  dx.
+                        + m_i (H_i(x, grad u_i, seen) - f_i(x, t, seen)) - s_i u_i  dx
+                  + sum_ij int lambda_ij(x, t, seen) m_i (u_i - u_j)  dx,
+
+where people of population i switch to j at the rate lambda_ij.
 
     Hamilton-Jacobi-Bellman = dA/dm_i      Fokker-Planck = dA/du_i      Jacobian = second variation.
 
@@ -78,6 +81,11 @@ def functional(
         normal = state.normal(population)
         costs.append(cost_terms(population, normal, t, ufl.grad(u[i]), m[i], seen, tables))
         costs.append(-tables(population.s(x, t)) * u[i])
+        costs += [
+            tables(problem.rate(i, j, x, t, seen)) * m[i] * (u[i] - u[j])
+            for first, j in problem.switches
+            if first == i
+        ]
         layers = state.layers[i]
         boundary.append(u[i] * leaving(population, layers, t, m[i], seen))
         boundary.append(-paid(population, layers, t, m[i], seen))
@@ -114,7 +122,7 @@ class StepForms:
         discount: gamma of a term gamma u in the HJB rows. With a horizon it is in the time steps.
         costs_see: pairs (i, j) for which the HJB equation of i depends on the density of j.
         crossing: pairs (row, column) of components of two populations with a block in A or B: one
-            sees the density of the other while it moves, or one planner moves both.
+            sees the density of the other while it moves, one planner moves both, or people switch.
         steady: whether the derivative of the HJB rows in the densities is the same at all states,
             as for costs that are linear in m.
         interacting: whether the costs of anybody depend on a density.
@@ -122,7 +130,7 @@ class StepForms:
         nonlinear: whether the Fokker-Planck rows are nonlinear in the densities: with congestion,
             or if the viscosity depends on them.
         autonomous: whether the forms depend on t through the fields only, and on u through grad u
-            only.
+            only, as without discount and switching.
     """
 
     def __init__(self, problem, scheme, state: StepState):
@@ -174,7 +182,7 @@ class StepForms:
             for part in (slice(1), slice(None))  # the costs alone, then all
         )
         timed = state.changing or any(state.t in form.constants() for form in self.A)
-        self.autonomous = not (timed or self.discount)
+        self.autonomous = not (timed or self.discount or problem.switches)
 
     def of(self, name: str, i: int = 0) -> list[ufl.Form]:
         """The forms whose sum is the named one of population i, at most one per quadrature rule."""

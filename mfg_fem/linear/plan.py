@@ -18,7 +18,6 @@ from mfg_fem import petsc
 from mfg_fem._compat import LONGEST_STEP
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian, longest_step
-from mfg_fem.errors import ProblemError
 from mfg_fem.linear.level.modified_ilu import Relaxation
 from mfg_fem.linear.level.schwarz import OptimisedSchwarz
 from mfg_fem.validate import count
@@ -227,7 +226,7 @@ class Plan:
 
     Attributes:
         krylov: the formulation of the Newton equation that is asked for, one of FORMS.
-        weak: "schur", or "two-field" if sweeps are inexact or populations cross in A or B.
+        weak: "schur", or "two-field" if sweeps are inexact.
         solvers: PETSc's type of Krylov solver for each formulation.
         sweep, matched, start: the solvers of one time level, see LEVELS.
         coarse_size: coarse functions in the longest direction, 0 for no coarse space.
@@ -251,11 +250,6 @@ class Plan:
     @classmethod
     def of(cls, J: Jacobian, krylov: str, user: Mapping[str, object]) -> "Plan":
         """Decide from the defaults, the user's options and the command line. Collective."""
-        if (krylov == "schur" and not J.separate) or (krylov == "h-form" and not J.values_separate):
-            raise ProblemError(
-                f"Newton(krylov={krylov!r}) takes sweeps for exact, and populations that move each "
-                'other cross in them: choose "auto" or "two-field".'
-            )
         options = defaults(J) | dict(user)
         with petsc.options(options):
             return cls.read(J, krylov, options)
@@ -270,7 +264,7 @@ class Plan:
         solvers = {y: ours.getString(PREFIXES[y] + "ksp_type", kind) for y, kind in kinds.items()}
         return cls(
             krylov=krylov,
-            weak="schur" if sweep.exact and J.separate else "two-field",
+            weak="schur" if sweep.exact else "two-field",
             solvers=solvers,
             sweep=sweep,
             matched=matched,

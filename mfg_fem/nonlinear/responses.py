@@ -34,7 +34,7 @@ def best_response(
     most: int = MAX_POLICY_ITERATIONS,
     sturdy: bool = True,
 ) -> tuple[np.ndarray, bool]:
-    """X with u the best response to m, per population; and whether all levels converged.
+    """X with u the best response to m of all populations; and whether all levels converged.
 
     Backward in time, Newton on each time level starts from the next level. For convex H and a
     positive scheme this is policy iteration, which converges from any start; limited steps are
@@ -50,26 +50,25 @@ def best_response(
 def _responses(
     system, sweeps: Sweeps, X: np.ndarray, rtol: float, atol: float, most: int
 ) -> tuple[np.ndarray, bool]:
-    solved, J = True, system.jacobian
-    u_T, _ = system.discrete.ends.values(system.discrete, X[1, :, -1])
-    for i, exits in enumerate(system.discrete.exits):
-        u_next = u_T[i]
-        for n in reversed(range(system.steps)):
-            X[0, i, n], first = u_next, None
+    solved = True
+    u_next, _ = system.discrete.ends.values(system.discrete, X[1, :, -1])
+    for n in reversed(range(system.steps)):
+        X[0, :, n], first = u_next, None
+        for i, exits in enumerate(system.discrete.exits):
             X[0, i, n, exits.held] = exits.cost(system.times[n])
-            for _ in range(most):
-                residual = system.hjb_row(X, i, n, u_next)
-                norm = _norm(system, residual)
-                first = first or norm
-                if norm <= max(rtol * first, atol):
-                    break
-                if not np.isfinite(norm):
-                    return X, False
-                system.fill_hjb(J.A[i][n], i, n)
-                X[0, i, n] -= sweeps.respond(i, n, residual)
-            else:
-                solved = False
-            u_next = X[0, i, n]
+        for _ in range(most):
+            residual = system.hjb_rows(X, n, u_next)
+            norm = _norm(system, residual)
+            first = first or norm
+            if norm <= max(rtol * first, atol):
+                break
+            if not np.isfinite(norm):
+                return X, False
+            system.linearise_hjb(n)
+            X[0, :, n] -= sweeps.respond(n, residual)
+        else:
+            solved = False
+        u_next = X[0, :, n]
     return X, solved
 
 
@@ -82,17 +81,17 @@ def lasting_response(system: SpaceTime, sweeps: Sweeps, X: np.ndarray, atol: flo
     """
     J, X = system.jacobian, X.copy()
     unit, long, tau, left = system.discrete.problem.units.time, J.border.dt, np.inf, MOST_SOLVES
-    u = X[0, 0, 0].copy()
-    while _norm(system, system.hjb_row(X, 0, 0, u)) > atol and left > 0 and tau > SHORTEST * unit:
+    u = X[0, :, 0].copy()
+    while _norm(system, system.hjb_rows(X, 0, u)) > atol and left > 0 and tau > SHORTEST * unit:
         J.border.dt = 1 / (1 / tau + 1 / long)
         solves, found = _implicit_step(system, sweeps, X, tau, atol)
         left -= solves
         if found:
-            u = X[0, 0, 0].copy()
+            u = X[0, :, 0].copy()
             tau *= LONGER if solves <= QUICK else LONGER / 2
             tau = tau if tau < LONGEST * unit else np.inf
         else:
-            X[0, 0, 0] = u
+            X[0, :, 0] = u
             tau = min(tau / SHORTER, unit)
     J.border.dt = long
     sweeps.forget_response()
@@ -107,32 +106,33 @@ def _implicit_step(
     Returns how many linear solves it took, and whether v is found.
     """
     J, pattern = system.jacobian, system.discrete.pattern
-    u, first = X[0, 0, 0].copy(), 0.0
-    rate = pattern.split(system.discrete.step_entries[0] / tau)
+    u, first = X[0, :, 0].copy(), 0.0
+    rates = [pattern.split(entries / tau) for entries in system.discrete.step_entries]
     for solves in range(MOST_NEWTON + 1):
-        residual = system.hjb_row(X, 0, 0, u) + J.mult_mass(X[0, 0, 0] - u) / tau
+        change = np.stack([J.mult_mass(own) for own in X[0, :, 0] - u])
+        residual = system.hjb_rows(X, 0, u) + change / tau
         norm = _norm(system, residual)
         first = first or norm
         if norm <= atol or (tau < np.inf and norm <= NEAR * first):
             return solves, True
         if not norm <= WORSE * first or solves == MOST_NEWTON:
             break
-        system.fill_hjb(J.A[0][0], 0, 0)
-        pattern.add(J.A[0][0], rate)
-        X[0, 0, 0] -= sweeps.respond(0, 0, residual)
+        system.linearise_hjb(0)
+        for (A,), rate in zip(J.A, rates, strict=True):
+            pattern.add(A, rate)
+        X[0, :, 0] -= sweeps.respond(0, residual)
     return solves, False
 
 
 def _norm(system: SpaceTime, rows: np.ndarray) -> float:
     """The Euclidean norm of rows of one level. Collective."""
-    return float(np.sqrt(system.comm.allreduce(rows @ rows, MPI.SUM)))
+    return float(np.sqrt(system.comm.allreduce(np.vdot(rows, rows), MPI.SUM)))
 
 
 def transport(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> np.ndarray:
     """X with m replaced by the density that the drift of X carries: a linear forward sweep.
 
-    Its Fokker-Planck residual is round-off (with congestion: of second order in the change, or of
-    first order where H of one population sees the density of another), so that mass and positivity
+    Its Fokker-Planck residual is round-off (with congestion: of second order in the change), so that mass and positivity
     hold as the scheme promises, whatever Newton's tolerance. Limited steps are not linear in m:
     they take up to MAX_SWEEPS of Newton's sweeps, which leave some people at each node as
     `SpaceTime.admissible` says, until the residual is round-off.

@@ -193,6 +193,16 @@ class MeanField:
         """All of them."""
         return (self,)
 
+    @property
+    def switches(self) -> tuple:
+        """Pairs (i, j) of populations where people switch from i to j: there is but one."""
+        return ()
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The populations in groups that exchange people."""
+        return [[0]]
+
     def crowd(self, densities: tuple) -> ufl.core.expr.Expr:
         """What the callables get for m, of the densities of all populations."""
         return densities[0]

@@ -118,19 +118,17 @@ def checked(index: int) -> Checked:
 
 def by_themselves(system: SpaceTime, X: np.ndarray) -> dict[str, float]:
     dx = np.random.default_rng(4).standard_normal(system.owned)
-    pattern, (hjb, fp), u = system.discrete.pattern, system.residual(X), system.levels(X).u
+    (hjb, fp), u = system.residual(X), system.levels(X).u
     J = system.jacobian
     A, B = J.product(J.A[0][1], dx), J.product(J.B[0][1], dx)
-    block = pattern.create()
     pairs = {
         "fp": (system.fp_residual(X), fp),
-        "hjb": (system.hjb_row(X, 0, 1, u[0, 2]), hjb[0, 1]),
+        "hjb": (system.hjb_rows(X, 1, u[:, 2])[0], hjb[0, 1]),
     }
-    system.fill_hjb(block, 0, 1)
-    pairs["uu"] = J.product(block, dx), A
+    system.linearise_hjb(1)
+    pairs["uu"] = J.product(J.A[0][1], dx), A
     system.linearise_fp(X)
     pairs["mm"] = J.product(J.B[0][1], dx), B
-    block.destroy()
     return {key: float(np.abs(x - y).max() / np.abs(y).max()) for key, (x, y) in pairs.items()}
 
 

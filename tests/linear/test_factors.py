@@ -47,7 +47,7 @@ def solve_all(system: SpaceTime, share: float, **changes) -> dict:
     counts, worst = 0, 0.0
     for name in "BA":
         for n in range(STEPS):
-            y = sweeps.solve_level(name, 0, n, rhs)
+            y = sweeps.solve_level(name, n, rhs[None])[0]
             counts += sweeps.ksp.getIterationNumber()
             block = getattr(system.jacobian, name)[0][n]
             worst = max(worst, norm(system.jacobian.product(block, y) - rhs) / norm(rhs))

@@ -44,7 +44,7 @@ def iterations(ranks: int, diffusion: float, factors: str, **changes) -> list[fl
     rhs, counts, worst = np.sin(19 * x[:, 0]) * system.discrete.weights, [], 0.0
     norm = lambda y: np.sqrt(system.comm.allreduce(y @ y))  # noqa: E731
     for n in (2, 13, 2, 13):
-        y = sweeps.solve_level("A", 0, n, rhs)
+        y = sweeps.solve_level("A", n, rhs[None])[0]
         counts.append(sweeps.ksp.getIterationNumber())
         left = system.jacobian.product(system.jacobian.A[0][n], y)
         worst = max(worst, norm(left - rhs) / norm(rhs))

@@ -40,7 +40,7 @@ def sweep(system: SpaceTime, sweeps: Sweeps, name: str, rough: bool) -> dict:
     for n, k in enumerate(before):
         rhs = right[n]
         if 0 <= k < STEPS:
-            rhs = rhs + J.other_level(getattr(J, name), 0, n, y[k])
+            rhs = rhs + J.other_level(name, n, y[None, k])[0]
         squares = np.array([z @ z for z in (left[n] - right[n], rhs)])
         residual, size = np.sqrt(system.comm.allreduce(squares))
         norms.append(residual / size)

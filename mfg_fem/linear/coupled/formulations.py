@@ -277,8 +277,7 @@ class HForm(_OneField):
 class AutoForm:
     """At each Newton step the H-form if the coupling is strong, else the form for weak coupling.
 
-    If GMRES fails on the H-form, the other takes over until the next solve begins. If one planner
-    moves several populations, A is not block-diagonal and the H-form is never taken.
+    If GMRES fails on the H-form, the other takes over until the next solve begins.
     """
 
     def __init__(self, equation: Equation):
@@ -303,8 +302,7 @@ class AutoForm:
     def refresh(self, coefficients: np.ndarray):
         """Take over a new linearisation and its coefficients f_ij and a_i. Collective."""
         self.coupling.refresh(coefficients)
-        strong = self.coupling.strength > STRONG and self.equation.J.values_separate
-        if strong and not self.failed:
+        if self.coupling.strength > STRONG and not self.failed:
             self.form = self.strong = self.strong or HForm(self.equation, self.coupling)
             self.strong.matched.refresh()
         else:
