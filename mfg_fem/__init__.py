@@ -58,6 +58,7 @@ from mfg_fem.parallel import abort_on_exceptions
 from mfg_fem.problem.boundary import Door, Entry, Exit, Open, Wall
 from mfg_fem.problem.data import InTime, WithCrowd
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
+from mfg_fem.problem.interactions import smooth, total
 from mfg_fem.problem.populations import Crowd, Populations
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
@@ -139,7 +140,9 @@ __all__ = [
     "optimal_transport",
     "plots",
     "read_mesh",
+    "smooth",
     "solve",
     "stability",
     "structure",
+    "total",
 ]

@@ -44,6 +44,7 @@ class _Told:
 
     def __init__(self, ends, u_T: np.ndarray):
         self.start, self.costs, self.u_T = ends.start, ends.costs, u_T
+        self.feedback = ends.feedback
 
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u(T), and its derivatives in the densities, which are zero."""

@@ -16,6 +16,7 @@ from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.discrete.ends import ends_of
 from mfg_fem.discrete.exits import Exits
+from mfg_fem.discrete.feedback import Feedback
 from mfg_fem.discrete.layers import layers, normals
 from mfg_fem.discrete.packing import Packed
 from mfg_fem.discrete.pattern import Assembler, Pattern
@@ -31,7 +32,7 @@ class _Compiled(dict):
     def __init__(self, forms: StepForms, degree: int):
         self.forms, self.degree = forms, degree
 
-    def __missing__(self, key: tuple[str, int]) -> list[fem.Form]:
+    def __missing__(self, key: tuple[str | tuple, int]) -> list[fem.Form]:
         self[key] = compiled(self.forms.of(*key), self.degree)
         return self[key]
 
@@ -52,6 +53,7 @@ class Discretisation:
         norm_weights: the diagonal of the mass matrix.
         stiffness: the matrix of grad u . grad v, without Dirichlet conditions.
         mean_diffusion: mean of tr(D) / d over the domain, per population.
+        feedback: the quantities that the crowd makes, if costs see any.
         ends: the data at both ends of the time interval.
     """
 
@@ -71,6 +73,8 @@ class Discretisation:
             [number / self.volume for number in people],
             [layers(population, self.V, scheme.degree) for population in problem.populations],
             normals(problem, scheme),
+            [quantity for *_, quantity in problem.quantities],
+            problem.plans,
         )
         if scheme.limited:
             self.state.limit.value = scheme.sharpness
@@ -83,9 +87,9 @@ class Discretisation:
             (form for key in always for form in self._compiled[key]),
             self.state.fields,
             self.state.corners,
-            [function for function, _ in self.state.changing],
+            self.state.others,
         )
-        self._sums: dict[tuple[str, int], la.Vector] = {}
+        self._sums: dict[tuple[str | tuple, int], la.Vector] = {}
         self._at_vertices = fem.Function(self.forms.coefficients)
         self.has_source = any(map(self.forms.of, ["entering"] * self.k, range(self.k)))
         # Whether B is the transpose of A; congestion and edge viscosity add terms.
@@ -94,6 +98,7 @@ class Discretisation:
             Exits.of(population, self.V, self._values) for population in problem.populations
         ]
         self._assemble_matrices()
+        self.feedback = Feedback(self) if self.state.quantities else None
         self.ends = ends_of(self)
 
     @property
@@ -125,7 +130,7 @@ class Discretisation:
         """Whether anybody can leave."""
         return any(population.ways_out for population in self.problem.populations)
 
-    def compiled(self, name: str, i: int = 0) -> list[fem.Form]:
+    def compiled(self, name: str | tuple, i: int = 0) -> list[fem.Form]:
         """The compiled forms of this name and population."""
         return self._compiled[name, i]
 
@@ -235,8 +240,10 @@ class Discretisation:
         vector.scatter_forward()
         self.state.at(t)
         self.packed.stale()
+        if self.feedback:
+            self.feedback.update(self)
 
-    def assemble_rows(self, name: str, i: int = 0) -> np.ndarray:
+    def assemble_rows(self, name: str | tuple, i: int = 0) -> np.ndarray:
         """Owned entries of these rows, shape (owned,) or (components, owned). Collective.
 
         The array is a view, valid until these rows are assembled again.
@@ -256,6 +263,10 @@ class Discretisation:
         """This rank's part of a rate of population i: "running", "entering" or "expected"."""
         forms = self.compiled(name, i)
         return sum(fem.assemble_scalar(form, coeffs=self.packed.of(form)) for form in forms)
+
+    def assemble_single(self, key: tuple) -> np.ndarray:
+        """Entries of a matrix on the space of one component, all of them. Collective."""
+        return self._assembler.assemble(self.compiled(key), self.packed).ravel()
 
     def assemble_block(self, name: str, i: int) -> np.ndarray:
         """Entries of a diagonal block of the Jacobian, zero at Dirichlet dofs. Collective."""

@@ -6,14 +6,18 @@ the same methods. These take the Discretisation as an argument: with a reference
 objects would be in a cycle, which Python frees late.
 """
 
+from collections.abc import Callable
+
 from mpi4py import MPI
 from petsc4py import PETSc
 
 import numpy as np
 
 from dolfinx import fem
+from ufl.algorithms import expand_derivatives
 
 from mfg_fem.errors import ProblemError
+from mfg_fem.forms.feedback import END
 from mfg_fem.forms.functional import terminal_value
 from mfg_fem.mesh.parts import connected_parts
 
@@ -40,24 +44,42 @@ class TerminalCost:
     planned = False  # whether m(T) is prescribed
 
     def __init__(self, discrete):
-        u_T, slopes, g = terminal_value(discrete.problem, discrete.state)
+        u_T, slopes, g, fed = terminal_value(discrete.problem, discrete.state)
         self.u_T = [discrete.nodal(e) for e in u_T]
         self.slopes = [[discrete.nodal(e) for e in row] for row in slopes]
+        self.fed = [[discrete.nodal(e) for e in row] for row in fed]
+        self.sees = any(expand_derivatives(e) != 0 for row in fed for e in row)
         self.g = [discrete.nodal(e) for e in g]
         self.start = np.stack([_density(discrete, i) for i in range(discrete.k)])
 
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u(T), (k, owned), the exit cost at Dirichlet dofs; its m_j-derivatives, (k, k, owned)."""
-        discrete.set_state(np.zeros_like(m), m, discrete.problem.duration)
+        self._see(discrete, m)
         slopes = np.stack([[discrete.interpolate(e) for e in row] for row in self.slopes])
         for own, exits in zip(slopes, discrete.exits, strict=True):
             own[:, exits.held] = 0.0
         return _with_exits(discrete, self.u_T), slopes
 
+    def _see(self, discrete, m: np.ndarray):
+        discrete.set_state(np.zeros_like(m), m, discrete.problem.duration)
+        if self.sees:
+            discrete.feedback.update(discrete, END)
+
     def costs(self, discrete, m: np.ndarray) -> np.ndarray:
         """g(x, m), shape (k, owned), the exit cost at Dirichlet dofs."""
-        discrete.set_state(np.zeros_like(m), m, discrete.problem.duration)
+        self._see(discrete, m)
         return _with_exits(discrete, self.g)
+
+    def feedback(self, discrete, m: np.ndarray) -> Callable[[np.ndarray], np.ndarray] | None:
+        """How u(T) changes with m through quantities of the crowd, if it does. Collective."""
+        if not self.sees:
+            return None
+        self._see(discrete, m)
+        slopes = np.stack([[discrete.interpolate(e) for e in row] for row in self.fed])
+        for own, exits in zip(slopes, discrete.exits, strict=True):
+            own[:, exits.held] = 0.0
+        blocks = discrete.feedback.linearised(discrete, END)
+        return lambda dm: np.einsum("iqx,qx->ix", slopes, np.stack(blocks.changes(None, dm)))
 
 
 class TerminalDensity:
@@ -137,6 +159,9 @@ class TerminalDensity:
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u(T), (k, owned), and its derivatives in the densities, which are zero."""
         return self.potential, np.zeros((1, 1, discrete.owned))
+
+    def feedback(self, discrete, m: np.ndarray) -> None:
+        """Of nothing."""
 
     def costs(self, discrete, m: np.ndarray) -> np.ndarray:
         """Zero, shape (k, owned): nobody pays for where the end is."""

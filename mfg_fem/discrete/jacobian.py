@@ -10,6 +10,7 @@ if it is the same at all states, and `crossing[row, column][n]`, the nonzero blo
 between two populations, by components as in `StepForms`. (U, M) is what a step sees: see `step.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -20,6 +21,7 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.feedback import FeedbackBlocks
 
 EVEN = 1e-13  # relative to the horizon: steps that differ by more are not equally long
 
@@ -40,6 +42,8 @@ class Jacobian:
         uniform: whether all steps have equal blocks.
         rule: what a step sees of its two time levels.
         before, after: derivatives of the M of step n in m^n and m^{n+1}, shape (k, N, owned).
+        feedback: what steps see through quantities of the crowd, if anything.
+        end_feedback: what u(T) sees of a change of m(T) through them, if anything.
         border: terms beside A and B in a stationary system, see `stationary.py`.
         terminal_slopes: d u_i(T) / d m_j(T), shape (k, k, owned).
     """
@@ -60,6 +64,8 @@ class Jacobian:
         self.A, self.B, self.D = ([self._blocks() for _ in populations] for _ in range(3))
         self.F = {pair: self._blocks(forms.steady) for pair in forms.costs_see}
         self.crossing = {pair: self._blocks() for pair in forms.crossing}
+        self.feedback: list[FeedbackBlocks | None] = [None] * self.steps
+        self.end_feedback: Callable[[np.ndarray], np.ndarray] | None = None
         self.terminal_slopes = np.zeros((self.k, self.k, self.owned))
         self.uniform = False
         self.border: Any = None
@@ -72,6 +78,17 @@ class Jacobian:
     def _blocks(self, alike: bool = False) -> list[PETSc.Mat]:
         create, steps = self.discrete.pattern.create, self.steps
         return [create()] * steps if alike else [create() for _ in range(steps)]
+
+    def fed(self, name: str) -> bool:
+        """Whether rows of A or B, by name, depend on quantities that their own field makes."""
+        feedback = self.discrete.forms.feedback
+        return bool(feedback) and (feedback.answering if name == "A" else feedback.moving)
+
+    def forget_feedback(self):
+        """Free what steps see through quantities of the crowd."""
+        for blocks in {*self.feedback} - {None}:
+            blocks.destroy()
+        self.feedback = [None] * self.steps
 
     def crosses(self, name: str) -> bool:
         """Whether A or B, by name, has blocks between populations."""
@@ -99,6 +116,7 @@ class Jacobian:
         lists = [*self.A, *self.B, *self.D, *self.F.values(), *self.crossing.values()]
         for matrix in (matrix for blocks in lists for matrix in blocks):
             matrix.destroy()
+        self.forget_feedback()
 
     def fill(self, n: int, entries: np.ndarray):
         """Write the entries of `Discretisation.assemble_jacobian` into the blocks of step n."""
@@ -263,7 +281,8 @@ class Jacobian:
 
     def terminal_change(self, dm: np.ndarray) -> np.ndarray:
         """The change of u(T) with the final densities, shape (k, owned)."""
-        return np.einsum("ijx,jx->ix", self.terminal_slopes, dm)
+        change = np.einsum("ijx,jx->ix", self.terminal_slopes, dm)
+        return change + self.end_feedback(dm) if self.end_feedback else change
 
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
         """F dm, which a change of the densities adds to the right-hand side of the HJB rows."""
@@ -272,6 +291,9 @@ class Jacobian:
             dM = self.rule.worth[:, None] * dM
         for (i, j), F in self.F.items():
             self._add_products(y[i], F, dM[j])
+        for n, blocks in enumerate(self.feedback):
+            if blocks:
+                y[:, n] -= blocks.rows(0, None, dM[:, n])
         self.discrete.release(y)
         y[:, -1] += self.end_rows(self.terminal_change(dm[:, -1]))
         return y
@@ -287,11 +309,20 @@ class Jacobian:
     def mult_A(self, du: np.ndarray) -> np.ndarray:
         """A du, the HJB rows of a change of u^0..u^{N-1}."""
         y = self._mult("A", du, range(1, self.steps + 1))
+        if self.fed("A"):
+            seen = self._seen_u(du, np.zeros((self.k, self.owned)))
+            for n, blocks in enumerate(self.feedback):
+                y[:, n] += blocks.rows(0, seen[:, n], None)
+            self.discrete.release(y)
         return y + self.border.value_rows(du) if self.border else y
 
     def mult_B(self, dm: np.ndarray) -> np.ndarray:
         """B dm, the Fokker-Planck rows of a change of m^1..m^N."""
         y = self._mult("B", dm, range(-1, self.steps - 1))
+        if self.fed("B"):
+            seen = self.seen_m(dm)
+            for n, blocks in enumerate(self.feedback):
+                y[:, n] += self.discrete.release(blocks.rows(1, None, seen[:, n]))
         return y + self.border.density_rows(dm) if self.border else y
 
     def _mult(self, name: str, x: np.ndarray, others: range) -> np.ndarray:

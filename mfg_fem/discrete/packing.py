@@ -19,8 +19,8 @@ class Packed:
 
     The forms are on all cells, and others may come later. The only coefficients that change are
     `fields`, a Function with blocks of 2 k components, `corners`, the densities among them at
-    the vertices of each cell, and `others`, which are constant on cells. These are written into the
-    arrays alone; if more have changed, all are to `forget`.
+    the vertices of each cell, and `others`. These are written into the arrays alone; if more
+    have changed, all are to `forget`.
     """
 
     def __init__(
@@ -104,7 +104,8 @@ class _Group:
                     by_population = values if blocks == 1 else values.swapaxes(1, 2)
                     place[some] = by_population.imag.reshape(len(values), -1)
             for function, place in self.others:
-                cells = function.function_space.dofmap.list[: len(place), 0]
-                place[:] = function.x.array.reshape(-1, place.shape[1])[cells]
+                dofmap = function.function_space.dofmap
+                values = function.x.array.reshape(-1, dofmap.bs)[dofmap.list[: len(place)]]
+                place[:] = values.reshape(place.shape)
             self.stale = False
         return self.arrays

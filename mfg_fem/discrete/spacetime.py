@@ -209,10 +209,16 @@ class SpaceTime:
         coefficients = np.empty((self.k * (self.k + 1), *self.shape[2:]))
         _, J.terminal_slopes = d.ends.values(d, X[1, :, -1])
         J.see(levels.m)
-        for n, (entries, coupling) in self.each(
-            levels, lambda: (d.assemble_jacobian(), d.coupling())
-        ):
+        J.forget_feedback()
+        J.end_feedback = d.ends.feedback(d, X[1, :, -1])
+
+        def assemble():
+            feedback = d.feedback and d.feedback.linearised(d)
+            return d.assemble_jacobian(), d.coupling(), feedback
+
+        for n, (entries, coupling, feedback) in self.each(levels, assemble):
             J.fill(n, entries)
+            J.feedback[n] = feedback
             coefficients[:, n] = coupling
         worth = J.rule.worth[:, None]
         coefficients[: self.k**2] *= worth

@@ -38,7 +38,8 @@ from ufl.checks import is_cellwise_constant
 from ufl.corealg.traversal import traverse_unique_terminals
 
 from mfg_fem.forms.boundary import entering, hamiltonian, leaving, paid
-from mfg_fem.forms.cell import at_nodes, at_vertices
+from mfg_fem.forms.cell import at_nodes, at_vertices, to_vertices
+from mfg_fem.forms.feedback import END, SHADOW, Feedback
 from mfg_fem.forms.state import StepState
 from mfg_fem.forms.tables import Tables
 
@@ -65,17 +66,23 @@ def functional(
     Either of the last two is an empty list if there is none, or if it is in the first.
 
     Here u and m are symbols of value functions and densities, and `frozen` has the symbols of what
-    first derivatives leave alone: (w, crowd, corners) of u, of the seen densities, and of the
-    densities at the vertices of a cell.
+    first derivatives leave alone: (w, crowd, corners, quantities) of u, of the seen densities, of
+    the densities at the vertices of a cell, and of the quantities of the crowd.
     """
-    x, t, (w, crowd, corners) = problem.x, state.t, frozen
+    x, t, (w, crowd, corners, quantities) = problem.x, state.t, frozen
     gradients, values = scheme.measures(problem.domain.mesh)
     costs, diffusion, boundary, constant = [], [], [], True
     # What is seen at each vertex.
-    vertices = range(problem.domain.dim + 1)
-    around = [problem.crowd(state.seen([y[v] for y in corners])) for v in vertices]
+    around = [
+        problem.crowd(
+            state.seen([y[v] for y in corners]),
+            {y: z + ufl.dot(ufl.grad(z), vector) for y, z in quantities.items()},
+        )
+        for v, vector in enumerate(to_vertices(problem.domain.mesh))
+    ]
     for i, population in enumerate(problem.populations):
-        seen = problem.crowd(problem.seen(i, state.seen(m), crowd))
+        densities = problem.seen(i, state.seen(m), crowd)
+        seen = problem.crowd(densities, state.quantities)
         fields = ufl.grad(u[i]), ufl.grad(m[i])
         diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
         normal = state.normal(population)
@@ -85,6 +92,11 @@ def functional(
             tables(problem.rate(i, j, x, t, seen)) * m[i] * (u[i] - u[j])
             for first, j in problem.switches
             if first == i
+        ]
+        costs += [
+            state.shadows[y] * data.operand(y, x=x, t=t, m=problem.crowd(densities))
+            for own, data, y in problem.quantities
+            if own == i and y in state.shadows
         ]
         layers = state.layers[i]
         boundary.append(u[i] * leaving(population, layers, t, m[i], seen))
@@ -145,20 +157,26 @@ class StepForms:
         dim = problem.domain.dim
         self.corners = symbols(fem.functionspace(mesh, ("DG", 0, (dim + 1,))), k)
         self.components = tuple(chain(*zip(self.u, self.m, strict=True)))
+        made = {y: ufl.Coefficient(self.single) for y in state.quantities}
         self.thaw = dict(zip((*w, *crowd), (*self.u, *state.seen(self.m)), strict=True))
+        self.thaw |= {made[y]: z for y, z in state.quantities.items()}
         self.tables = Tables(partial(scheme.points, mesh))
         costs, boundary, diffusion = functional(
-            problem, scheme, state, self.u, self.m, (w, crowd, self.corners), self.tables
+            problem, scheme, state, self.u, self.m, (w, crowd, self.corners, made), self.tables
         )
         self.A = costs + boundary + diffusion
         self.local = len(costs + boundary)  # parts without what a scheme adds
         _, self.rule = scheme.measures(mesh)
         self.nodes = at_nodes(mesh, scheme.degree)
         self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
+        self.feedback: Feedback | None = None
+        if state.quantities:
+            self._set_feedback()
         pairs = [(i, j) for i in range(k) for j in range(k)]
         self.slopes = {(i, j): self._block(2 * i, 2 * j + 1) for i, j in pairs}
         self.costs_see = [pair for pair in pairs if any(self.slopes[pair])]
         self.interacting = any(any(self.slopes[pair][: self.local]) for pair in pairs)
+        self.interacting |= bool(state.quantities)
         self.crossing = [
             (2 * i + field, 2 * j + field)
             for i, j in pairs
@@ -181,13 +199,23 @@ class StepForms:
             )
             for part in (slice(1), slice(None))  # the costs alone, then all
         )
-        timed = state.changing or any(state.t in form.constants() for form in self.A)
+        forms = list(self.A)
+        if self.feedback:
+            self.congested |= self.feedback.moving
+            self.nonlinear |= self.feedback.moving
+            forms += chain(*self.feedback.forms.values())
+        timed = state.changing or any(state.t in form.constants() for form in forms if form)
         self.autonomous = not (timed or self.discount or problem.switches)
 
-    def of(self, name: str, i: int = 0) -> list[ufl.Form]:
-        """The forms whose sum is the named one of population i, at most one per quadrature rule."""
+    def of(self, name: str | tuple, i: int = 0) -> list[ufl.Form]:
+        """The forms whose sum is the named one of population i, at most one per quadrature rule.
+
+        A tuple is the name of one of the `Feedback`.
+        """
         j = 2 * i + ("fp" in name)
-        if name in ("residual", "jacobian"):
+        if isinstance(name, tuple):
+            forms = self.feedback.forms[name]
+        elif name in ("residual", "jacobian"):
             forms = self._whole(name)
         elif name == "coupling":
             forms = self._coupling
@@ -199,6 +227,26 @@ class StepForms:
         fields = dict(zip(self.components, ufl.split(self.state.fields), strict=True))
         fields |= {y: self.state.corners[i, :] for i, y in enumerate(self.corners)}
         return merged(ufl.replace(form, fields) for form in forms if form is not None)
+
+    def _set_feedback(self):
+        """State how the crowd makes what its costs see, in a step and at the end."""
+        problem, state = self.problem, self.state
+        seen = problem.crowd(state.seen(self.m))
+        loads = [
+            data.operand(y, x=problem.x, t=state.t, m=seen) * self.v * self.rule
+            for _, data, y in problem.quantities
+        ]
+        pulls = []
+        for y in state.shadows:  # the viscosity, which sees symbols of z, is no cost
+            pull = _derivatives(self.A, state.quantities[y], self.v)
+            pulls.append([form and ufl.replace(form, self.thaw) for form in pull])
+        m, made, shadows = self.m, state.quantities, state.shadows
+        costs, _ = terminal_costs(problem, state, m, state.seen(m), made, shadows)
+        ends = [_derivatives([costs * self.rule], made[y], self.v) for y in shadows]
+        functions = ([*y.values()] for y in (made, shadows))
+        derivative = partial(_derivatives, direction=self.dv)
+        parts = {SHADOW: pulls, END: ends}, self._rows, self.components
+        self.feedback = Feedback(*functions, loads, *parts, derivative)
 
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
         """The derivative of each part of A in a component, with the frozen symbols replaced."""
@@ -238,7 +286,7 @@ class StepForms:
             for slope in slopes[: self.local]
             if slope is not None
         ]
-        crowd = self.problem.crowd(self.state.seen(self.m))
+        crowd = self.problem.crowd(self.state.seen(self.m), self.state.quantities)
         for i, population in enumerate(self.problem.populations):
             p = ufl.variable(ufl.grad(self.u[i]))
             H = population.H(self.problem.x, self.state.t, p, crowd)
@@ -252,7 +300,8 @@ class StepForms:
     def _rates(self, name: str, i: int) -> tuple:
         """The named rate of population i, per unit of volume and time: inside, at the boundary."""
         population, x, t = self.problem.populations[i], self.problem.x, self.state.t
-        layers, u, m, crowd = self.state.layers[i], self.u[i], self.m[i], self.problem.crowd(self.m)
+        layers, u, m = self.state.layers[i], self.u[i], self.m[i]
+        crowd = self.problem.crowd(self.m, self.state.quantities)
         if name == "paid":
             return 0, paid(population, layers, t, m, crowd)
         if name.startswith("leaving"):
@@ -291,24 +340,44 @@ def drift(population, t, u, m):
 
 def state_drift(problem, state: StepState, i: int):
     """The optimal drift of population i in the fields of the state."""
-    u, m = state.fields[2 * i], problem.crowd(state.densities)
+    u, m = state.fields[2 * i], problem.crowd(state.densities, state.quantities)
     return drift(problem.populations[i], state.t, u, m)
 
 
-def terminal_value(problem, state: StepState) -> tuple[list, list[list], list]:
-    """u_i(T), its derivatives in m_j, and g_i.
+def terminal_costs(problem, state: StepState, y, frozen, made: dict, shadows: dict):
+    """The terminal cost sum_i m_i g_i(x, seen) of densities y, and what shadow prices add to it.
 
-    u_i(T) is the derivative of the terminal cost sum_i m_i g_i(x, seen), `seen` being as in A.
+    `seen` is as in A, and `made` has what stands for the quantities of the crowd.
+    """
+    costs, answered = ufl.zero(), ufl.zero()
+    for i, population in enumerate(problem.populations):
+        densities = problem.seen(i, state.seen(y), frozen)
+        g = population.g(problem.x, problem.crowd(densities, made))
+        costs += y[i] * g
+        seen = {*traverse_unique_terminals(g)}
+        for own, data, quantity in problem.quantities:
+            if own == i and quantity in shadows and state.quantities[quantity] in seen:
+                crowd = problem.crowd(densities)
+                made_of = data.operand(quantity, x=problem.x, t=state.t, m=crowd)
+                answered += shadows[quantity] * made_of
+    return costs, answered
+
+
+def terminal_value(problem, state: StepState) -> tuple[list, list[list], list, list[list]]:
+    """u_i(T), its derivatives in m_j, g_i, and its derivatives in z and lambda of `feedback.py`.
+
+    u_i(T) is the derivative of the terminal cost in m_i.
     """
     m = [ufl.variable(density) for density in state.densities]
     y = [ufl.variable(density) for density in m]
-    frozen, own = state.seen(m), state.seen(y)
-    costs = [
-        y[i] * population.g(problem.x, problem.crowd(problem.seen(i, own, frozen)))
-        for i, population in enumerate(problem.populations)
-    ]
-    total = sum(costs[1:], costs[0])
+    made, shadows = (
+        {quantity: ufl.variable(z) for quantity, z in functions.items()}
+        for functions in (state.quantities, state.shadows)
+    )
+    total = sum(terminal_costs(problem, state, y, state.seen(m), made, shadows))
     u_T = [ufl.diff(total, density) for density in y]
     slopes = [[ufl.diff(value, density) for density in m] for value in u_T]
-    crowd = problem.crowd(state.densities)
-    return u_T, slopes, [population.g(problem.x, crowd) for population in problem.populations]
+    crowd = problem.crowd(state.densities, state.quantities)
+    g = [population.g(problem.x, crowd) for population in problem.populations]
+    parameters = (*made.values(), *shadows.values())
+    return u_T, slopes, g, [[ufl.diff(value, z) for z in parameters] for value in u_T]

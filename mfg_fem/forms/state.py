@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import basix.ufl
 from dolfinx import fem
 
+from mfg_fem.problem.interactions import Quantity
+
 
 @dataclass(frozen=True)
 class StepState:
@@ -19,6 +21,8 @@ class StepState:
         stretch, share, crowd, limit: the parameters of continuation, see `functional.py`.
         layers: of each population, boundary name -> rho of `discrete/layers.py`.
         normals: those of `discrete/layers.py`, of populations that have any.
+        quantities: each `Quantity` of the crowd, and the Function that stands for it.
+        shadows: each of them, and what all pay for a change of it, a Function: see `feedback.py`.
         changing: Functions that depend on t, each with what fills it.
     """
 
@@ -31,6 +35,8 @@ class StepState:
     limit: fem.Constant
     layers: Sequence[dict[str, fem.Function]]
     normals: Sequence[tuple[object, fem.Function]]
+    quantities: dict[Quantity, fem.Function]
+    shadows: dict[Quantity, fem.Function]
     changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
 
     @classmethod
@@ -40,6 +46,8 @@ class StepState:
         crowd: Sequence[float],
         layers: Sequence[dict[str, fem.Function]],
         normals: Sequence[tuple[object, fem.Function]] = (),
+        quantities: Sequence[Quantity] = (),
+        plans: bool = False,
     ) -> "StepState":
         """A state on V; `crowd` has the uniform density of each population."""
         t, stretch, share, limit = (fem.Constant(V.mesh, y) for y in (0.0, 1.0, 1.0, 1.0))
@@ -48,7 +56,10 @@ class StepState:
         uniform = tuple(fem.Constant(V.mesh, float(density)) for density in crowd)
         shape = (len(crowd), V.mesh.topology.dim + 1)
         corners = fem.Function(fem.functionspace(V.mesh, ("DG", 0, shape)))
-        return cls(fields, corners, t, stretch, share, uniform, limit, layers, normals)
+        made = {y: fem.Function(V) for y in quantities}
+        shadows = {y: fem.Function(V) for y in (quantities if plans else ())}
+        parameters = t, stretch, share, uniform, limit
+        return cls(fields, corners, *parameters, layers, normals, made, shadows)
 
     def normal(self, population) -> fem.Function | None:
         """The outer normal at walls that do not push, or None if there are none."""
@@ -60,6 +71,12 @@ class StepState:
             self.t.value = t
             for _, fill in self.changing:
                 fill()
+
+    @property
+    def others(self) -> list[fem.Function]:
+        """The Functions beside fields and corners that change from step to step."""
+        timed = (function for function, _ in self.changing)
+        return [*timed, *self.quantities.values(), *self.shadows.values()]
 
     @property
     def densities(self) -> tuple:

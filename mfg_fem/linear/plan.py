@@ -18,6 +18,7 @@ from mfg_fem import petsc
 from mfg_fem._compat import LONGEST_STEP
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.jacobian import Jacobian, longest_step
+from mfg_fem.errors import ProblemError
 from mfg_fem.linear.level.modified_ilu import Relaxation
 from mfg_fem.linear.level.schwarz import OptimisedSchwarz
 from mfg_fem.validate import count
@@ -226,7 +227,8 @@ class Plan:
 
     Attributes:
         krylov: the formulation of the Newton equation that is asked for, one of FORMS.
-        weak: "schur", or "two-field" if sweeps are inexact.
+        weak: "schur", or "two-field" if sweeps are inexact, or miss what A or B see through
+            quantities of the crowd.
         solvers: PETSc's type of Krylov solver for each formulation.
         sweep, matched, start: the solvers of one time level, see LEVELS.
         coarse_size: coarse functions in the longest direction, 0 for no coarse space.
@@ -250,6 +252,11 @@ class Plan:
     @classmethod
     def of(cls, J: Jacobian, krylov: str, user: Mapping[str, object]) -> "Plan":
         """Decide from the defaults, the user's options and the command line. Collective."""
+        if (J.fed("A") and krylov in ("schur", "h-form")) or (J.fed("B") and krylov == "schur"):
+            raise ProblemError(
+                f"Newton(krylov={krylov!r}) takes sweeps for exact, and smooth() or total() in a "
+                'Hamiltonian are not in them: choose "auto" or "two-field".'
+            )
         options = defaults(J) | dict(user)
         with petsc.options(options):
             return cls.read(J, krylov, options)
@@ -264,7 +271,7 @@ class Plan:
         solvers = {y: ours.getString(PREFIXES[y] + "ksp_type", kind) for y, kind in kinds.items()}
         return cls(
             krylov=krylov,
-            weak="schur" if sweep.exact else "two-field",
+            weak="schur" if sweep.exact and not (J.fed("A") or J.fed("B")) else "two-field",
             solvers=solvers,
             sweep=sweep,
             matched=matched,

@@ -109,6 +109,16 @@ class Crowding:
         """Take zero."""
         self._set(0.0, 0.0)
 
+    def seen_by(self, problem, t):
+        """What its callables get for m, with local densities in the place of smoothed ones."""
+        x, m, volume = problem.x, problem.crowd(self.densities), problem.domain.volume()
+        made = {}
+        for _, data, quantity in problem.quantities:
+            made[quantity] = data.operand(quantity, x=x, t=t, m=m)
+            if quantity.radius is None:
+                made[quantity] *= fem.Constant(problem.domain.mesh, volume)
+        return problem.crowd(self.densities, made)
+
     def slopes(self, expression) -> ufl.core.expr.Expr:
         """The derivatives in all densities, as a vector."""
         return ufl.as_vector([ufl.diff(expression, m) for m in self.densities])
@@ -129,7 +139,7 @@ def check_values(problem, crowding: Crowding) -> tuple[Units, tuple[str, ...]]:
     gdim, mesh = domain.dim, domain.mesh
     t = fem.Constant(mesh, 0.0)
     p = ufl.variable(fem.Constant(mesh, np.zeros(gdim)))
-    x, D, m = problem.x, problem.D(problem.x, t), problem.crowd(crowding.densities)
+    x, D, m = problem.x, problem.D(problem.x, t), crowding.seen_by(problem, t)
     costs = {
         "running_cost(x, t, m)": problem.f(x, t, m),
         "terminal_cost(x, m)": problem.g(x, m),
@@ -328,7 +338,7 @@ def refuse_not_finite(problem, points: np.ndarray, moment: float):
     crowding.uniform()
     p = ufl.variable(fem.Constant(mesh, np.zeros(problem.domain.dim)))
     for own in problem.populations:
-        m = own.crowd(crowding.densities)
+        m = crowding.seen_by(own, t)
         f, H = own.f(x, t, m), own.H(x, t, p, m)
         terms = {"running_cost(x, t, m)": f, "source(x, t)": own.s(x, t)}
         terms |= {"d/dm of running_cost(x, t, m)": crowding.slopes(f), "hamiltonian(x, p, m)": H}

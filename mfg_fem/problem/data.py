@@ -7,6 +7,7 @@ float(t), is an error: a symbol has no value that could be taken by mistake.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from ufl.domain import extract_domains
 
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.problem.densities import Densities, spread
+from mfg_fem.problem.interactions import Quantity
 from mfg_fem.validate import is_number
 
 COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
@@ -83,6 +85,10 @@ class _Field(_Symbol, ufl.Coefficient):
     """The density, or the gradient of the value function."""
 
 
+def _is_made(y) -> TypeGuard[Quantity]:
+    return isinstance(y, Quantity)
+
+
 class Data:
     """The data on a domain as expressions by name. Collective.
 
@@ -98,6 +104,7 @@ class Data:
         self.p = _Field(vector)
         self.m = Densities(crowds, [_Field(scalar) for _ in crowds]) if crowds else _Field(scalar)
         self._stated: dict[str, tuple[ufl.core.expr.Expr, str, type | None]] = {}
+        self.quantities: list[Quantity] = []  # that the data see, made of the symbols
 
     def state(self, name: str, value, arguments: str, shapes: tuple = ((),)):
         """Make the expression of this name. Collective.
@@ -128,8 +135,23 @@ class Data:
                             f"it differentiates {symbol}; only the value of {symbol} at the same "
                             "point may enter"
                         )
+            quantities = [y for y in traverse_unique_terminals(expression) if _is_made(y)]
+            for quantity in quantities:
+                self._check_operand(quantity.operand, arguments)
         alike_on_ranks(self.comm, name, expression)
+        for quantity in quantities:
+            alike_on_ranks(self.comm, name, quantity.operand)
+        self.quantities += [y for y in quantities if y not in self.quantities]
         self._stated[name] = expression, arguments, marker
+
+    def _check_operand(self, operand, arguments: str):
+        terminals = [*traverse_unique_terminals(operand)]
+        if not any(y is m for y in terminals for m in spread(self.m)) or "m" not in arguments:
+            raise ProblemError("smooth() and total() are of densities, where the callable gets m")
+        if any(_is_made(y) for y in terminals):
+            raise ProblemError("a smooth() or total() is within another one")
+        if extract_type(expand_derivatives(operand), ufl.classes.Grad):
+            raise ProblemError("the operand of smooth() or total() is differentiated in space")
 
     @property
     def terminals(self) -> list:
@@ -143,8 +165,19 @@ class Data:
         """The expression of this name with these arguments, of which it may not need all."""
         expression, names, _ = self._stated[name]
         mapping = self._mapping(names, (arguments[symbol] for symbol in names))
+        made = arguments["m"].quantities if isinstance(arguments.get("m"), Densities) else {}
+        for quantity in filter(_is_made, traverse_unique_terminals(expression)):
+            if quantity not in made:
+                raise ProblemError(
+                    f"{name} sees smooth() or total() of the crowd, which is not done here."
+                )
+            mapping[quantity] = made[quantity]
         mapping = {y: z for y, z in mapping.items() if y is not z}
         return ufl.replace(expression, mapping) if mapping else expression
+
+    def operand(self, quantity: Quantity, **arguments) -> ufl.core.expr.Expr:
+        """What a quantity is made of, with these arguments x, t and m."""
+        return ufl.replace(quantity.operand, self._mapping("xtm", map(arguments.get, "xtm")))
 
     def _mapping(self, names: str, arguments: Iterable) -> dict:
         """Symbols of these names to what replaces them."""

@@ -6,10 +6,17 @@ from mfg_fem.errors import ProblemError
 
 
 class Densities(Mapping):
-    """The density of each crowd by its name, m["tourists"], and their sum, m.all."""
+    """The density of each crowd by its name, m["tourists"], and their sum, m.all.
 
-    def __init__(self, names: Sequence[str], densities: Sequence):
+    Attributes:
+        quantities: each `Quantity` of the crowd that data may see, and what stands for it.
+    """
+
+    def __init__(
+        self, names: Sequence[str], densities: Sequence, quantities: Mapping | None = None
+    ):
         self._by_name = dict(zip(names, densities, strict=True))
+        self.quantities = quantities or {}
 
     def __getitem__(self, name: str):
         """The density of one crowd."""
@@ -31,12 +38,16 @@ class Densities(Mapping):
         first, *others = self.values()
         return sum(others, first)
 
-    def _refuse(self, *_):
-        first = next(iter(self))
-        raise ProblemError(
+    @property
+    def hint(self) -> str:
+        """What to write in the place of m."""
+        return (
             "m has the densities of several crowds and is no number: write "
-            f"m[{first!r}] for one of them, or m.all"
+            f"m[{next(iter(self))!r}] for one of them, or m.all"
         )
+
+    def _refuse(self, *_):
+        raise ProblemError(self.hint)
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = (
         __pow__

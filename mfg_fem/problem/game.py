@@ -1,6 +1,6 @@
 """What the players want: MeanFieldGame and MeanFieldControl, checked when they are built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
@@ -20,6 +20,8 @@ from mfg_fem.problem.boundary import (
 )
 from mfg_fem.problem.checks import Crowding, check_arguments, check_values
 from mfg_fem.problem.data import Data, InTime
+from mfg_fem.problem.densities import Densities, spread
+from mfg_fem.problem.interactions import Quantity
 from mfg_fem.problem.units import Units
 
 Given: TypeAlias = (
@@ -101,6 +103,11 @@ class MeanField:
     def keeps_its_players(self) -> bool:
         """Whether nobody leaves or joins it but through boundaries and the source."""
         return True
+
+    @property
+    def plans(self) -> bool:
+        """Whether a planner answers for what the crowd does to costs."""
+        raise NotImplementedError
 
     @property
     def value_is_cost(self) -> bool:
@@ -203,13 +210,21 @@ class MeanField:
         """The populations in groups that exchange people."""
         return [[0]]
 
-    def crowd(self, densities: tuple) -> ufl.core.expr.Expr:
-        """What the callables get for m, of the densities of all populations."""
-        return densities[0]
+    @property
+    def quantities(self) -> list[tuple[int, Data, Quantity]]:
+        """What the crowd makes: with the population who sees it and the data it is stated in."""
+        return [(0, self.data, quantity) for quantity in self.data.quantities]
+
+    def crowd(self, densities: Sequence, quantities: Mapping | None = None):
+        """What the callables get for m, of the densities of all populations.
+
+        `quantities` has what stands for those of the crowd.
+        """
+        return Densities(["m"], densities, quantities) if quantities else densities[0]
 
     def who_leaves(self, boundary: str, m) -> ufl.core.expr.Expr:
         """The density of those who leave through a door, of what the callables get for m."""
-        return m
+        return spread(m)[0]
 
     def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
         """The densities in the costs of population i while they are differentiated.
@@ -270,6 +285,11 @@ class MeanFieldGame(MeanField):
     """
 
     @property
+    def plans(self) -> bool:
+        """No player does."""
+        return False
+
+    @property
     def value_is_cost(self) -> bool:
         """Unless people come in through an open boundary, whose costs are not known."""
         return not self.open
@@ -287,6 +307,11 @@ class MeanFieldControl(MeanField):
     costs against m. The equations are those of a game in which every player also pays for the
     harm done to the others: f + m f_m, g + m g_m and H + m H_m stand in place of f, g and H.
     """
+
+    @property
+    def plans(self) -> bool:
+        """He does."""
+        return True
 
     @property
     def value_is_cost(self) -> bool:

@@ -1,6 +1,6 @@
 """Several crowds who share a domain, see each other, and may change from one into another."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import permutations
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from mfg_fem.problem.conditions import check_datum
 from mfg_fem.problem.data import Data, InTime, moments
 from mfg_fem.problem.densities import Densities
 from mfg_fem.problem.game import Given, MeanField
+from mfg_fem.problem.interactions import Quantity
 from mfg_fem.problem.units import Units
 
 PLANNERS = (None, "all", "each")
@@ -85,9 +86,9 @@ class Member(MeanField):
         object.__setattr__(self, "units", units)
         object.__setattr__(self, "infinite", infinite)
 
-    def crowd(self, densities: tuple) -> Densities:
+    def crowd(self, densities: Sequence, quantities: Mapping | None = None) -> Densities:
         """What the callables get for m."""
-        return self.together.crowd(densities)
+        return self.together.crowd(densities, quantities)
 
     def who_leaves(self, boundary: str, m: Densities) -> ufl.core.expr.Expr:
         """The density of those who leave through a door, of all crowds that have one there."""
@@ -153,6 +154,11 @@ class Populations:
         data = Data(domain, names)
         for pair, rate in self.switching.items():
             data.state(_name(pair), rate, "xtm")
+        if data.quantities and self.planner == "each":
+            raise ProblemError(
+                "Rates that see smooth() or total() cannot be had with a planner for each crowd: "
+                "which of them would answer for it?"
+            )
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "horizon", members[0].horizon)  # a float now
         self.check()
@@ -220,7 +226,7 @@ class Populations:
         if self.stationary and (timed := self.data.timed):
             raise ProblemError(f"{timed[0]} depends on t, and there is no time without a horizon.")
         for pair in self.switching:
-            rate = self.data(_name(pair), x=self.x, t=t, m=self.crowd(crowding.densities))
+            rate = self.data(_name(pair), x=self.x, t=t, m=crowding.seen_by(self, t))
             values = VertexValues(mesh, rate)
             for t.value in moments(self.duration, self.data.depends(_name(pair), "t")):
                 (ends,) = values.extremes()
@@ -281,6 +287,11 @@ class Populations:
         return sorted(sorted(group) for group in groups)
 
     @property
+    def plans(self) -> bool:
+        """Whether planners answer for what their crowds do to costs."""
+        return self.planner is not None
+
+    @property
     def switches(self) -> list[tuple[int, int]]:
         """Pairs of numbers of crowds: players of the first become players of the second."""
         names = list(self.crowds)
@@ -291,9 +302,20 @@ class Populations:
         names = list(self.crowds)
         return self.data(_name((names[i], names[j])), x=x, t=t, m=m)
 
-    def crowd(self, densities: tuple) -> Densities:
+    @property
+    def quantities(self) -> list[tuple[int, Data, Quantity]]:
+        """What the crowds make: with the crowd who sees it and the data it is stated in."""
+        found = [
+            (i, own.data, quantity)
+            for i, own in enumerate(self.populations)
+            for quantity in own.data.quantities
+        ]
+        switching = [(self.switches[0][0], self.data, y) for y in self.data.quantities]
+        return found + switching
+
+    def crowd(self, densities: Sequence, quantities: Mapping | None = None) -> Densities:
         """What the callables get for m, of the densities of all crowds."""
-        return Densities(list(self.crowds), densities)
+        return Densities(list(self.crowds), densities, quantities)
 
     def seen(self, i: int, own: tuple, frozen: tuple) -> tuple:
         """The densities in the costs of crowd i while they are differentiated.

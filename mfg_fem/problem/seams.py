@@ -22,7 +22,7 @@ def check_periodic(problem, m):
     Hamiltonian, diffusion, source) may jump there, as anywhere.
     """
     one = fem.Constant(problem.domain.mesh, 1.0)
-    m = problem.crowd([one] * len(spread(m)))
+    m = problem.crowd([one] * len(spread(m)), {y: one for *_, y in problem.quantities})
     data = {"initial_density(x)": problem.m0, "terminal_cost(x, m)": lambda y: problem.g(y, m)}
     if problem.terminal_density is not None:
         data["terminal_density(x)"] = problem.m_T

@@ -277,7 +277,8 @@ class HForm(_OneField):
 class AutoForm:
     """At each Newton step the H-form if the coupling is strong, else the form for weak coupling.
 
-    If GMRES fails on the H-form, the other takes over until the next solve begins.
+    If GMRES fails on the H-form, the other takes over until the next solve begins. It is never
+    taken where A is not what sweeps invert.
     """
 
     def __init__(self, equation: Equation):
@@ -302,7 +303,8 @@ class AutoForm:
     def refresh(self, coefficients: np.ndarray):
         """Take over a new linearisation and its coefficients f_ij and a_i. Collective."""
         self.coupling.refresh(coefficients)
-        if self.coupling.strength > STRONG and not self.failed:
+        strong = self.coupling.strength > STRONG and not self.equation.J.fed("A")
+        if strong and not self.failed:
             self.form = self.strong = self.strong or HForm(self.equation, self.coupling)
             self.strong.matched.refresh()
         else:
