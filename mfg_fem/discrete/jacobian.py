@@ -171,28 +171,32 @@ class Jacobian:
             y[i, n] = self.product(blocks[i][n], x[i, n])
         return y
 
-    def product_of_level(self, name: str, n: int, x: np.ndarray) -> np.ndarray:
-        """The rows of A or B, by name, of step n for x on its own level, (k, owned). Collective."""
-        blocks = getattr(self, name)
+    def product_of_level(
+        self, name: str, n: int, x: np.ndarray, blocks: list[list[PETSc.Mat]] | None = None
+    ) -> np.ndarray:
+        """The rows of A or B, by name, of step n for x on its own level, (k, owned). Collective.
+
+        `blocks` may take the place of its diagonal blocks.
+        """
+        blocks = blocks or getattr(self, name)
         y = np.stack([self.product(own[n], x[i]) for i, own in enumerate(blocks)])
         return y + self.crossed(name, n, self.own_share(name, n) * x)
 
-    def blocks_of_level(self, name: str, n: int) -> list[list[PETSc.Mat | None]]:
-        """The blocks of A or B, by name, of step n: rows and columns are populations."""
-        blocks: list[list[PETSc.Mat | None]] = [[None] * self.k for _ in range(self.k)]
-        for i, own in enumerate(getattr(self, name)):
-            blocks[i][i] = own[n]
-        for (row, column), crossing in self.crossing.items():
-            if row % 2 == "AB".index(name):
-                blocks[row // 2][column // 2] = crossing[n]
-        return blocks
+    def between(self, name: str, n: int) -> dict[tuple[int, int], PETSc.Mat]:
+        """The blocks of A or B, by name, of step n between populations (i, j)."""
+        return {
+            (row // 2, column // 2): blocks[n]
+            for (row, column), blocks in self.crossing.items()
+            if row % 2 == "AB".index(name)
+        }
 
     def crossed(self, name: str, n: int, seen: np.ndarray) -> np.ndarray | float:
         """The products of the blocks between populations with what step n sees. Collective."""
-        field, y = "AB".index(name), np.zeros_like(seen) if self.crosses(name) else 0.0
-        for (row, column), blocks in self.crossing.items():
-            if row % 2 == field:
-                y[row // 2] += self.product(blocks[n], seen[column // 2])
+        if not self.crosses(name):
+            return 0.0
+        y = np.zeros((self.k, self.owned))
+        for (i, j), block in self.between(name, n).items():
+            y[i] += self.product(block, seen[j])
         return y
 
     def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):

@@ -29,7 +29,7 @@ def hill(x, place):
     return ufl.exp(-sum((x[i] - y) ** 2 for i, y in enumerate(place)) / 0.08)
 
 
-def crossing(n: int, boundary=None, planner=False, congested=True, k=2, **changes):
+def crossing(n: int, boundary=None, planner=False, congested=True, k=2, rates=None, **changes):
     """Crowds that start at different places and mind each other, in costs and in moving."""
     domain = mfg.box((1.0, 1.0), n, MPI.COMM_WORLD)
     crowds = []
@@ -51,8 +51,10 @@ def crossing(n: int, boundary=None, planner=False, congested=True, k=2, **change
                 **changes,
             )
         )
-    return statement(*crowds, planner=planner)
+    return statement(*crowds, planner=planner, rates=rates)
 
+
+SWITCHING = {(0, 1): lambda x, t, m: (1 + t) * m[1] ** 2, (1, 0): lambda x, t, m: 2 + x[0] * m[0]}
 
 CASES = {
     "game": lambda: (crossing(4), SHARP),
@@ -60,6 +62,8 @@ CASES = {
     "three": lambda: (crossing(3, k=3, congested=False), EULER),
     "midpoint": lambda: (crossing(3, [{}, {"left": mfg.Exit()}]), MIDPOINT),
     "planner": lambda: (crossing(4, planner=True), SHARP),
+    "switching": lambda: (crossing(4, rates=SWITCHING), SHARP),
+    "switching by a planner": lambda: (crossing(3, planner=True, rates=SWITCHING), EULER),
     "planner, midpoint": lambda: (crossing(3, planner=True), MIDPOINT),
 }
 
@@ -116,7 +120,7 @@ def test_mass_is_kept_and_densities_are_positive(congested):
     assert levels.m.min() > 0
 
 
-@pytest.mark.parametrize("form", ["two-field", "h-form"])
+@pytest.mark.parametrize("form", ["schur", "two-field", "h-form"])
 def test_all_forms_solve_for_the_same(form):
     assert difference(crossed(krylov=form)[0].m, crossed()[0].m) < 1e-6
 
@@ -125,11 +129,6 @@ def test_one_planner_moves_both():
     levels, _, discrete = crossed(planner=True)
     assert np.abs(discrete.integral(levels.m)[:, -1] - (1, 2)).max() < 1e-12
     assert difference(levels.m, crossed()[0].m) > 1e-3
-
-
-def test_the_schur_form_is_refused_where_populations_cross_in_the_sweeps():
-    with pytest.raises(mfg.ProblemError, match=r"schur.*two-field"):
-        solved(crossing(4), 3, krylov="schur")
 
 
 @pytest.mark.parametrize("k, scheme", [(3, SHARP), (2, MIDPOINT)], ids=str)

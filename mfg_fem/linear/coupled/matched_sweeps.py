@@ -193,14 +193,16 @@ class MatchedSweeps:
         """Take over the last linearisation. Collective."""
         J, coupling = self.J, self.coupling
         self.wave_number = self.plan.wave_number or self._matched_wave_number()
-        for i in range(J.k):
-            for n in range(J.steps):
+        for n in range(J.steps):
+            for i in range(J.k):
                 X = self._X(i, coupling.q[i, n])
                 for name, blocks in self.blocks.items():
                     getattr(J, name)[i][n].copy(blocks[i][n], SAME)
                     self._add(blocks[i][n], X, name, i, n)
-                    if self.plan.in_turn:
-                        self.sweeps.factors[name][i].update(n)
+            if self.plan.in_turn:
+                for name in self.blocks:
+                    for factors in self.sweeps.factors[name]:
+                        factors.update(n)
         J.discrete.pattern.free_scratch()
         for space in self.coarse:
             space.refresh(coupling)
