@@ -180,7 +180,11 @@ class Jacobian:
         """
         blocks = blocks or getattr(self, name)
         y = np.stack([self.product(own[n], x[i]) for i, own in enumerate(blocks)])
-        return y + self.crossed(name, n, self.own_share(name, n) * x)
+        if between := self.between(name, n):
+            seen = self.own_share(name, n) * x
+            for (i, j), block in between.items():
+                y[i] += self.product(block, seen[j])
+        return y
 
     def between(self, name: str, n: int) -> dict[tuple[int, int], PETSc.Mat]:
         """The blocks of A or B, by name, of step n between populations (i, j)."""
@@ -189,15 +193,6 @@ class Jacobian:
             for (row, column), blocks in self.crossing.items()
             if row % 2 == "AB".index(name)
         }
-
-    def crossed(self, name: str, n: int, seen: np.ndarray) -> np.ndarray | float:
-        """The products of the blocks between populations with what step n sees. Collective."""
-        if not self.crosses(name):
-            return 0.0
-        y = np.zeros((self.k, self.owned))
-        for (i, j), block in self.between(name, n).items():
-            y[i] += self.product(block, seen[j])
-        return y
 
     def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
         """Add to y the product of each step's block with x. Collective."""

@@ -114,13 +114,13 @@ def waves(system) -> np.ndarray:
     X = system.even_crowd()
     X[0] += 0.3 * np.cos(5 * x)
     X[1] *= 1 + 0.3 * np.cos(3 * x)
-    return X
+    return system.settled(X)
 
 
 @pytest.mark.parametrize("scheme", [mfg.Monotone(), mfg.Galerkin(1, "midpoint")], ids=str)
 @pytest.mark.parametrize("horizon", [1.0, None])
 def test_best_responses_and_transport_fulfil_their_rows(horizon, scheme):
-    problem = crowds(scale=10.0, rates={(0, 1): 10.0, (1, 0): 20.0}, horizon=horizon)
+    problem = crowds(scale=10.0, horizon=horizon)
     if horizon:
         system = system_of(problem, 4, scheme)
     else:
@@ -134,6 +134,8 @@ def test_best_responses_and_transport_fulfil_their_rows(horizon, scheme):
         else:
             best = lasting_response(system, sweeps, X, 1e-11)
         moved = transport(system, sweeps, best)
+        if not horizon:  # what is left is round-off times the long step
+            moved = transport(system, sweeps, system.settled(moved))
         sweeps.destroy()
     assert np.abs(system.residual(moved)[1]).max() < 1e-11
     assert np.abs(system.residual(best)[0]).max() < 1e-10
