@@ -22,10 +22,9 @@ class Population:
     initial_density: object = lambda x: 1.0
     diffusion: float = 0.1
     population: float = 1.0
-    discount: float = 0.0
     boundary: dict = field(default_factory=dict)
 
-    def crowd(self) -> mfg.Crowd:
+    def crowd(self, discount: float) -> mfg.Crowd:
         return mfg.Crowd(
             hamiltonian=lambda x, p, m: self.hamiltonian(x, p, vector(m)),
             running_cost=lambda x, t, m: self.running_cost(x, t, vector(m)),
@@ -33,7 +32,7 @@ class Population:
             initial_density=self.initial_density,
             diffusion=self.diffusion,
             population=self.population,
-            discount=self.discount,
+            discount=discount,
             boundary=self.boundary,
         )
 
@@ -47,6 +46,7 @@ def statement(
     horizon: float | None = 1.0,
     planner: str | None = None,
     rates: dict | None = None,
+    discount: float = 0.0,
 ):
     """A game of these populations, or of their planners.
 
@@ -59,7 +59,7 @@ def statement(
     return mfg.Populations(
         populations[0].domain,
         horizon=horizon,
-        crowds={f"{i}": own.crowd() for i, own in enumerate(populations)},
+        crowds={f"{i}": own.crowd(discount) for i, own in enumerate(populations)},
         planner=planner,
         switching={(f"{i}", f"{j}"): switching(y) for (i, j), y in (rates or {}).items()},
     )

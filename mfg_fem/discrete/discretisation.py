@@ -147,7 +147,8 @@ class Discretisation:
         """What `interpolate` takes: compiled, or already nodal values if no field is in it."""
         expression = expand_derivatives(expression)
         found = self._at_nodes(expression)
-        changes = self.state.fields in extract_coefficients(expression)
+        moving = self.state.fields, *self.state.others
+        changes = any(y in moving for y in extract_coefficients(expression))
         return found if changes or isinstance(found, float) else self.interpolate(found)
 
     def _values(self, expression) -> Callable[[], np.ndarray]:

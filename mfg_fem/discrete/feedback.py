@@ -114,10 +114,10 @@ class _Sum:
 class _Smoother:
     """S of a smoothed density: (Mass + r^2 K)^-1 (Mass (Mass + r^2 K)^-1) ... of a load."""
 
-    def __init__(self, discrete, quantity: Quantity):
-        self.mass, self.times = discrete.mass, quantity.times
+    def __init__(self, discrete, radius: float, times: int):
+        self.mass, self.times = discrete.mass, times
         matrix = discrete.stiffness.copy()
-        matrix.scale(quantity.radius**2)
+        matrix.scale(radius**2)
         matrix.axpy(1.0, discrete.mass)
         self.x, self.y = matrix.createVecs()
         self.solver = PETSc.KSP().create(discrete.comm)
@@ -146,4 +146,4 @@ class _Smoother:
 def _smoother(discrete, quantity: Quantity) -> _Sum | _Smoother:
     if quantity.radius is None:
         return _Sum(discrete.comm, discrete.owned)
-    return _Smoother(discrete, quantity)
+    return _Smoother(discrete, quantity.radius, quantity.times)

@@ -21,7 +21,6 @@ from petsc4py import PETSc
 import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.feedback import FeedbackBlocks
 
 EVEN = 1e-13  # relative to the horizon: steps that differ by more are not equally long
 
@@ -64,7 +63,7 @@ class Jacobian:
         self.A, self.B, self.D = ([self._blocks() for _ in populations] for _ in range(3))
         self.F = {pair: self._blocks(forms.steady) for pair in forms.costs_see}
         self.crossing = {pair: self._blocks() for pair in forms.crossing}
-        self.feedback: list[FeedbackBlocks | None] = [None] * self.steps
+        self.feedback: list[Any] = [None] * self.steps
         self.end_feedback: Callable[[np.ndarray], np.ndarray] | None = None
         self.terminal_slopes = np.zeros((self.k, self.k, self.owned))
         self.uniform = False
@@ -81,7 +80,7 @@ class Jacobian:
 
     def fed(self, name: str) -> bool:
         """Whether rows of A or B, by name, depend on quantities that their own field makes."""
-        feedback = self.discrete.forms.feedback
+        feedback: Any = self.discrete.forms.feedback
         return bool(feedback) and (feedback.answering if name == "A" else feedback.moving)
 
     def forget_feedback(self):
@@ -189,29 +188,28 @@ class Jacobian:
             y[i, n] = self.product(blocks[i][n], x[i, n])
         return y
 
-    def product_of_level(self, name: str, n: int, x: np.ndarray) -> np.ndarray:
-        """The rows of A or B, by name, of step n for x on its own level, (k, owned). Collective."""
-        blocks = getattr(self, name)
+    def product_of_level(
+        self, name: str, n: int, x: np.ndarray, blocks: list[list[PETSc.Mat]] | None = None
+    ) -> np.ndarray:
+        """The rows of A or B, by name, of step n for x on its own level, (k, owned). Collective.
+
+        `blocks` may take the place of its diagonal blocks.
+        """
+        blocks = blocks or getattr(self, name)
         y = np.stack([self.product(own[n], x[i]) for i, own in enumerate(blocks)])
-        return y + self.crossed(name, n, self.own_share(name, n) * x)
-
-    def blocks_of_level(self, name: str, n: int) -> list[list[PETSc.Mat | None]]:
-        """The blocks of A or B, by name, of step n: rows and columns are populations."""
-        blocks: list[list[PETSc.Mat | None]] = [[None] * self.k for _ in range(self.k)]
-        for i, own in enumerate(getattr(self, name)):
-            blocks[i][i] = own[n]
-        for (row, column), crossing in self.crossing.items():
-            if row % 2 == "AB".index(name):
-                blocks[row // 2][column // 2] = crossing[n]
-        return blocks
-
-    def crossed(self, name: str, n: int, seen: np.ndarray) -> np.ndarray | float:
-        """The products of the blocks between populations with what step n sees. Collective."""
-        field, y = "AB".index(name), np.zeros_like(seen) if self.crosses(name) else 0.0
-        for (row, column), blocks in self.crossing.items():
-            if row % 2 == field:
-                y[row // 2] += self.product(blocks[n], seen[column // 2])
+        if between := self.between(name, n):
+            seen = self.own_share(name, n) * x
+            for (i, j), block in between.items():
+                y[i] += self.product(block, seen[j])
         return y
+
+    def between(self, name: str, n: int) -> dict[tuple[int, int], PETSc.Mat]:
+        """The blocks of A or B, by name, of step n between populations (i, j)."""
+        return {
+            (row // 2, column // 2): blocks[n]
+            for (row, column), blocks in self.crossing.items()
+            if row % 2 == "AB".index(name)
+        }
 
     def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
         """Add to y the product of each step's block with x. Collective."""
@@ -300,7 +298,12 @@ class Jacobian:
 
     def end_rows(self, du_T: np.ndarray) -> np.ndarray:
         """What a change of u(T), (k, owned), adds to the right-hand side of the last HJB rows."""
-        return self.other_level("A", self.steps - 1, du_T)
+        last = self.steps - 1
+        y = self.other_level("A", last, du_T)
+        if self.fed("A") and self.rule.c[last]:
+            seen = self.rule.c[last] * self.rule.discount[last] * du_T
+            y -= self.discrete.release(self.feedback[last].rows(0, seen, None))
+        return y
 
     def mult_D(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
         """D du, the Fokker-Planck rows of a change of the value functions, of u(T) by du_T."""

@@ -1,9 +1,9 @@
 """How the crowd makes the quantities z that costs see, and what a planner answers for.
 
 A `Quantity` is z = S L, with the vector L of int y v dx for each basis function v and a symmetric
-operator S: of `smooth` a power of (Mass + r^2 K)^-1, of `total` the sum. It depends on the densities
-of the same step. To a player z is data. A planner minds what he does to it: with the costs A(m, z)
-of a step, his rows are the derivative of
+operator S: of `smooth` a power of (Mass + r^2 K)^-1, of `total` the sum. It depends on what a step
+sees of the densities. To a player z is data. A planner minds what he does to it: with the costs
+A(m, z) of a step, his rows are the derivative of
 
     A(m, z) + sum lambda . L(m),     lambda = S dA/dz,
 

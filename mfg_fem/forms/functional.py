@@ -187,7 +187,7 @@ class StepForms:
             y in (*form.coefficients(), *form.constants())
             for form in chain(*self.slopes.values())
             if form is not None
-            for y in (*self.components, *self.corners, state.t)
+            for y in (*self.components, *self.corners, *state.others, state.t)
         )
         self.congested, self.nonlinear = (
             any(
@@ -214,7 +214,7 @@ class StepForms:
         """
         j = 2 * i + ("fp" in name)
         if isinstance(name, tuple):
-            forms = self.feedback.forms[name]
+            forms = self.feedback.forms[name] if self.feedback else []
         elif name in ("residual", "jacobian"):
             forms = self._whole(name)
         elif name == "coupling":
@@ -243,10 +243,15 @@ class StepForms:
         m, made, shadows = self.m, state.quantities, state.shadows
         costs, _ = terminal_costs(problem, state, m, state.seen(m), made, shadows)
         ends = [_derivatives([costs * self.rule], made[y], self.v) for y in shadows]
-        functions = ([*y.values()] for y in (made, shadows))
-        derivative = partial(_derivatives, direction=self.dv)
-        parts = {SHADOW: pulls, END: ends}, self._rows, self.components
-        self.feedback = Feedback(*functions, loads, *parts, derivative)
+        self.feedback = Feedback(
+            [*made.values()],
+            [*shadows.values()],
+            loads,
+            {SHADOW: pulls, END: ends},
+            self._rows,
+            self.components,
+            partial(_derivatives, direction=self.dv),
+        )
 
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
         """The derivative of each part of A in a component, with the frozen symbols replaced."""

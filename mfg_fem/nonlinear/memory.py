@@ -47,7 +47,8 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
     system = system_of(discrete, longest_step(times))
     plan, forms = Plan.of(system.jacobian, method.krylov, method.petsc_options), []
     with plan.in_force():
-        one_step += k * _factors(discrete, plan.sweep)
+        joint = k if plan.sweep.exact and discrete.forms.crossing else 1  # times as wide
+        one_step += joint * k * _factors(discrete, plan.sweep)
         planned = discrete.ends.planned
         surely, perhaps = (False, False) if planned else _strong(system, plan)
         if perhaps:

@@ -133,9 +133,10 @@ def transport(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> np.ndarray:
     """X with m replaced by the density that the drift of X carries: a linear forward sweep.
 
     Its Fokker-Planck residual is round-off (with congestion: of second order in the change, or of
-    first where a Hamiltonian sees smooth() or total()), so that mass and positivity hold as the scheme promises, whatever Newton's tolerance. Limited steps are not linear in m:
-    they take up to MAX_SWEEPS of Newton's sweeps, which leave some people at each node as
-    `SpaceTime.admissible` says, until the residual is round-off.
+    first where a Hamiltonian sees smooth() or total()), so that mass and positivity hold as the
+    scheme promises, whatever Newton's tolerance. Limited steps are not linear in m: they take up to
+    MAX_SWEEPS of Newton's sweeps, which leave some people at each node as `SpaceTime.admissible`
+    says, until the residual is round-off.
     """
     last = np.stack([system.jacobian.mult_mass(m) for m in X[1, :, -1]])
     largest = np.abs(last).max(initial=0.0) / system.dt[-1]

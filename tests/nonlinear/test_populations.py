@@ -29,7 +29,7 @@ def hill(x, place):
     return ufl.exp(-sum((x[i] - y) ** 2 for i, y in enumerate(place)) / 0.08)
 
 
-def crossing(n: int, boundary=None, planner=None, congested=True, k=2, **changes):
+def crossing(n: int, boundary=None, congested=True, k=2, **changes):
     """Crowds that start at different places and mind each other, in costs and in moving."""
     domain = mfg.box((1.0, 1.0), n, MPI.COMM_WORLD)
     crowds = []
@@ -48,11 +48,12 @@ def crossing(n: int, boundary=None, planner=None, congested=True, k=2, **changes
                 diffusion=0.1 * (1 + i),
                 population=1.0 + i,
                 boundary=(boundary or [{}] * k)[i],
-                **changes,
             )
         )
-    return statement(*crowds, planner=planner)
+    return statement(*crowds, **changes)
 
+
+SWITCHING = {(0, 1): lambda x, t, m: (1 + t) * m[1] ** 2, (1, 0): lambda x, t, m: 2 + x[0] * m[0]}
 
 CASES = {
     "game": lambda d: (crossing(4, discount=d), SHARP),
@@ -64,6 +65,11 @@ CASES = {
     "midpoint": lambda d: (crossing(3, [{}, {"left": mfg.Exit()}], discount=d), MIDPOINT),
     "planner": lambda d: (crossing(4, planner="all", discount=d), SHARP),
     "planner, midpoint": lambda d: (crossing(3, planner="all", discount=d), MIDPOINT),
+    "switching": lambda d: (crossing(4, rates=SWITCHING, discount=d), SHARP),
+    "switching by a planner": lambda d: (
+        crossing(3, planner="all", rates=SWITCHING, discount=d),
+        EULER,
+    ),
 }
 
 
@@ -118,7 +124,7 @@ def test_mass_is_kept_and_densities_are_positive(congested):
     assert levels.m.min() > 0
 
 
-@pytest.mark.parametrize("form", ["two-field", "h-form"])
+@pytest.mark.parametrize("form", ["schur", "two-field", "h-form"])
 def test_all_forms_solve_for_the_same(form):
     assert difference(crossed(krylov=form)[0].m, crossed()[0].m) < 1e-6
 
@@ -127,11 +133,6 @@ def test_one_planner_moves_both():
     levels, _, discrete = crossed(planner="all")
     assert np.abs(discrete.integral(levels.m)[:, -1] - (1, 2)).max() < 1e-12
     assert difference(levels.m, crossed()[0].m) > 1e-3
-
-
-def test_the_schur_form_is_refused_where_populations_cross_in_the_sweeps():
-    with pytest.raises(mfg.ProblemError, match=r"schur.*two-field"):
-        solved(crossing(4), 3, krylov="schur")
 
 
 @pytest.mark.parametrize("k, scheme", [(3, SHARP), (2, MIDPOINT)], ids=str)

@@ -32,8 +32,9 @@ large. The coarse space comes first and multiplicatively: v0 = Z H_c^-1 Z^T r,
 v = v0 + P^-1 (r - H v0).
 
 Several populations have a P each, with F0 the sum over the densities that a population sees,
-F0_i = sum_j |F_ij|: H is then not block-diagonal as P is, and the bounds hold where the own density
-counts most. Steps that see averages T du and T* dm of two time levels (`discrete/step.py`) have
+F0_i = sum_j |F_ij|: H is then not block-diagonal as X and F0 are, and the bounds hold where the own
+density counts most. Blocks of A and B between populations are in P too, but not in the coarse
+space. Steps that see averages T du and T* dm of two time levels (`discrete/step.py`) have
 H = B T*^-1 F0^-1 A + D T and P = (B + X T*) T*^-1 F0^-1 (A + X T). With a discount T averages
 discounted changes.
 """
@@ -152,7 +153,7 @@ class Coupling:
 
 
 class MatchedSweeps:
-    """P^-1 after the coarse space, population by population."""
+    """P^-1 after the coarse space, which is one for each population."""
 
     def __init__(self, coupling: Coupling, plan: Plan):
         self.coupling, self.J, self.plan = coupling, coupling.J, plan
@@ -193,14 +194,16 @@ class MatchedSweeps:
         """Take over the last linearisation. Collective."""
         J, coupling = self.J, self.coupling
         self.wave_number = self.plan.wave_number or self._matched_wave_number()
-        for i in range(J.k):
-            for n in range(J.steps):
+        for n in range(J.steps):
+            for i in range(J.k):
                 X = self._X(i, coupling.q[i, n])
                 for name, blocks in self.blocks.items():
                     getattr(J, name)[i][n].copy(blocks[i][n], SAME)
                     self._add(blocks[i][n], X, name, i, n)
-                    if self.plan.in_turn:
-                        self.sweeps.factors[name][i].update(n)
+            if self.plan.in_turn:
+                for name in self.blocks:
+                    for factors in self.sweeps.factors[name]:
+                        factors.update(n)
         J.discrete.pattern.free_scratch()
         for space in self.coarse:
             space.refresh(coupling)

@@ -3,19 +3,20 @@
 Vectors have the owned dofs of one population after those of another.
 """
 
+from typing import Any
+
 from petsc4py import PETSc
 
 import numpy as np
 
 from mfg_fem.discrete.jacobian import Jacobian
-from mfg_fem.linear.level.factors import Factors, TransposedFactors
 
 
 class JointRows:
     """The matrix of a level of A or B, by name, as a shell: `n` says which level."""
 
-    def __init__(self, J: Jacobian, name: str):
-        self.J, self.name, self.n = J, name, 0
+    def __init__(self, J: Jacobian, name: str, blocks: list[list[PETSc.Mat]]):
+        self.J, self.name, self.blocks, self.n = J, name, blocks, 0
         size = (J.k * J.owned, PETSc.DETERMINE)
         self.matrix = PETSc.Mat().createPython((size, size), self, comm=J.comm)
         self.matrix.setUp()
@@ -23,15 +24,16 @@ class JointRows:
 
     def mult(self, mat, x, y):
         """The product with x, called by PETSc."""
-        x = x.array_r.reshape(self.J.k, -1)
-        y.array[:] = self.J.product_of_level(self.name, self.n, x).ravel()
+        x = x.array_r.reshape(self.J.k, self.J.owned)
+        y.array[:] = self.J.product_of_level(self.name, self.n, x, self.blocks).ravel()
 
 
 class JointFactors:
     """A factorisation of the rows of all populations together, for each level."""
 
-    def __init__(self, J: Jacobian, name: str, plan):
-        self.J, self.name = J, name
+    def __init__(self, J: Jacobian, name: str, blocks: list[list[PETSc.Mat]], plan):
+        self.J, self.name, self.blocks = J, name, blocks
+        self.in_turn = J.steps > 1 and blocks[0][0] is blocks[0][1]
         self.own = [PETSc.PC().create(J.comm) for _ in range(J.steps)]
         for pc in self.own:
             pc.setOptionsPrefix(plan.prefix)
@@ -39,23 +41,26 @@ class JointFactors:
 
     def of(self, n: int) -> PETSc.PC:
         """The preconditioner of level n, factored anew if a block has changed. Collective."""
-        if self.states[n] != self._state(n):
+        if not self.in_turn and self.states[n] != self._state(n):
             self.update(n)
         return self.own[n]
 
     def _state(self, n: int) -> list[int]:
-        blocks = self.J.blocks_of_level(self.name, n)
-        return [block.stateGet() for row in blocks for block in row if block]
+        blocks = [*(own[n] for own in self.blocks), *self.J.between(self.name, n).values()]
+        return [block.stateGet() for block in blocks]
 
     def update(self, n: int):
         """Factor the present blocks of level n. Collective."""
-        J, pc, blocks = self.J, self.own[n], self.J.blocks_of_level(self.name, n)
-        share, scaled = np.ones((J.k, J.owned)) * J.own_share(self.name, n), []
-        for i, j in np.ndindex(J.k, J.k):
-            if i != j and blocks[i][j]:
-                blocks[i][j] = blocks[i][j].copy()
-                J.scale_columns(blocks[i][j], share[j])
-                scaled.append(blocks[i][j])
+        J, pc = self.J, self.own[n]
+        share = np.ones((J.k, J.owned)) * J.own_share(self.name, n)
+        blocks: list[list[PETSc.Mat | None]] = [[None] * J.k for _ in range(J.k)]
+        for i, own in enumerate(self.blocks):
+            blocks[i][i] = own[n]
+        scaled = []
+        for (i, j), block in J.between(self.name, n).items():
+            blocks[i][j] = block.copy()
+            J.scale_columns(blocks[i][j], share[j])
+            scaled.append(blocks[i][j])
         nest = PETSc.Mat().createNest(blocks, comm=J.comm)
         whole = nest.convert("aij", PETSc.Mat())
         pc.setReusePreconditioner(False)
@@ -80,10 +85,13 @@ class JointFactors:
 
 
 class GaussSeidel:
-    """One pass over the populations, with the preconditioner of each: `factors`."""
+    """One pass over the populations, with the preconditioner of each: `factors`.
 
-    def __init__(self, J: Jacobian, name: str, factors: list[Factors] | list[TransposedFactors]):
-        self.J, self.name, self.factors, self.n = J, name, factors, 0
+    They are `Factors` of their blocks, or transposed ones.
+    """
+
+    def __init__(self, J: Jacobian, name: str, blocks: list[list[PETSc.Mat]], factors: list[Any]):
+        self.J, self.name, self.blocks, self.factors, self.n = J, name, blocks, factors, 0
         self.pc = PETSc.PC().createPython(_Pass(self), comm=J.comm)
         self.r, self.x = J.discrete.mass.createVecs()
 
@@ -99,15 +107,17 @@ class GaussSeidel:
 
     def apply(self, x: PETSc.Vec, y: PETSc.Vec):
         """Apply the preconditioner to x. Collective."""
-        J, blocks = self.J, self.J.blocks_of_level(self.name, self.n)
-        r, found = (z.reshape(J.k, -1) for z in (x.array_r, y.array))
+        J, between = self.J, self.J.between(self.name, self.n)
+        r, found = (z.reshape(J.k, J.owned) for z in (x.array_r, y.array))
         share = np.ones_like(r) * J.own_share(self.name, self.n)
         for i, own in enumerate(self.factors):
             self.r.array[:] = r[i]
             for j in range(i):
-                if blocks[i][j]:
-                    self.r.array[:] -= J.product(blocks[i][j], share[j] * found[j])
-            own.of(self.n).apply(self.r, self.x)
+                if (i, j) in between:
+                    self.r.array[:] -= J.product(between[i, j], share[j] * found[j])
+            pc = own.of(self.n)
+            pc.setOperators(self.blocks[i][self.n])
+            pc.apply(self.r, self.x)
             found[i] = self.x.array_r
 
     def reset(self):

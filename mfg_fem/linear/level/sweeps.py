@@ -26,8 +26,8 @@ class Sweeps:
     Args:
         J: the Jacobian.
         plan: how a level is solved, a `LevelPlan`.
-        blocks: instead of A and B of the Jacobian, with its off-diagonal blocks in time and none
-            between populations; without "A", A is the transpose of B.
+        blocks: instead of the diagonal blocks of A and B of the Jacobian, with its others in time
+            and between populations; without "A", A is the transpose of B.
         factors: taken from other sweeps with the same blocks.
     """
 
@@ -43,7 +43,7 @@ class Sweeps:
         if "A" not in self.blocks:
             A = [[PETSc.Mat().createTranspose(B) for B in own] for own in self.blocks["B"]]
             self.transposes, self.blocks = A, self.blocks | {"A": A}
-        self.joint = {} if blocks else {y: JointRows(J, y) for y in "AB" if J.crosses(y)}
+        self.joint = {y: JointRows(J, y, own) for y, own in self.blocks.items() if J.crosses(y)}
         self.rough = False
         self.ksp, self.joint_ksp = self._solver(), self._solver()
         self.vectors = J.discrete.mass.createVecs()
@@ -52,12 +52,11 @@ class Sweeps:
         if self.borrowed:
             return
         B = self._factors("B")
-        self.factors = {"A": list(map(TransposedFactors, B)), "B": B}
-        if not plan.transposed:
-            self.factors["A"] = self._factors("A")
+        transposed: list[Any] = [TransposedFactors(own) for own in B] if plan.transposed else []
+        own = transposed or self._factors("A")
+        self.factors = {"A": self._joined("A", own), "B": self._joined("B", B)}
         # Best responses solve with A before B is assembled, so that they cannot share its factors.
         alone = blocks is None and plan.transposed
-        self.factors = {y: self._joined(y, own) for y, own in self.factors.items()}
         self.response = self._joined("A", self._factors("A")) if alone else self.factors["A"]
 
     def _solver(self) -> PETSc.KSP:
@@ -70,14 +69,14 @@ class Sweeps:
 
     def _factors(self, name: str) -> list[Any]:
         if name in self.joint and self.plan.exact:
-            return [JointFactors(self.J, name, self.plan)]
+            return [JointFactors(self.J, name, self.blocks[name], self.plan)]
         pattern = self.J.discrete.pattern
         return [Factors(pattern, own, self.plan) for own in self.blocks[name]]
 
     def _joined(self, name: str, factors: list[Any]) -> list[Any]:
-        """The same, with one for all populations if their rows are joined."""
+        """The same, or one for all populations if their rows are joined."""
         if name in self.joint and not self.plan.exact:
-            return [GaussSeidel(self.J, name, factors)]
+            return [GaussSeidel(self.J, name, self.blocks[name], factors)]
         return factors
 
     def backward(self, r: np.ndarray, rtol: float | None = None, rough: bool = False) -> np.ndarray:
