@@ -148,7 +148,7 @@ class StepForms:
         nonlinear: whether the Fokker-Planck rows are nonlinear in the densities: with congestion,
             or if the viscosity depends on them.
         autonomous: whether the forms depend on t through the fields only, and on u through grad u
-            only, as without discount and switching.
+            only, as without discount, switching and doors.
     """
 
     def __init__(self, problem, scheme, state: StepState):
@@ -211,7 +211,7 @@ class StepForms:
             self.nonlinear |= self.feedback.moving
             forms += chain(*self.feedback.forms.values())
         timed = state.changing or any(state.t in form.constants() for form in forms if form)
-        self.autonomous = not (timed or self.discount or problem.switches)
+        self.autonomous = not (timed or self.discount or problem.switches or boundary)
 
     def of(self, name: str | tuple, i: int = 0) -> list[ufl.Form]:
         """The forms whose sum is the named one of population i, at most one per quadrature rule.
