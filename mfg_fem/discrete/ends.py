@@ -18,7 +18,7 @@ from ufl.algorithms import expand_derivatives
 
 from mfg_fem.errors import ProblemError
 from mfg_fem.forms.feedback import END
-from mfg_fem.forms.functional import terminal_value
+from mfg_fem.forms.terminal import terminal_value
 from mfg_fem.mesh.parts import connected_parts
 
 JUMP = 0.7  # of a density within a cell, relative to its largest value, that is sharp

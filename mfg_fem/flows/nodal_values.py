@@ -9,7 +9,7 @@ from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import pointwise
 from mfg_fem.errors import ProblemError
 from mfg_fem.forms.cell import at_vertices
-from mfg_fem.forms.functional import drift
+from mfg_fem.forms.drift import drift
 from mfg_fem.mesh.locate import Replica
 from mfg_fem.problem.boundary import Entry
 from mfg_fem.solution.shared import SharedSolution

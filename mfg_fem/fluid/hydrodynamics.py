@@ -22,7 +22,7 @@ from mfg_fem.fluid.page import page
 from mfg_fem.fluid.pictures import write
 from mfg_fem.fluid.shared import SharedFluid
 from mfg_fem.forms.cell import at_vertices
-from mfg_fem.forms.functional import drift
+from mfg_fem.forms.drift import drift
 from mfg_fem.forms.integrals import Totals
 from mfg_fem.problem.alone import refuse_crowds, refuse_quantities
 from mfg_fem.solution.shared import SharedSolution

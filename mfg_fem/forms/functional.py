@@ -27,7 +27,6 @@ Continuation changes Constants and knows nothing of the user's callables: the vi
 is the uniform density, and `limit` multiplies what a scheme takes out of its viscosity (`Sharp`).
 """
 
-from collections.abc import Iterable
 from functools import partial
 from itertools import chain
 
@@ -39,9 +38,15 @@ from ufl.corealg.traversal import traverse_unique_terminals
 
 from mfg_fem.forms.boundary import entering, hamiltonian, leaving, paid
 from mfg_fem.forms.cell import at_nodes, at_vertices, to_vertices
+from mfg_fem.forms.derivatives import derivatives, merged
 from mfg_fem.forms.feedback import END, SHADOW, Feedback
 from mfg_fem.forms.state import StepState
 from mfg_fem.forms.tables import Tables
+from mfg_fem.forms.terminal import terminal_costs
+
+# A smoothed density counts as this part of itself in the coefficients of the coupling: GMRES needs
+# as many iterations with .03 to 1 (16^2, D = .02, costs of 100 K m).
+LOCAL = 0.3
 
 
 def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
@@ -103,7 +108,8 @@ def functional(
         boundary.append(-paid(population, layers, t, m[i], seen))
         boundary.append(-entering(population, layers, t) * u[i])
         constant &= not any(
-            y == x or (isinstance(y, fem.Function) and not is_cellwise_constant(y))
+            y in (x, *quantities.values())
+            or (isinstance(y, fem.Function) and not is_cellwise_constant(y))
             for y in traverse_unique_terminals(diffusion[-1])
         )
     costs, diffusion, boundary = sum(costs), sum(diffusion), ufl.as_ufl(sum(boundary))
@@ -142,7 +148,7 @@ class StepForms:
         nonlinear: whether the Fokker-Planck rows are nonlinear in the densities: with congestion,
             or if the viscosity depends on them.
         autonomous: whether the forms depend on t through the fields only, and on u through grad u
-            only, as without discount and switching.
+            only, as without discount, switching and doors.
     """
 
     def __init__(self, problem, scheme, state: StepState):
@@ -205,7 +211,7 @@ class StepForms:
             self.nonlinear |= self.feedback.moving
             forms += chain(*self.feedback.forms.values())
         timed = state.changing or any(state.t in form.constants() for form in forms if form)
-        self.autonomous = not (timed or self.discount or problem.switches)
+        self.autonomous = not (timed or self.discount or problem.switches or boundary)
 
     def of(self, name: str | tuple, i: int = 0) -> list[ufl.Form]:
         """The forms whose sum is the named one of population i, at most one per quadrature rule.
@@ -238,11 +244,11 @@ class StepForms:
         ]
         pulls = []
         for y in state.shadows:  # the viscosity, which sees symbols of z, is no cost
-            pull = _derivatives(self.A, state.quantities[y], self.v)
+            pull = derivatives(self.A, state.quantities[y], self.v)
             pulls.append([form and ufl.replace(form, self.thaw) for form in pull])
         m, made, shadows = self.m, state.quantities, state.shadows
         costs, _ = terminal_costs(problem, state, m, state.seen(m), made, shadows)
-        ends = [_derivatives([costs * self.rule], made[y], self.v) for y in shadows]
+        ends = [derivatives([costs * self.rule], made[y], self.v) for y in shadows]
         self.feedback = Feedback(
             [*made.values()],
             [*shadows.values()],
@@ -250,12 +256,12 @@ class StepForms:
             {SHADOW: pulls, END: ends},
             self._rows,
             self.components,
-            partial(_derivatives, direction=self.dv),
+            partial(derivatives, direction=self.dv),
         )
 
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
         """The derivative of each part of A in a component, with the frozen symbols replaced."""
-        found = _derivatives(self.A, self.components[component], direction)
+        found = derivatives(self.A, self.components[component], direction)
         if component % 2 and self.discount:
             gamma = fem.Constant(self.space.mesh, self.discount)
             found[0] += gamma * self.u[component // 2] * direction * self.rule
@@ -266,7 +272,7 @@ class StepForms:
         changes = {self.components[column]: self.dv}
         if column % 2:  # of a density
             changes[self.corners[column // 2]] = at_vertices(self.dv, self.space.mesh)
-        return _derivatives(self._rows[row], tuple(changes), tuple(changes.values()))
+        return derivatives(self._rows[row], tuple(changes), tuple(changes.values()))
 
     def _whole(self, name: str) -> list[ufl.Form | None]:
         """All residual rows, or the whole Jacobian."""
@@ -279,7 +285,7 @@ class StepForms:
         if name == "residual":
             return rows
         corners = (at_vertices(dm, self.space.mesh) for dm in dz[1::2])
-        return _derivatives(rows, (*self.components, *self.corners), (*dz, *corners))
+        return derivatives(rows, (*self.components, *self.corners), (*dz, *corners))
 
     @property
     def _coupling(self) -> list[ufl.Form]:
@@ -291,6 +297,7 @@ class StepForms:
             for slope in slopes[: self.local]
             if slope is not None
         ]
+        forms += self._felt(tests)
         crowd = self.problem.crowd(self.state.seen(self.m), self.state.quantities)
         for i, population in enumerate(self.problem.populations):
             p = ufl.variable(ufl.grad(self.u[i]))
@@ -301,6 +308,21 @@ class StepForms:
                 a = fem.Constant(mesh, 0.0)
             forms.append(a * tests[k * k + i] * self.rule)
         return forms
+
+    def _felt(self, tests) -> list[ufl.Form]:
+        """What f_ij has besides of smoothed densities: as if a share of them were local."""
+        problem, state, found = self.problem, self.state, []
+        share = LOCAL * (2 if problem.plans else 1)
+        m = [ufl.variable(density) for density in self.m]
+        seen = problem.crowd(state.seen(m))
+        for q, (_, data, y) in enumerate(problem.quantities):
+            operand = data.operand(y, x=problem.x, t=state.t, m=seen)
+            for i, j in self.slopes if y.radius else ():
+                change = share * ufl.diff(operand, m[j])
+                new = {self.v: tests[self.k * i + j], self.dv: change}
+                rows = self.feedback.forms.get(("row", 2 * i, q), []) if self.feedback else []
+                found += [-ufl.replace(row, new) for row in rows if row is not None]
+        return found
 
     def _rates(self, name: str, i: int) -> tuple:
         """The named rate of population i, per unit of volume and time: inside, at the boundary."""
@@ -320,69 +342,3 @@ class StepForms:
         normal = self.state.normal(population)
         a = cost_terms(population, normal, t, p, m, crowd, self.tables)
         return ufl.dot(p, ufl.diff(a, p)) - a, 0
-
-
-def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[ufl.Form | None]:
-    """The derivative of each form in the direction, None where it vanishes."""
-    found = (form and expand_derivatives(ufl.derivative(form, symbol, direction)) for form in forms)
-    return [None if form is None or form.empty() else form for form in found]
-
-
-def merged(forms: Iterable[ufl.Form]) -> list[ufl.Form]:
-    """Sum the forms of each quadrature rule: FFCx 0.9 may miscompile kernels that mix rules."""
-    by_rule: dict[str, ufl.Form] = {}
-    for integral in chain(*(form.integrals() for form in forms)):
-        rule, form = str(integral.metadata()), ufl.Form([integral])
-        by_rule[rule] = by_rule[rule] + form if rule in by_rule else form
-    return list(by_rule.values())
-
-
-def drift(population, t, u, m):
-    """The optimal drift -H_p(x, t, grad u, m)."""
-    p = ufl.variable(ufl.grad(u))
-    return -ufl.diff(population.H(population.x, t, p, m), p)
-
-
-def state_drift(problem, state: StepState, i: int):
-    """The optimal drift of population i in the fields of the state."""
-    u, m = state.fields[2 * i], problem.crowd(state.densities, state.quantities)
-    return drift(problem.populations[i], state.t, u, m)
-
-
-def terminal_costs(problem, state: StepState, y, frozen, made: dict, shadows: dict):
-    """The terminal cost sum_i m_i g_i(x, seen) of densities y, and what shadow prices add to it.
-
-    `seen` is as in A, and `made` has what stands for the quantities of the crowd.
-    """
-    costs, answered = ufl.zero(), ufl.zero()
-    for i, population in enumerate(problem.populations):
-        densities = problem.seen(i, state.seen(y), frozen)
-        g = population.g(problem.x, problem.crowd(densities, made))
-        costs += y[i] * g
-        seen = {*traverse_unique_terminals(g)}
-        for own, data, quantity in problem.quantities:
-            if own == i and quantity in shadows and state.quantities[quantity] in seen:
-                crowd = problem.crowd(densities)
-                made_of = data.operand(quantity, x=problem.x, t=state.t, m=crowd)
-                answered += shadows[quantity] * made_of
-    return costs, answered
-
-
-def terminal_value(problem, state: StepState) -> tuple[list, list[list], list, list[list]]:
-    """u_i(T), its derivatives in m_j, g_i, and its derivatives in z and lambda of `feedback.py`.
-
-    u_i(T) is the derivative of the terminal cost in m_i.
-    """
-    m = [ufl.variable(density) for density in state.densities]
-    y = [ufl.variable(density) for density in m]
-    made, shadows = (
-        {quantity: ufl.variable(z) for quantity, z in functions.items()}
-        for functions in (state.quantities, state.shadows)
-    )
-    total = sum(terminal_costs(problem, state, y, state.seen(m), made, shadows))
-    u_T = [ufl.diff(total, density) for density in y]
-    slopes = [[ufl.diff(value, density) for density in m] for value in u_T]
-    crowd = problem.crowd(state.densities, state.quantities)
-    g = [population.g(problem.x, crowd) for population in problem.populations]
-    parameters = (*made.values(), *shadows.values())
-    return u_T, slopes, g, [[ufl.diff(value, z) for z in parameters] for value in u_T]

@@ -6,7 +6,7 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem.compilation import compiled
-from mfg_fem.forms.functional import state_drift
+from mfg_fem.forms.drift import state_drift
 
 
 class Average:

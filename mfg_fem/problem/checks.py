@@ -1,6 +1,6 @@
 """Checks of the data of a problem when it is stated, with the same verdict on every rank."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.boundary import Exit, Open, data_name
 from mfg_fem.problem.conditions import check_boundaries, check_condition, check_datum, check_outer
+from mfg_fem.problem.crowding import Crowding, check_density, check_sign
 from mfg_fem.problem.data import InTime, moments
 from mfg_fem.problem.ends import check_ends, floor_of
 from mfg_fem.problem.seams import check_periodic
@@ -73,57 +74,6 @@ def check_arguments(problem) -> dict[str, float]:
     return numbers
 
 
-class Crowding:
-    """The densities of populations as the checks look at them. Collective.
-
-    Attributes:
-        densities: of each population, as UFL variables.
-    """
-
-    def __init__(self, populations: Sequence):
-        self.populations, mesh = populations, populations[0].domain.mesh
-        self._share, self._even = ([fem.Constant(mesh, 0.0) for _ in populations] for _ in "su")
-        initial = [own.m0(own.x) for own in populations]
-        self.masses = [
-            _check_density(mesh, m0, own.population, f"{own.label}initial_density(x)")
-            for own, m0 in zip(populations, initial, strict=True)
-        ]
-        parts = zip(self._share, initial, self._even, strict=True)
-        self.densities = tuple(ufl.variable(share * m0 + even) for share, m0, even in parts)
-        self.initial()
-
-    def _set(self, share: float, even: float):
-        for i, (own, mass) in enumerate(zip(self.populations, self.masses, strict=True)):
-            self._share[i].value = share * own.population / mass
-            self._even[i].value = even * own.population / own.domain.volume()
-
-    def initial(self):
-        """Take the initial densities."""
-        self._set(1.0, 0.0)
-
-    def uniform(self):
-        """Take uniform densities."""
-        self._set(0.0, 1.0)
-
-    def nobody(self):
-        """Take zero."""
-        self._set(0.0, 0.0)
-
-    def seen_by(self, problem, t):
-        """What its callables get for m, with local densities in the place of smoothed ones."""
-        x, m, volume = problem.x, problem.crowd(self.densities), problem.domain.volume()
-        made = {}
-        for _, data, quantity in problem.quantities:
-            made[quantity] = data.operand(quantity, x=x, t=t, m=m)
-            if quantity.radius is None:
-                made[quantity] *= fem.Constant(problem.domain.mesh, volume)
-        return problem.crowd(self.densities, made)
-
-    def slopes(self, expression) -> ufl.core.expr.Expr:
-        """The derivatives in all densities, as a vector."""
-        return ufl.as_vector([ufl.diff(expression, m) for m in self.densities])
-
-
 def check_values(problem, crowding: Crowding) -> tuple[Units, tuple[str, ...]]:
     """Evaluate all data on the mesh: they must be finite, of the right sign and shape, convex.
 
@@ -151,9 +101,9 @@ def check_values(problem, crowding: Crowding) -> tuple[Units, tuple[str, ...]]:
     H = problem.H(x, t, p, m)
 
     for name in problem.open:
-        _check_sign(mesh, problem.at_boundary(name, "density", x, t), data_name(name, "density"))
+        check_sign(mesh, problem.at_boundary(name, "density", x, t), data_name(name, "density"))
     if problem.terminal_density is not None:
-        _check_density(mesh, problem.m_T(x), problem.population, "terminal_density(x)")
+        check_density(mesh, problem.m_T(x), problem.population, "terminal_density(x)")
     crowding.initial()
     length, largest = domain.volume() ** (1 / gdim), 0.0
     timed = t in extract_constants(D)
@@ -181,31 +131,6 @@ def check_values(problem, crowding: Crowding) -> tuple[Units, tuple[str, ...]]:
     if problem.terminal_density is not None and gradient is not None:
         spread = np.inf  # the value function that leads people to their places is as large as that
     return Units.of(length, time, problem.population / length**gdim, gradient, spread), infinite
-
-
-def _check_density(mesh, m, population: float, name: str = "initial_density(x)") -> float:
-    """The mass of a density m, which has to be positive; m must not be negative."""
-    density = _check_sign(mesh, m, name)
-    mass = density.integral()
-    if not mass > 0:
-        raise ProblemError(
-            f"{name} vanishes on the whole mesh, so it cannot be scaled to the "
-            f"population {population:g}. Is the crowd inside the domain?"
-        )
-    return mass
-
-
-def _check_sign(mesh, m, name: str) -> VertexValues:
-    """The values of a density, which must not be negative."""
-    density = VertexValues(mesh, m)
-    (found,) = density.extremes()
-    check_finite(found, name)
-    if found[0] < 0:
-        raise ProblemError(
-            f"{name} is negative somewhere (minimum {found[0]:.3g}); "
-            "a density must be >= 0. Cut it off, e.g. ufl.max_value(m, 0)."
-        )
-    return density
 
 
 def _check_diffusion(mesh, D) -> float:

@@ -18,7 +18,8 @@ from mfg_fem.problem.boundary import (
     data_name,
     given,
 )
-from mfg_fem.problem.checks import Crowding, check_arguments, check_values
+from mfg_fem.problem.checks import check_arguments, check_values
+from mfg_fem.problem.crowding import Crowding
 from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.densities import Densities, spread
 from mfg_fem.problem.interactions import Quantity

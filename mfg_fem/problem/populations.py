@@ -12,8 +12,9 @@ from mfg_fem.errors import MFGError, ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.boundary import Condition, Door
-from mfg_fem.problem.checks import Crowding, check_values
+from mfg_fem.problem.checks import check_values
 from mfg_fem.problem.conditions import check_datum
+from mfg_fem.problem.crowding import Crowding
 from mfg_fem.problem.data import Data, InTime, moments
 from mfg_fem.problem.densities import Densities
 from mfg_fem.problem.game import Given, MeanField

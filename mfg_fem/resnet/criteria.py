@@ -14,7 +14,7 @@ from dolfinx import fem
 from mfg_fem.errors import ProblemError, SolutionWarning
 from mfg_fem.fluid.hydrodynamics import hydrodynamics
 from mfg_fem.fluid.stability import stability
-from mfg_fem.forms.functional import drift
+from mfg_fem.forms.drift import drift
 from mfg_fem.forms.integrals import Totals
 from mfg_fem.problem.alone import refuse_crowds
 from mfg_fem.resnet.extremal import PontryaginSolution

@@ -24,7 +24,7 @@ from mfg_fem.discrete.stationary import system_of
 from mfg_fem.discrete.step import Levels
 from mfg_fem.discrete.totals import departures, measure
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.forms.functional import state_drift
+from mfg_fem.forms.drift import state_drift
 from mfg_fem.io import paraview, saved, view
 from mfg_fem.io.frames import Frames
 from mfg_fem.mesh.periodic import wrap

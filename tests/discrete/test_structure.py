@@ -154,7 +154,7 @@ class Frozen:
         dofs = discrete.V.dofmap.list[:, : dim + 1]
         state.corners.x.array[:] = fields.x.array[1::2][dofs].ravel()
         tables = Tables(partial(scheme.points, discrete.V.mesh))
-        parts = [*chain(*functional(problem, scheme, state, u, m, (w, crowd, corners), tables))]
+        parts = [*chain(*functional(problem, scheme, state, u, m, (w, crowd, corners, {}), tables))]
         test, trial = ufl.TestFunction(discrete.V), ufl.TrialFunction(discrete.V)
         values = {y[0]: fields[j] for y, j in ((u, 0), (m, 1), (w, 0), (crowd, 1))}
         values[corners[0]] = state.corners[0, :]
