@@ -8,9 +8,9 @@ dt and at d' after it has been there in between with the probability exp(-d d' /
 Brownian bridge (Baldi 1995; Gobet 2000). A `Door` of the rate kappa lets out who has the local time
 l at it with the probability 1 - exp(-kappa l), each paying what it costs then and there
 (`touch.py`); the rate of one with a capacity, and costs `WithCrowd`, are those in the solution's
-density. Through an `Entry` people come in as its flux is. A player of one of several crowds sees
-the densities of all as they are in the solution, and smoothed densities and totals too. Their numbers and costs scatter about
-those of the density that the policy makes, without the numerical diffusion of a scheme.
+density. Through an `Entry` people come in as its flux is. Their numbers and costs scatter about
+those of the density that the policy makes, without the numerical diffusion of a scheme. A player of
+one of several crowds sees all of them as they are in the solution, as smooth() and total() do.
 
 *Among each other.* With `among` m is the density that the players make themselves, everybody's
 weight w = population / N shared by the nodes of the cell that she is in and divided by their

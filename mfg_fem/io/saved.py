@@ -23,12 +23,9 @@ EQUAL = "equal steps"  # stands in a file for such times
 NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
 ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
 ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
-ABOUT |= {"horizon": float, "population": float, "discount": float, "crowds": [str]}
-EARLIER = {
-    "times": EQUAL,
-    "discount": 0.0,
-    "crowds": [],
-}  # what files of earlier versions do not say
+ABOUT |= {"horizon": float, "population": float, "discount": float, "crowds": str}
+# What files of earlier versions do not say.
+EARLIER = {"times": EQUAL, "discount": 0.0, "crowds": ""}
 OUTCOME = {"converged": bool, "reason": str, "tolerance": float, "seconds": float, "history": [ROW]}
 
 
@@ -67,9 +64,9 @@ def members(field: str, k: int) -> list[str]:
     return [field] if k == 1 else [f"{field}_{i}_" for i in range(k)]
 
 
-def crowds(problem) -> list[str]:
-    """The names of several crowds."""
-    return [*problem.crowds] if isinstance(problem, Populations) else []
+def crowds(problem) -> str:
+    """The names of several crowds, or "" of one population."""
+    return ", ".join(map(repr, problem.crowds)) if isinstance(problem, Populations) else ""
 
 
 def description(problem, scheme, times: np.ndarray, *numbers: str) -> dict:
@@ -155,7 +152,9 @@ def load(path: str | Path, problem) -> Saved:
         )
         raise FileError(f"{path} holds a solution with {there}; this problem has {here}.")
     if about["crowds"] != crowds(problem):
-        there, here = (_named(y) for y in (about["crowds"], crowds(problem)))
+        there, here = (
+            f"the crowds {y}" if y else "one population" for y in (about["crowds"], crowds(problem))
+        )
         raise FileError(f"{path} holds {there}; this problem has {here}.")
     here_are = {"problem": problem.title}
     here_are |= {name: getattr(problem, name) for name in ("population", "discount")}
@@ -172,7 +171,3 @@ def load(path: str | Path, problem) -> Saved:
     except ProblemError as exc:
         raise FileError(f"{path} is damaged: {exc}") from exc
     return Saved(path, scheme, times, **{key: about[key] for key in OUTCOME})
-
-
-def _named(crowds: list[str]) -> str:
-    return f"the crowds {', '.join(map(repr, crowds))}" if crowds else "one population"
