@@ -309,7 +309,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> lis
         )
     whole[0] = replace(solution, warnings=(*loose, *solution.warnings))
     if keeper and solution.converged:
-        keeper.finish(whole[0] if len(whole) == 1 else PopulationsSolution(problem, whole))
+        keeper.finish(whole[0])
     return whole
 
 

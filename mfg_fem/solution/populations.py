@@ -170,12 +170,12 @@ class PopulationsSolution(Mapping):
         for name, part in self.items():
             own = (lasting_body if lasts else body)(part)
             lines += [f"  {name}", *(f"  {line}" for line in own)]
-        per = "per unit of time     " if lasts else "                     "
+        cost = "cost of all per unit of time" if lasts else "total cost of all"
         return "\n".join(
             [
                 *lines,
                 f"  mass balance of all, defect   {np.abs(self.balance).max():.1e}",
-                f"  cost of all {per}{self.cost:.8g}",
+                f"  {cost:<30}{self.cost:.8g}",
             ]
         )
 
