@@ -168,7 +168,9 @@ def draw(axes: list, plan: Plan, shots: list[Snapshot], quantity: Quantity, unit
     for k, (ax, shot) in enumerate(zip(axes, shots, strict=False)):
         _panel(ax, plan, mesh, shot, quantity, ends)
         draw_plan(ax, plan, mesh, names=k == 0)
-        ax.set_title(_title(shot, plan, units), loc="left", pad=3)
+        height = "" if plan.height is None else f"z = {plan.height:g} {units.length}"
+        title = ",  ".join(filter(None, (shot.crowd, _when(shot, units), height)))
+        ax.set_title(title, loc="left", pad=3)
         ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
         ax.spines[["top", "right"]].set_visible(False)
 
@@ -312,12 +314,6 @@ def _streamlines(ax, mesh, shot: Snapshot, points: int = 160):
 
 def _when(shot: Snapshot, units: Units) -> str:
     return "stationary" if np.isinf(shot.time) else f"t = {shot.time:.3g} {units.time}"
-
-
-def _title(shot: Snapshot, plan: Plan, units: Units) -> str:
-    """The crowd if there are several, the time and the height of a cut."""
-    height = "" if plan.height is None else f"z = {plan.height:g} {units.length}"
-    return ",  ".join(filter(None, (shot.crowd, _when(shot, units), height)))
 
 
 def _lines(ax, plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Units, ends):

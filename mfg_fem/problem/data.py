@@ -206,7 +206,10 @@ class Data:
         expression, names, marker = self._stated[name]
 
         def same(*arguments):
-            return ufl.replace(expression, mapping | self._mapping(names, arguments))
+            found = mapping | self._mapping(names, arguments)
+            made = filter(_is_made, traverse_unique_terminals(expression))
+            found |= {y: y.of(ufl.replace(y.operand, found)) for y in made}
+            return ufl.replace(expression, found)
 
         return marker(same) if marker else same
 

@@ -17,6 +17,7 @@ from mfg_fem.problem.conditions import check_datum
 from mfg_fem.problem.crowding import Crowding
 from mfg_fem.problem.data import Data, InTime, moments
 from mfg_fem.problem.densities import Densities
+from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.game import Given, MeanField
 from mfg_fem.problem.interactions import Quantity
 from mfg_fem.problem.units import Units
@@ -67,6 +68,11 @@ class Member(MeanField):
     def keeps_its_players(self) -> bool:
         """Whether nobody changes from or into another crowd."""
         return not any(self.name in pair for pair in self.together.switching)
+
+    @property
+    def plans(self) -> bool:
+        """Whether a planner answers for what it does to costs."""
+        return self.together.plans
 
     @property
     def value_is_cost(self) -> bool:
@@ -202,6 +208,9 @@ class Populations:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
+        for group in self.groups if self.stationary else ():
+            inner = [(group.index(i), group.index(j)) for i, j in self.switches if i in group]
+            check_flows([self.populations[i] for i in group], inner)
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}
         for _ in self._each(lambda name: members[name].check_with(crowding)):
@@ -301,6 +310,10 @@ class Populations:
         """Pairs of numbers of crowds: players of the first become players of the second."""
         names = list(self.crowds)
         return [(names.index(one), names.index(other)) for one, other in self.switching]
+
+    def replaced_rates(self, mapping: dict) -> dict[tuple[str, str], Given]:
+        """What would state the same switching with terminals replaced."""
+        return {pair: self.data.replaced(_name(pair), mapping) for pair in self.switching}
 
     def rate(self, i: int, j: int, x, t, m: Densities) -> ufl.core.expr.Expr:
         """The rate at which players of crowd i become players of crowd j."""
