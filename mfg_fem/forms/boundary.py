@@ -7,6 +7,8 @@ With the density rho of a boundary in space (`discrete/layers.py`), the function
 the derivatives of which are the conditions of `Door` and `Entry`.
 """
 
+from dataclasses import dataclass
+
 import ufl
 from dolfinx import fem
 
@@ -17,20 +19,39 @@ WIDTH = 1e-3  # of the speed to cross the domain within the horizon: kinks are a
 HALF = 0.05  # of the mean density: half of a door's capacity passes there by default
 
 
-def hamiltonian(population, n, x, t, p, m):
+@dataclass(frozen=True)
+class Constraint:
+    """Walls of a population that do not push.
+
+    Attributes:
+        population: whose walls they are.
+        normal: the unit outer normal at their nodes, 0 at others.
+        still: the gradient of the value function for which players stand still, H_p = 0.
+    """
+
+    population: object
+    normal: fem.Function
+    still: fem.Function
+
+
+def hamiltonian(population, constraint, x, t, p, m):
     """H, and at walls that do not push its least value on p + s n, s >= 0.
 
-    There n is the outer normal, at other nodes 0, or None. H is quadratic in s.
+    The `Constraint` is None if there are no such walls. In one dimension the gradient for which
+    players stand still is where H is least; elsewhere H is quadratic. One step of Newton's method
+    from there is exact for both, and takes care of changes in t and m.
     """
-    if n is None:
+    if constraint is None:
         return population.H(x, t, p, m)
-    q = ufl.variable(p)
+    n = constraint.normal
+    guess = ufl.max_value(ufl.dot(constraint.still - p, n), 0)
+    q = ufl.variable(p + guess * n)
     H_q = ufl.diff(population.H(x, t, q, m), q)
     H_qq = ufl.diff(H_q, q)
     curvature = ufl.dot(n, ufl.dot(H_qq, n)) + (1 - ufl.dot(n, n)) * ufl.tr(H_qq)  # none is 0
     units, mesh = population.units, population.domain.mesh
     width = fem.Constant(mesh, WIDTH * units.length / units.time)
-    s = smooth_max(-ufl.dot(H_q, n), 0, width) / curvature
+    s = smooth_max(curvature * guess - ufl.dot(H_q, n), 0, width) / curvature
     return population.H(x, t, p + s * n, m)
 
 

@@ -45,13 +45,20 @@ def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
     return tuple(ufl.Coefficient(V) for _ in range(k))
 
 
-def cost_terms(population, normal, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
+def cost_terms(population, constraint, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
     """The terms of A that a population pays for, m (H(x, p, seen) - f(x, t, seen)), at p = grad u.
 
     A new cost is a new term here: the equations and the cost that is reported follow from it.
     """
     x = population.x
-    return m * (hamiltonian(population, normal, x, t, p, seen) - tables(population.f(x, t, seen)))
+    H = hamiltonian(population, constraint, x, t, p, seen)
+    return m * (H - tables(population.f(x, t, seen)))
+
+
+def seen_around(problem, state: StepState, corners) -> list:
+    """What is seen at each vertex of a cell, where these are the densities."""
+    vertices = range(problem.domain.dim + 1)
+    return [problem.crowd(state.seen([y[v] for y in corners])) for v in vertices]
 
 
 def functional(
@@ -67,16 +74,16 @@ def functional(
     """
     x, t, (w, crowd, corners) = problem.x, state.t, frozen
     gradients, values = scheme.measures(problem.domain.mesh)
+    around = seen_around(problem, state, corners)
     costs, diffusion, boundary, constant = [], [], [], True
-    # What is seen at each vertex.
-    vertices = range(problem.domain.dim + 1)
-    around = [problem.crowd(state.seen([y[v] for y in corners])) for v in vertices]
     for i, population in enumerate(problem.populations):
         seen = problem.crowd(problem.seen(i, state.seen(m), crowd))
         fields = ufl.grad(u[i]), ufl.grad(m[i])
         diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
-        normal = state.normal(population)
-        costs.append(cost_terms(population, normal, t, ufl.grad(u[i]), m[i], seen, tables))
+        if constraint := state.constraint(population):
+            fields = ufl.grad(u[i]), m[i]
+            diffusion[-1] += scheme.at_walls(constraint, state, w[i], around, corners[i], *fields)
+        costs.append(cost_terms(population, constraint, t, ufl.grad(u[i]), m[i], seen, tables))
         costs.append(-tables(population.s(x, t)) * u[i])
         layers = state.layers[i]
         boundary.append(u[i] * leaving(population, layers, t, m[i], seen))
@@ -144,7 +151,7 @@ class StepForms:
         )
         self.A = costs + boundary + diffusion
         self.local = len(costs + boundary)  # parts without what a scheme adds
-        _, self.rule = scheme.measures(mesh)
+        self.gradients, self.rule = scheme.measures(mesh)
         self.nodes = at_nodes(mesh, scheme.degree)
         self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
         pairs = [(i, j) for i in range(k) for j in range(k)]
@@ -184,7 +191,8 @@ class StepForms:
         elif name == "coupling":
             forms = self._coupling
         elif name in ("running", "entering", "expected", "paid") or name.startswith("leaving"):
-            rates = zip(self._rates(name, i), (self.rule, self.nodes), strict=True)
+            rules = self.rule, self.nodes, self.gradients
+            rates = zip(self._rates(name, i), rules, strict=False)
             forms = [rate * rule for rate, rule in rates if rate != 0]
         else:
             forms = self._block(j, j) if " in " in name else self._rows[j]
@@ -242,7 +250,10 @@ class StepForms:
         return forms
 
     def _rates(self, name: str, i: int) -> tuple:
-        """The named rate of population i, per unit of volume and time: inside, at the boundary."""
+        """The named rate of population i, per unit of volume and time.
+
+        Inside, at the boundary, and what walls that do not push add to the diffusion.
+        """
         population, x, t = self.problem.populations[i], self.problem.x, self.state.t
         layers, u, m, crowd = self.state.layers[i], self.u[i], self.m[i], self.problem.crowd(self.m)
         if name == "paid":
@@ -255,9 +266,17 @@ class StepForms:
             return population.s(x, t) * value, entering(population, layers, t) * value
         # With the cost of moving L = p . H_p - H (Legendre), m (L + f) = p . a_p - a.
         p = ufl.variable(ufl.grad(u))
-        normal = self.state.normal(population)
-        a = cost_terms(population, normal, t, p, m, crowd, self.tables)
-        return ufl.dot(p, ufl.diff(a, p)) - a, 0
+        constraint = self.state.constraint(population)
+        a = cost_terms(population, constraint, t, p, m, crowd, self.tables)
+        return ufl.dot(p, ufl.diff(a, p)) - a, 0, self._staying(i, constraint)
+
+    def _staying(self, i: int, constraint):
+        """What players pay for standing still while noise pushes them, by a `Constraint`."""
+        if constraint is None:
+            return 0
+        around, p = seen_around(self.problem, self.state, self.corners), 0 * ufl.grad(self.u[i])
+        frozen = self.state, self.u[i], around, self.corners[i]
+        return -self.scheme.at_walls(constraint, *frozen, p, self.m[i])
 
 
 def _derivatives(forms: Iterable[ufl.Form | None], symbol, direction) -> list[ufl.Form | None]:

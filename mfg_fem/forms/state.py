@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import basix.ufl
 from dolfinx import fem
 
+from mfg_fem.forms.boundary import Constraint
+
 
 @dataclass(frozen=True)
 class StepState:
@@ -18,7 +20,7 @@ class StepState:
         t: the time.
         stretch, share, crowd, limit: the parameters of continuation, see `functional.py`.
         layers: of each population, boundary name -> rho of `discrete/layers.py`.
-        normals: those of `discrete/layers.py`, of populations that have any.
+        constraints: those of `discrete/constraints.py`, of populations that have any.
         changing: Functions that depend on t, each with what fills it.
     """
 
@@ -30,7 +32,7 @@ class StepState:
     crowd: tuple[fem.Constant, ...]
     limit: fem.Constant
     layers: Sequence[dict[str, fem.Function]]
-    normals: Sequence[tuple[object, fem.Function]]
+    constraints: Sequence[Constraint]
     changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
 
     @classmethod
@@ -39,7 +41,7 @@ class StepState:
         V: fem.FunctionSpace,
         crowd: Sequence[float],
         layers: Sequence[dict[str, fem.Function]],
-        normals: Sequence[tuple[object, fem.Function]] = (),
+        constraints: Sequence[Constraint] = (),
     ) -> "StepState":
         """A state on V; `crowd` has the uniform density of each population."""
         t, stretch, share, limit = (fem.Constant(V.mesh, y) for y in (0.0, 1.0, 1.0, 1.0))
@@ -48,11 +50,11 @@ class StepState:
         uniform = tuple(fem.Constant(V.mesh, float(density)) for density in crowd)
         shape = (len(crowd), V.mesh.topology.dim + 1)
         corners = fem.Function(fem.functionspace(V.mesh, ("DG", 0, shape)))
-        return cls(fields, corners, t, stretch, share, uniform, limit, layers, normals)
+        return cls(fields, corners, t, stretch, share, uniform, limit, layers, constraints)
 
-    def normal(self, population) -> fem.Function | None:
-        """The outer normal at walls that do not push, or None if there are none."""
-        return next((n for own, n in self.normals if own is population), None)
+    def constraint(self, population) -> Constraint | None:
+        """The walls of a population that do not push, or None if there are none."""
+        return next((y for y in self.constraints if y.population is population), None)
 
     def at(self, t: float):
         """Set the time. Collective."""
