@@ -5,8 +5,8 @@ The unknowns are u and m at the owned dofs, an array of shape (2, k, 1, owned). 
     hjb = dA/dm + gamma Mass u + w (e + [u] / T) = 0,      fp = dA/du + w [m - m~] / T = 0,
 
 with the functional A, the discount gamma, the row sums w of Mass, the mean value [.] over the
-domain, the uniform density m~ of the population, what it costs per unit of time there, e, and the
-unit T of time. The last terms are there if nobody can leave, that of u only if gamma = 0. Rows of
+domain, the uniform density m~ of the population, what it costs per unit of time there, e, and a
+time T: the unit of time, or 1 / gamma if that is less. The last terms are there if nobody can leave, that of u only if gamma = 0. Rows of
 dA/du sum to 0 then, so that m has the mass of the population; u is determined up to a constant, and
 lambda in
 
@@ -15,7 +15,7 @@ lambda in
 is e + [u] / T. Both terms are derivatives of V (e + [u] / T) [m - m~], so that everything still
 comes from one functional.
 
-To the solver it is one time step of the length LONG: nothing changes in it, so that the residual is
+To the solver it is one time step of the length LONG T: nothing changes in it, so that the residual is
 exact. Its blocks A and B have Mass/dt besides, which makes them regular, and what `Border` says.
 """
 
@@ -27,7 +27,7 @@ from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.discrete.step import Levels, StepRule
 
-LONG = 1e7  # of the step, in the unit of time
+LONG = 1e7  # of the step, in T
 
 
 class Border:
@@ -43,7 +43,7 @@ class Border:
     """
 
     def __init__(self, discrete: Discretisation, dt: float):
-        self.discrete, self.dt, self.time = discrete, dt, discrete.problem.units.time
+        self.discrete, self.dt, self.time = discrete, dt, dt / LONG
         self.closed = not discrete.has_exits
         self.free = self.closed and not discrete.problem.discount
         self.even = np.zeros((discrete.k, 1))
@@ -85,7 +85,8 @@ class Stationary(SpaceTime):
     """A `SpaceTime` of one level. Collective."""
 
     def __init__(self, discrete: Discretisation):
-        long = LONG * discrete.problem.units.time
+        time, discount = discrete.problem.units.time, discrete.problem.discount
+        long = LONG / max(1 / time, discount)
         super().__init__(discrete, np.array([0.0, long]))
         self.jacobian.rule = self._sharpest = StepRule.constant(1, 0.0)
         self.border = self.jacobian.border = Border(discrete, long)
@@ -171,7 +172,7 @@ class Stationary(SpaceTime):
 
     def row_scale(self) -> np.ndarray:
         """Factors of the residual rows, as if the step were one unit of time."""
-        return super().row_scale() / np.sqrt(LONG)
+        return super().row_scale() / np.sqrt(self.dt[0] / self.discrete.problem.units.time)
 
 
 def constant_cost(discrete: Discretisation, u: np.ndarray, m: np.ndarray) -> float | None:

@@ -37,22 +37,25 @@ class Constraint:
 def hamiltonian(population, constraint, x, t, p, m):
     """H, and at walls that do not push its least value on p + s n, s >= 0.
 
-    The `Constraint` is None if there are no such walls. In one dimension the gradient for which
-    players stand still is where H is least; elsewhere H is quadratic. One step of Newton's method
-    from there is exact for both, and takes care of changes in t and m.
+    The `Constraint` is None if there are no such walls. With p_0 for which players stand still,
+    H_p = H_pp (p - p_0) for an H that is quadratic, as it is in more than one dimension, so that
+
+        s = max(n.H_pp (p_0 - p), 0) / (n.H_pp n);
+
+    in one dimension that is max(n.(p_0 - p), 0), which is right for any convex H. One step of
+    Newton's method for p_0 takes care of changes in t and m.
     """
     if constraint is None:
         return population.H(x, t, p, m)
-    n = constraint.normal
-    guess = ufl.max_value(ufl.dot(constraint.still - p, n), 0)
-    q = ufl.variable(p + guess * n)
-    H_q = ufl.diff(population.H(x, t, q, m), q)
-    H_qq = ufl.diff(H_q, q)
-    curvature = ufl.dot(n, ufl.dot(H_qq, n)) + (1 - ufl.dot(n, n)) * ufl.tr(H_qq)  # none is 0
+    n, still = constraint.normal, ufl.variable(constraint.still)
+    H_p = ufl.diff(population.H(x, t, still, m), still)
+    H_pp = ufl.diff(H_p, still)
+    along = ufl.dot(H_pp, n)
+    curvature = ufl.dot(n, along) + (1 - ufl.dot(n, n)) * ufl.tr(H_pp)  # none is 0
     units, mesh = population.units, population.domain.mesh
     width = fem.Constant(mesh, WIDTH * units.length / units.time)
-    s = smooth_max(curvature * guess - ufl.dot(H_q, n), 0, width) / curvature
-    return population.H(x, t, p + s * n, m)
+    slope = ufl.dot(along, still - p) - ufl.dot(H_p, n)
+    return population.H(x, t, p + smooth_max(slope, 0, width) / curvature * n, m)
 
 
 def leaving(population, layers: dict, t, m, seen):

@@ -111,8 +111,7 @@ def check_values(problem) -> tuple[Units, tuple[str, ...]]:
     timed = t in extract_constants(D)
     for t.value in moments(problem.horizon or 0.0, timed):
         largest = max(largest, _check_diffusion(mesh, D))
-    rate = largest / length**2 + problem.discount  # at which the past and the future fade
-    time = 1 / rate if problem.horizon is None else float(problem.horizon)
+    time = length**2 / largest if problem.horizon is None else float(problem.horizon)
     spread = _check_costs(problem, costs, m, t, time)
     check_boundaries(problem, m, t, time)
     check_periodic(problem)
