@@ -6,17 +6,17 @@ The unknowns are u and m at the owned dofs, an array of shape (2, k, 1, owned). 
 
 with the functional A, the discount gamma, the row sums w of Mass, the mean value [.] over the
 domain, the uniform density m~ of the population, what it costs per unit of time there, e, and a
-time T: the unit of time, or 1 / gamma if that is less. The last terms are there if nobody can leave, that of u only if gamma = 0. Rows of
-dA/du sum to 0 then, so that m has the mass of the population; u is determined up to a constant, and
-lambda in
+time T, the unit of time or 1 / gamma if that is less. The last terms are there if nobody can leave,
+that of u only if gamma = 0. Rows of dA/du sum to 0 then, so that m has the mass of the population;
+u is determined up to a constant, and lambda in
 
     -div(D grad u) + H + lambda = f
 
 is e + [u] / T. Both terms are derivatives of V (e + [u] / T) [m - m~], so that everything still
 comes from one functional.
 
-To the solver it is one time step of the length LONG T: nothing changes in it, so that the residual is
-exact. Its blocks A and B have Mass/dt besides, which makes them regular, and what `Border` says.
+To the solver it is one time step of the length LONG T: nothing changes in it, so that the residual
+is exact. Its blocks A and B have Mass/dt besides, which makes them regular, and what `Border` says.
 """
 
 from mpi4py import MPI
