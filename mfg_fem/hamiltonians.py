@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import ufl
+from ufl.core.expr import Expr
 
 from mfg_fem.validate import number
 
@@ -57,7 +58,7 @@ def consumption(income: Callable, aversion: float = 2.0, largest: float = 1.0) -
     a = number("consumption: aversion", aversion, above=True)
     c = number("consumption: largest", largest, above=True)
 
-    def hamiltonian(x, p, m):
+    def hamiltonian(x: Expr, p: Expr, m: Expr) -> Expr:
         price = -p[0]
         q = ufl.max_value(price, c**-a)
         best = q ** (-1 / a)
@@ -73,5 +74,5 @@ def with_drift(hamiltonian: Callable, drift: Callable) -> Callable:
     return lambda x, p, m: hamiltonian(x, p, m) - ufl.dot(drift(x), p)
 
 
-def _coefficient(name: str, value: object) -> float | ufl.core.expr.Expr:
-    return value if isinstance(value, ufl.core.expr.Expr) else number(name, value, -np.inf)
+def _coefficient(name: str, value: object) -> float | Expr:
+    return value if isinstance(value, Expr) else number(name, value, -np.inf)
