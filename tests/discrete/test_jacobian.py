@@ -40,6 +40,10 @@ DOORS = {
     "diffusion": mfg.InTime(lambda x, t: 0.1 + 0.1 * t * x[0]),
     "hamiltonian": mfg.InTime(lambda x, t, p, m: (1 + t) * (p[0] ** 2 + p[1] ** 2 - p[1]) / 2),
 }
+LIMIT = {
+    "hamiltonian": mfg.hamiltonians.consumption(lambda x: 0.5 + x[0], 1.5),
+    "boundary": {"left": mfg.Wall(pushes=False)},
+}
 CAPACITY = {"boundary": {"right": mfg.Door(capacity=0.5)}}
 DISCOUNT = {"discount": 3.0}
 TIMED = CONGESTION | TERMINAL | EXIT
@@ -51,6 +55,7 @@ CASES = [
     (CONTROL, SHARP, 2, TIMED),
     (GAME, SHARP, 3, CONGESTION | SPACE | EXIT),
     (GAME, MONOTONE, 2, TENSOR | POWER),
+    (GAME, SHARP, 1, LIMIT),
     (CONTROL, SHARP, 2, DOORS),
     (GAME, P2_MIDPOINT, 2, CAPACITY | TERMINAL),
     (CONTROL, MONOTONE, 2, TIMED),
