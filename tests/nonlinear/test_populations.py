@@ -64,8 +64,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("discount", [0.0, 3.0])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case, discount", [("game", 0.0), *((case, 3.0) for case in CASES)])
 def test_jacobian_is_the_derivative_of_the_residual(case, discount):
     problem, scheme = CASES[case]()
     problem.discount = discount
