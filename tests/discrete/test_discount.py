@@ -51,7 +51,7 @@ def discounted(domain: mfg.Domain, discount: float) -> mfg.MeanFieldGame:
     ids=str,
 )
 def test_exact_solution(scheme, order, last):
-    """With a discount that rules; in space and time, and with P2 on a mesh so fine that only time errs."""
+    """In space and time, and with P2 on a mesh so fine that only time errs."""
     found, steps = [], (16, 32) if scheme.degree == 2 else (32, 64)
     for n in steps:
         domain = mfg.box(1, 160 if scheme.degree == 2 else n)
