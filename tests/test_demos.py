@@ -49,7 +49,7 @@ SMALL = {
     "station_doors": (("station", COARSER_STATION), "--steps", 4),
     "first_game": (None, "--cells", 4, 8),
     "fluid_of_a_game": (None, "--cells", 8, "--steps", 4, 8),
-    "bridge": (None, "--cells", 96, "--steps", 24, "--diffusion", 0.4),
+    "bridge": (None, "--cells", 96, "--steps", 24, "--diffusion", 0.2),
     "two_equations": (None, "--cells", 48, "--steps", 8),
     "trap": (None, "--line", 48, "--plane", 8, "--steps", 6),
     "certificate": (None, "--cells", 2, 4, "--players", 20),
