@@ -146,10 +146,12 @@ class Data:
 
     def _check_operand(self, operand, arguments: str):
         terminals = [*traverse_unique_terminals(operand)]
-        if not any(y is m for y in terminals for m in spread(self.m)) or "m" not in arguments:
-            raise ProblemError("smooth() and total() are of densities, where the callable gets m")
         if any(_is_made(y) for y in terminals):
             raise ProblemError("a smooth() or total() is within another one")
+        if not any(y is m for y in terminals for m in spread(self.m)) or "m" not in arguments:
+            raise ProblemError("smooth() and total() are of densities, where the callable gets m")
+        if any(y is self.p for y in terminals):
+            raise ProblemError("the operand of smooth() or total() sees p, which is one player's")
         if extract_type(expand_derivatives(operand), ufl.classes.Grad):
             raise ProblemError("the operand of smooth() or total() is differentiated in space")
 
@@ -169,7 +171,8 @@ class Data:
         for quantity in filter(_is_made, traverse_unique_terminals(expression)):
             if quantity not in made:
                 raise ProblemError(
-                    f"{name} sees smooth() or total() of the crowd, which is not done here."
+                    f"{name} sees smooth() or total() of the crowd, and here only data can be had "
+                    "that see the density at the same point."
                 )
             mapping[quantity] = made[quantity]
         mapping = {y: z for y, z in mapping.items() if y is not z}

@@ -151,7 +151,8 @@ class Populations:
         members = tuple(self._each(self._member))
         object.__setattr__(self, "populations", members)
         if len({member.discount for member in members}) > 1:
-            raise ProblemError("All crowds must have the same discount.")
+            given = ", ".join(f"crowd {own.name!r} {own.discount:g}" for own in members)
+            raise ProblemError(f"All crowds must have the same discount: {given}.")
         data = Data(domain, names)
         for pair, rate in self.switching.items():
             data.state(_name(pair), rate, "xtm")
@@ -168,8 +169,10 @@ class Populations:
         if not isinstance(self.crowds, Mapping) or not self.crowds:
             raise ProblemError('crowds must be a dict such as {"tourists": mfg.Crowd(...)}.')
         for name, crowd in self.crowds.items():
-            if not isinstance(name, str) or not name or not isinstance(crowd, Crowd):
-                raise ProblemError(f"crowds[{name!r}] is {crowd!r}: it must be a Crowd of a name.")
+            if not isinstance(name, str) or not name:
+                raise ProblemError(f"crowds: a crowd is called by a text, not by {name!r}.")
+            if not isinstance(crowd, Crowd):
+                raise ProblemError(f"crowds[{name!r}] must be a mfg.Crowd(...), not {crowd!r}.")
         if self.planner not in PLANNERS:
             raise ProblemError(f'planner is None, "all" or "each", not {self.planner!r}.')
         if not isinstance(self.switching, Mapping):
@@ -226,6 +229,7 @@ class Populations:
         mesh, t = self.domain.mesh, fem.Constant(self.domain.mesh, 0.0)
         if self.stationary and (timed := self.data.timed):
             raise ProblemError(f"{timed[0]} depends on t, and there is no time without a horizon.")
+        crowding.initial()
         for pair in self.switching:
             rate = self.data(_name(pair), x=self.x, t=t, m=crowding.seen_by(self, t))
             values = VertexValues(mesh, rate)

@@ -40,6 +40,39 @@ def body(part: Any) -> list[str]:
     ]
 
 
+def lasting_heading(solution: Any, parts: list) -> list[str]:
+    """As `heading`, without a horizon; the parts are one long time step."""
+    first, long = parts[0], parts[0].times[-1] / solution.problem.units.time
+    nodes = first.discrete.V.dofmap.index_map.size_global
+    hjb, fp = (first.residuals[name] / np.sqrt(long) for name in ("hjb", "fp"))
+    return [
+        f"{solution.problem.title} without a horizon, {first.scheme}: {nodes} nodes, "
+        f"{2 * len(parts) * nodes} unknowns",
+        *heading(solution, parts)[1:-1],
+        f"  residuals (L2)                HJB {hjb:.1e}, FP {fp:.1e}; "
+        f"{first.norm:.1e} of {first.tolerance:.1e} allowed",
+    ]
+
+
+def lasting_body(part: Any) -> list[str]:
+    """As `body`, of a `StationarySolution`."""
+    entering, beside = [], ""
+    if part.entering:
+        entering = [f"  entering per unit of time     {part.entering:.6g}"]
+    if part.problem.value_is_cost:
+        beside = f" ({part.cost - part.expected_cost:+.1e} beside what u says)"
+    rate = part.cost_rate
+    return [
+        f"  people inside                 {part.mass:.6g}",
+        *entering,
+        *(f"  leaving through {k:<14}{v:.6g}" for k, v in part.leaving.items()),
+        *([] if rate is None else [f"  lambda                        {rate:.8g}"]),
+        f"  smallest density              {part.whole.min_density:.3e}",
+        f"  cost per unit of time         {part.cost:.8g}{beside}",
+        *(f"  WARNING: {text}" for text in part.warnings),
+    ]
+
+
 def _ends(part: Any) -> list[str]:
     """What a planning problem has besides."""
     ends = part.discrete.ends

@@ -30,7 +30,7 @@ from mfg_fem.io.frames import Frames
 from mfg_fem.mesh.periodic import wrap
 from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.problem.game import MeanField
-from mfg_fem.problem.populations import Populations
+from mfg_fem.problem.populations import Member, Populations
 from mfg_fem.solution.report import body, heading
 from mfg_fem.solution.suspicion import reasons
 from mfg_fem.validate import index
@@ -293,6 +293,11 @@ class Solution:
         Residuals, masses and cost are measured anew for the problem given; if its residual is not
         what Newton allowed, the solution is that of another problem and not `converged`.
         """
+        if isinstance(problem, Member | Populations):
+            raise ProblemError(
+                f"{problem.title}: crowds are saved, and read, together: see "
+                "PopulationsSolution.load."
+            )
         if not isinstance(problem, MeanField):
             raise ProblemError(
                 f"problem must be the game or control that was saved, not {problem!r}."
