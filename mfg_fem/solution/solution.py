@@ -134,7 +134,7 @@ class Solution:
             "discrete": d,
         }
         return [
-            cls._measured(i, [y[i] for y in totals], departures(system, X, i, fp), shared)
+            cls._measured(i, [y[i] for y in totals], departures(system, X, i), shared)
             for i in range(system.k)
         ]
 
