@@ -20,16 +20,17 @@ def crowd(i: int = 0, **changes) -> mfg.Crowd:
 def two(domain: mfg.Domain, horizon: float | None = 1.0, *, a=None, b=None, **changes):
     """Crowds "a" and "b", with these changes of their data."""
     lasting = {} if horizon else {"terminal_cost": None, "initial_density": None}
-    crowds = {
-        name: crowd(i, **(lasting | (own or {}))) for i, (name, own) in enumerate(zip("ab", (a, b)))
-    }
+    crowds = {"a": crowd(0, **(lasting | (a or {}))), "b": crowd(1, **(lasting | (b or {})))}
     return mfg.Populations(domain, horizon=horizon, crowds=crowds, **changes)
 
 
+def sees(x, t, m):
+    """A cost of the crowd around, and of the mean place of b."""
+    return mfg.smooth(m.all, 0.2) + m["a"] + x[0] * mfg.total(m["b"] * x[0])
+
+
 SEEING = {
-    "running_cost": lambda x, t, m: (
-        mfg.smooth(m.all, 0.2) + m["a"] + x[0] * mfg.total(m["b"] * x[0])
-    ),
+    "running_cost": sees,
     "boundary": {"right": mfg.Door(capacity=0.4, cost=mfg.WithCrowd(lambda x, t, m: 0.1 * m.all))},
 }
 SWITCHING = {("a", "b"): lambda x, t, m: 1 + mfg.smooth(m["a"], 0.3), ("b", "a"): 0.5}

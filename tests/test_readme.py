@@ -52,9 +52,8 @@ def test_what_lasts_for_ever_in_the_readme():
 
 def test_crowds_of_the_readme():
     pytest.importorskip("matplotlib")
-    script = re.search(
-        r"## Several crowds.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S
-    )
+    text = (ROOT / "README.md").read_text()
+    script = re.search(r"## Several crowds.*?```python\n(.*?)```", text, re.S)
     names = {"mfg": mfg, "ufl": ufl}
     exec(script.group(1).replace("(32, 16)", "(8, 4)").replace("steps=16", "steps=4"), names)
     solution = names["solution"]

@@ -127,14 +127,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_of_one_population_is_refused(what):
-    with pytest.raises(ProblemError, match="rowd|Populations"):
+    with pytest.raises(ProblemError, match=r"rowd|Populations"):
         REFUSED[what](solved(4))
 
 
-@pytest.mark.parametrize(
-    "changes", [{"planner": "each"}, {"switching": {("a", "b"): 1.0}}], ids=str
-)
-def test_who_does_not_play_for_himself_in_his_crowd_is_refused(changes):
+@pytest.mark.parametrize("planner", [None, "each"])
+def test_who_does_not_play_for_himself_in_his_crowd_is_refused(planner):
+    changes = {"planner": planner} if planner else {"switching": {("a", "b"): 1.0}}
     solution = mfg.solve(two(mfg.box(1.0, 4), **changes), 2)
     with pytest.raises(ProblemError, match="Crowd 'a'"):
         solution["a"].exploitability()
@@ -198,8 +197,7 @@ def test_a_solve_of_crowds_goes_on_where_it_was(tmp_path):
             break
         except OutOfTime:
             runs += 1
-    assert 0 < runs <= whole.iterations
-    assert solution.iterations == whole.iterations
+    assert runs >= whole.iterations == solution.iterations
     assert np.array_equal(solution.everybody.u, whole.everybody.u)
     assert mfg.solve(problem, 3, checkpoint=settings).cost == pytest.approx(whole.cost)
     with pytest.raises(FileError, match="belongs to another solve"):
@@ -261,13 +259,10 @@ def numbers():
     for scheme in (mfg.Sharp(), mfg.Galerkin(2)):
         problem = everything(mfg.box((1, 1), 4, MPI.COMM_WORLD))
         solution = mfg.solve(problem, 3, scheme, mfg.Newton(rtol=1e-11))
-        comm, everybody = problem.domain.comm, solution.everybody
+        everybody, add = solution.everybody, problem.domain.comm.allreduce
         found += [solution.iterations, solution.cost, solution.expected_cost]
         found += [own[-1] for own in solution.gone["b"].values()]
-        found += (
-            comm.allreduce(np.vdot(everybody.u, everybody.u)),
-            comm.allreduce(everybody.m.sum()),
-        )
+        found += add(np.vdot(everybody.u, everybody.u)), add(everybody.m.sum())
     return [float(y) for y in found]
 
 
