@@ -55,14 +55,14 @@ def test_each_crowd_has_panels_of_its_own(dim, tmp_path):
 def test_players_of_a_crowd_see_all_crowds(planner):
     sees = {"running_cost": SEEING["running_cost"]}
     sees["terminal_cost"] = lambda x, m: x[0] * mfg.total(m["a"] * x[0])
-    problem = two(mfg.box(1.0, 32), a=sees, b={"population": 2.0}, planner=planner)
-    solution = mfg.solve(problem, 32, mfg.Galerkin(1, "midpoint"))
+    problem = two(mfg.box(1.0, 24), a=sees, b={"population": 2.0}, planner=planner)
+    solution = mfg.solve(problem, 16, mfg.Galerkin(1, "midpoint"))
     for crowd in solution.values():
-        players = crowd.players(20_000)
-        assert abs(players.cost - crowd.cost) <= 3 * players.standard_error + 1e-3 * crowd.cost
-        x, moment = players.positions(16)[:, 0], crowd.levels.m[16] * crowd.coordinates[:, 0]
+        players = crowd.players(6000)
+        assert abs(players.cost - crowd.cost) <= 3 * players.standard_error + 2e-3 * crowd.cost
+        x, moment = players.positions(8)[:, 0], crowd.levels.m[8] * crowd.coordinates[:, 0]
         mean = solution.discrete.integral(moment) / crowd.problem.population
-        assert abs(x.mean() - mean) <= 3 * x.std() / len(x) ** 0.5 + 1e-3
+        assert abs(x.mean() - mean) <= 3 * x.std() / len(x) ** 0.5 + 2e-3
 
 
 def test_players_in_the_way_of_their_crowd_see_the_others_too():
@@ -188,20 +188,21 @@ def test_a_file_knows_its_crowds(tmp_path):
 
 
 def test_a_solve_of_crowds_goes_on_where_it_was(tmp_path):
-    problem = everything(mfg.box(1.0, 6))
-    whole, runs = mfg.solve(problem, 3), 0
+    problem = two(mfg.box(1.0, 6), switching={("a", "b"): 1.0})
+    whole, stopped = mfg.solve(problem, 3), 0
     settings = mfg.Checkpoint(tmp_path / "run.npz", every=0, budget=0)
-    while True:
+    solution = None
+    while solution is None:
         try:
             solution = mfg.solve(problem, 3, checkpoint=settings)
-            break
         except OutOfTime:
-            runs += 1
-    assert runs >= whole.iterations == solution.iterations
-    assert np.array_equal(solution.everybody.u, whole.everybody.u)
-    assert mfg.solve(problem, 3, checkpoint=settings).cost == pytest.approx(whole.cost)
+            stopped += 1
+    assert stopped >= whole.iterations == solution.iterations
+    assert solution.everybody.u == pytest.approx(whole.everybody.u, rel=1e-6, abs=1e-6)
+    assert solution.everybody.m == pytest.approx(whole.everybody.m, rel=1e-6, abs=1e-6)
+    assert mfg.solve(problem, 3, checkpoint=settings).history == solution.history
     with pytest.raises(FileError, match="belongs to another solve"):
-        mfg.solve(two(problem.domain), 3, checkpoint=settings)
+        mfg.solve(two(problem.domain, planner="all"), 3, checkpoint=settings)
 
 
 EMPTY = {"population": 0.0}
