@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 import ufl
+from ufl.core.expr import Expr
 
 from mfg_fem.validate import number
 
@@ -40,10 +41,38 @@ def congestion(strength: float, exponent: float) -> Callable:
     return lambda x, p, m: ufl.dot(p, p) / (2 * (1 + strength * m) ** exponent)
 
 
+def consumption(income: Callable, aversion: float = 2.0, largest: float = 1.0) -> Callable:
+    """H = max_c U(c) - p (income(x) - c), of who consumes c out of an income: x is the wealth.
+
+    The utility is U(c) = c^(1-a) / (1-a), ln c for a = 1, with the relative risk aversion a. The
+    value function is a cost, minus the utility that is to come, so p < 0, and the optimal
+    consumption is (-p)^(-1/a). Above `largest` U is continued by the parabola that touches it to
+    second order, as p need not be negative while Newton is on its way; choose it larger than what
+    anybody consumes in the solution, and not much larger.
+
+    Args:
+        income: x -> UFL, such as lambda x: wage + rate * x[0]; the drift of x is income - c.
+        aversion: a > 0.
+        largest: the largest consumption with this utility.
+    """
+    a = number("consumption: aversion", aversion, above=True)
+    c = number("consumption: largest", largest, above=True)
+
+    def hamiltonian(x: Expr, p: Expr, m: Expr) -> Expr:
+        price = -p[0]
+        q = ufl.max_value(price, c**-a)
+        best = q ** (-1 / a)
+        surplus = -1 - ufl.ln(q) if a == 1 else a / (1 - a) * q * best
+        less = q - price
+        return surplus + best * less + best / q * less**2 / (2 * a) + price * income(x)
+
+    return hamiltonian
+
+
 def with_drift(hamiltonian: Callable, drift: Callable) -> Callable:
     """H(x, p, m) - b(x).p: a wind or escalator b(x) carries the player besides its own motion."""
     return lambda x, p, m: hamiltonian(x, p, m) - ufl.dot(drift(x), p)
 
 
-def _coefficient(name: str, value: object) -> float | ufl.core.expr.Expr:
-    return value if isinstance(value, ufl.core.expr.Expr) else number(name, value, -np.inf)
+def _coefficient(name: str, value: object) -> float | Expr:
+    return value if isinstance(value, Expr) else number(name, value, -np.inf)

@@ -133,7 +133,7 @@ def test_a_script_that_does_not_end_leaves_no_ranks_behind(tmp_path):
         "time.sleep(600)\n"
     )
     with pytest.raises(pytest.fail.Exception, match="did not end on 2 ranks"):
-        launch(2, script, ids, timeout=8)
+        launch(2, script, ids, timeout=5)
     started = [int(path.name) for path in ids.iterdir()]
     assert len(started) == 2
     for _ in range(100):  # the last of them may still be on its way out

@@ -13,7 +13,6 @@ import ufl
 from dolfinx import fem, la
 
 from mfg_fem.compilation import compiled
-from mfg_fem.errors import ProblemError
 from mfg_fem.forms.cell import at_nodes
 
 SMALL = 1e-9  # of a sum of normals, relative to the largest: round-off
@@ -40,26 +39,15 @@ def layers(problem, V: fem.FunctionSpace, degree: int) -> dict[str, fem.Function
     return found
 
 
-def normals(problem, scheme) -> list[tuple[object, fem.Function]]:
-    """Populations with walls that do not push, and the unit outer normal at their nodes.
+def normal(domain, names: list[str]) -> fem.Function:
+    """The unit outer normal at the nodes of these boundaries. Collective.
 
-    It is 0 at other nodes, and where walls meet the mean of theirs. Collective.
+    It is 0 at other nodes, and where boundaries meet the mean of theirs.
     """
-    limited = [population for population in problem.populations if population.limits]
-    if limited and not scheme.lumped:
-        raise ProblemError(
-            f"A Wall(pushes=False) needs a scheme with the vertex rule, Sharp() or Monotone(), not "
-            f"{scheme}."
-        )
-    return [(population, _normal(population)) for population in limited]
-
-
-def _normal(problem) -> fem.Function:
-    domain = problem.domain
     d = domain.dim
     found = fem.Function(fem.functionspace(domain.mesh, ("Lagrange", 1, (d,))))
     test, n = ufl.TestFunction(found.function_space), ufl.FacetNormal(domain.mesh)
-    facets = np.unique(np.concatenate([domain.facets(name) for name in problem.limits]))
+    facets = np.unique(np.concatenate([domain.facets(name) for name in names]))
     sums = _sums(ufl.dot(test, n) * domain.ds(facets)).reshape(-1, d)
     lengths = np.linalg.norm(sums, axis=1, keepdims=True)
     lengths[lengths <= SMALL * lengths.max(initial=0.0)] = np.inf

@@ -60,12 +60,50 @@ class Monotone:
         return StepRule.constant(len(dt), 0.0)
 
     def diffusion(self, population, state, w, around, corners, p, q):
-        """The product p . D q with D = sum_E smax(kappa_E, b_E) t_E (x) t_E. Collective."""
-        found = edges(population, state, w, around, warn=True)
-        return sum(low * ufl.dot(t, p) * ufl.dot(t, q) for _, low, t, _ in found)
+        """The product p . D q with D = sum_E c_E t_E (x) t_E. Collective.
+
+        c_E is low_E = smax(kappa_E, b_E), less what the scheme limits of low_E - kappa_E.
+        """
+        found = edges(population, state, w, around, warn=not self.limited)
+        return sum(
+            (low - self.limiter(population, state, corners, t, ends) * (low - kappa))
+            * (ufl.dot(t, p) * ufl.dot(t, q))
+            for kappa, low, t, ends in found
+        )
+
+    def limiter(self, population, state, corners, t, ends):
+        """The share of low_E - kappa_E of an edge that is not needed."""
+        return 0
+
+    def at_walls(self, constraint, state, w, around, corners, p, m):
+        """What walls that do not push change in m times the HJB rows of diffusion. Collective.
+
+        Without them, the row of a node i has c_E t_E . p times m_i and a sign, on all edges at i.
+        With p_i for which players at i stand still, it becomes
+
+            kappa_E t_E . p + (c_E - kappa_E) t_E . (p - p_i),
+
+        and at nodes of the walls, where c_E is that of the drifts which the walls allow,
+        c_E t_E . (p - p_i). So the row is monotone in u where D is small, as for p > p_i in 1D
+        the derivative of H - |H_p| (p - p_i) is -H_pp (p - p_i) <= 0, and what pushes players at a
+        wall, noise, costs as much as standing still there.
+        """
+        population, mesh = constraint.population, constraint.normal.function_space.mesh
+        free = edges(population, state, w, around)
+        allowed = edges(population, state, w, around, constraint)
+        n, still, M = (cell.at_vertices(y, mesh) for y in (constraint.normal, constraint.still, m))
+        found = 0
+        for (kappa, low, t, ends), (_, less, *_) in zip(free, allowed, strict=True):
+            share = 1 - self.limiter(population, state, corners, t, ends)
+            for i, sign in zip(ends, (-1, 1), strict=True):
+                wall = ufl.dot(n[i, :], n[i, :])
+                stay = ufl.dot(t, still[i, :])
+                change = share * wall * (less - low) * (ufl.dot(t, p) - stay)
+                found += sign * M[i] * (change - (share * (low - kappa) + wall * kappa) * stay)
+        return found
 
 
-def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
+def edges(population, state, w, around, constraint=None, warn: bool = False) -> Iterator[tuple]:
     """Of each edge E of a cell kappa_E, smax(kappa_E, b_E), t_E and the numbers of its ends.
 
     On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
@@ -81,16 +119,17 @@ def edges(population, state, w, around, warn: bool = False) -> Iterator[tuple]:
     smax >= max is smooth, so that Newton converges. Its width, 0.1 |D||g|/L with the size L of
     the domain, vanishes with h relative to |D||g|^2.
 
-    w is the value function, `around` what is seen at each vertex.
+    w is the value function, `around` what is seen at each vertex. The drifts -H_p are those that
+    walls allow if a `Constraint` is given.
     """
     mesh = population.domain.mesh
     d = mesh.geometry.dim
     L = size(population.domain)
     g = cell.barycentric_gradients(mesh)
     kappa, t, stretch = edge_diffusion(population, state, warn), state.t, state.stretch
-    p, H_p, normal = ufl.variable(ufl.grad(w)), [], state.normal(population)
+    p, H_p = ufl.variable(ufl.grad(w)), []
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
-        H = hamiltonian(population, normal, population.x + vertex, t, p, seen)
+        H = hamiltonian(population, constraint, population.x + vertex, t, p, seen)
         fields = {y for e in (p, *spread(seen)) for y in extract_coefficients(ufl.as_ufl(e))}
         data = [y for y in extract_coefficients(H) if isinstance(y, fem.Function)]
         moved = {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in fields}

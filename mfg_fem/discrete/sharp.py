@@ -8,7 +8,7 @@ import numpy as np
 import ufl
 from dolfinx import fem
 
-from mfg_fem.discrete.monotone import Monotone, edges, size
+from mfg_fem.discrete.monotone import Monotone, size
 from mfg_fem.discrete.step import StepRule
 from mfg_fem.errors import ProblemError
 from mfg_fem.validate import number
@@ -85,17 +85,11 @@ class Sharp(Monotone):
         ramp = np.maximum(1 - (RAMP / left) ** 2, 0.0) if exits else 1.0
         return StepRule(self.sharpness * ramp * np.minimum(0.5, 1 / (decay * dt)), limited=True)
 
-    def diffusion(self, population, state, w, around, corners, p, q):
-        """The product p . D q, D = sum_E (alpha_E kappa_E + (1 - alpha_E) low_E) t_E (x) t_E."""
-        domain = population.domain
-        L, M = size(domain), corners
+    def limiter(self, population, state, corners, t, ends):
+        """The share alpha_E of an edge."""
+        domain, M = population.domain, corners
         mean = fem.Constant(domain.mesh, population.units.density)
-
-        def term(kappa, low, t, i, j):
-            eps = VACUUM * mean * ufl.sqrt(ufl.dot(t, t)) / L
-            both = ufl.max_value(M[i], 0.0) * ufl.max_value(M[j], 0.0)
-            alpha = state.limit * 4 * both / ((M[i] + M[j]) ** 2 + eps**2)
-            return (low - alpha * (low - kappa)) * ufl.dot(t, p) * ufl.dot(t, q)
-
-        found = edges(population, state, w, around)
-        return sum(term(kappa, low, t, *ends) for kappa, low, t, ends in found)
+        eps = VACUUM * mean * ufl.sqrt(ufl.dot(t, t)) / size(domain)
+        i, j = ends
+        both = ufl.max_value(M[i], 0.0) * ufl.max_value(M[j], 0.0)
+        return state.limit * 4 * both / ((M[i] + M[j]) ** 2 + eps**2)

@@ -6,9 +6,9 @@ The unknowns are u and m at the owned dofs, an array of shape (2, k, 1, owned). 
 
 with the functional A, the discount gamma, the row sums w of Mass, the mean value [.] over the
 domain and over the populations that exchange people, the uniform density m~ of the population, what
-it costs per unit of time there, e, and the unit T of time. The last terms are there if nobody can
-leave, that of u only if gamma = 0. Rows of dA/du sum to 0 then over these populations, so that m
-has their mass; u is determined up to one constant for them, and
+it costs per unit of time there, e, and a time T, the unit of time or 1 / gamma if that is less. The
+last terms are there if nobody can leave, that of u only if gamma = 0. Rows of dA/du sum to 0 then
+over these populations, so that m has their mass; u is determined up to one constant for them, and
 lambda in
 
     -div(D grad u) + H + lambda = f
@@ -16,8 +16,8 @@ lambda in
 is e + [u] / T. Both terms are derivatives of V (e + [u] / T) [m - m~], so that everything still
 comes from one functional.
 
-To the solver it is one time step of the length LONG: nothing changes in it, so that the residual is
-exact. Its blocks A and B have Mass/dt besides, which makes them regular, and what `Border` says.
+To the solver it is one time step of the length LONG T: nothing changes in it, so that the residual
+is exact. Its blocks A and B have Mass/dt besides, which makes them regular, and what `Border` says.
 """
 
 from mpi4py import MPI
@@ -28,7 +28,7 @@ from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.discrete.step import Levels, StepRule
 
-LONG = 1e7  # of the step, in the unit of time
+LONG = 1e7  # of the step, in T
 
 
 class Border:
@@ -46,7 +46,7 @@ class Border:
     """
 
     def __init__(self, discrete: Discretisation, dt: float):
-        self.discrete, self.dt, self.time = discrete, dt, discrete.problem.units.time
+        self.discrete, self.dt, self.time = discrete, dt, dt / LONG
         problem, k = discrete.problem, discrete.k
         self.share = np.zeros((k, k))
         for group in problem.groups:
@@ -100,7 +100,8 @@ class Stationary(SpaceTime):
     """A `SpaceTime` of one level. Collective."""
 
     def __init__(self, discrete: Discretisation):
-        long = LONG * discrete.problem.units.time
+        time, discount = discrete.problem.units.time, discrete.problem.discount
+        long = LONG / max(1 / time, discount)
         super().__init__(discrete, np.array([0.0, long]))
         self.jacobian.rule = self._sharpest = StepRule.constant(1, 0.0)
         self.border = self.jacobian.border = Border(discrete, long)
@@ -187,7 +188,7 @@ class Stationary(SpaceTime):
 
     def row_scale(self) -> np.ndarray:
         """Factors of the residual rows, as if the step were one unit of time."""
-        return super().row_scale() / np.sqrt(LONG)
+        return super().row_scale() / np.sqrt(self.dt[0] / self.discrete.problem.units.time)
 
 
 def constant_cost(discrete: Discretisation, i: int, u: np.ndarray, m: np.ndarray) -> float | None:

@@ -7,6 +7,8 @@ With the density rho of a boundary in space (`discrete/layers.py`), the function
 the derivatives of which are the conditions of `Door` and `Entry`.
 """
 
+from dataclasses import dataclass
+
 import ufl
 from dolfinx import fem
 
@@ -17,21 +19,43 @@ WIDTH = 1e-3  # of the speed to cross the domain within the horizon: kinks are a
 HALF = 0.05  # of the mean density: half of a door's capacity passes there by default
 
 
-def hamiltonian(population, n, x, t, p, m):
+@dataclass(frozen=True)
+class Constraint:
+    """Walls of a population that do not push.
+
+    Attributes:
+        population: whose walls they are.
+        normal: the unit outer normal at their nodes, 0 at others.
+        still: the gradient of the value function for which players stand still, H_p = 0.
+    """
+
+    population: object
+    normal: fem.Function
+    still: fem.Function
+
+
+def hamiltonian(population, constraint, x, t, p, m):
     """H, and at walls that do not push its least value on p + s n, s >= 0.
 
-    There n is the outer normal, at other nodes 0, or None. H is quadratic in s.
+    The `Constraint` is None if there are no such walls. With p_0 for which players stand still,
+    H_p = H_pp (p - p_0) for an H that is quadratic, as it is in more than one dimension, so that
+
+        s = max(n.H_pp (p_0 - p), 0) / (n.H_pp n);
+
+    in one dimension that is max(n.(p_0 - p), 0), which is right for any convex H. One step of
+    Newton's method for p_0 takes care of changes in t and m.
     """
-    if n is None:
+    if constraint is None:
         return population.H(x, t, p, m)
-    q = ufl.variable(p)
-    H_q = ufl.diff(population.H(x, t, q, m), q)
-    H_qq = ufl.diff(H_q, q)
-    curvature = ufl.dot(n, ufl.dot(H_qq, n)) + (1 - ufl.dot(n, n)) * ufl.tr(H_qq)  # none is 0
+    n, still = constraint.normal, ufl.variable(constraint.still)
+    H_p = ufl.diff(population.H(x, t, still, m), still)
+    H_pp = ufl.diff(H_p, still)
+    along = ufl.dot(H_pp, n)
+    curvature = ufl.dot(n, along) + (1 - ufl.dot(n, n)) * ufl.tr(H_pp)  # none is 0
     units, mesh = population.units, population.domain.mesh
     width = fem.Constant(mesh, WIDTH * units.length / units.time)
-    s = smooth_max(-ufl.dot(H_q, n), 0, width) / curvature
-    return population.H(x, t, p + s * n, m)
+    slope = ufl.dot(along, still - p) - ufl.dot(H_p, n)
+    return population.H(x, t, p + smooth_max(slope, 0, width) / curvature * n, m)
 
 
 def leaving(population, layers: dict, t, m, seen):

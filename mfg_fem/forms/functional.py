@@ -37,16 +37,14 @@ from ufl.checks import is_cellwise_constant
 from ufl.corealg.traversal import traverse_unique_terminals
 
 from mfg_fem.forms.boundary import entering, hamiltonian, leaving, paid
-from mfg_fem.forms.cell import at_nodes, at_vertices, to_vertices
+from mfg_fem.forms.cell import at_nodes, at_vertices
 from mfg_fem.forms.derivatives import derivatives, merged
 from mfg_fem.forms.feedback import END, SHADOW, Feedback
 from mfg_fem.forms.state import StepState
 from mfg_fem.forms.tables import Tables
 from mfg_fem.forms.terminal import terminal_costs
 
-# A smoothed density counts as this part of itself in the coefficients of the coupling: GMRES needs
-# as many iterations with .03 to 1 (16^2, D = .02, costs of 100 K m).
-LOCAL = 0.3
+LOCAL = 0.3  # what a smoothed density counts as of itself in the coupling: .03 to 1 do as well
 
 
 def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
@@ -54,13 +52,14 @@ def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
     return tuple(ufl.Coefficient(V) for _ in range(k))
 
 
-def cost_terms(population, normal, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
+def cost_terms(population, constraint, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
     """The terms of A that a population pays for, m (H(x, p, seen) - f(x, t, seen)), at p = grad u.
 
     A new cost is a new term here: the equations and the cost that is reported follow from it.
     """
     x = population.x
-    return m * (hamiltonian(population, normal, x, t, p, seen) - tables(population.f(x, t, seen)))
+    H = hamiltonian(population, constraint, x, t, p, seen)
+    return m * (H - tables(population.f(x, t, seen)))
 
 
 def functional(
@@ -76,22 +75,17 @@ def functional(
     """
     x, t, (w, crowd, corners, quantities) = problem.x, state.t, frozen
     gradients, values = scheme.measures(problem.domain.mesh)
+    around = state.around(problem, corners, quantities)
     costs, diffusion, boundary, constant = [], [], [], True
-    # What is seen at each vertex.
-    around = [
-        problem.crowd(
-            state.seen([y[v] for y in corners]),
-            {y: z + ufl.dot(ufl.grad(z), vector) for y, z in quantities.items()},
-        )
-        for v, vector in enumerate(to_vertices(problem.domain.mesh))
-    ]
     for i, population in enumerate(problem.populations):
         densities = problem.seen(i, state.seen(m), crowd)
         seen = problem.crowd(densities, state.quantities)
         fields = ufl.grad(u[i]), ufl.grad(m[i])
         diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
-        normal = state.normal(population)
-        costs.append(cost_terms(population, normal, t, ufl.grad(u[i]), m[i], seen, tables))
+        if constraint := state.constraint(population):
+            fields = ufl.grad(u[i]), m[i]
+            diffusion[-1] += scheme.at_walls(constraint, state, w[i], around, corners[i], *fields)
+        costs.append(cost_terms(population, constraint, t, ufl.grad(u[i]), m[i], seen, tables))
         costs.append(-tables(population.s(x, t)) * u[i])
         costs += [
             tables(problem.rate(i, j, x, t, seen)) * m[i] * (u[i] - u[j])
@@ -172,7 +166,7 @@ class StepForms:
         )
         self.A = costs + boundary + diffusion
         self.local = len(costs + boundary)  # parts without what a scheme adds
-        _, self.rule = scheme.measures(mesh)
+        self.gradients, self.rule = scheme.measures(mesh)
         self.nodes = at_nodes(mesh, scheme.degree)
         self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
         self.feedback: Feedback | None = None
@@ -226,7 +220,8 @@ class StepForms:
         elif name == "coupling":
             forms = self._coupling
         elif name in ("running", "entering", "expected", "paid") or name.startswith("leaving"):
-            rates = zip(self._rates(name, i), (self.rule, self.nodes), strict=True)
+            rules = self.rule, self.nodes, self.gradients
+            rates = zip(self._rates(name, i), rules, strict=False)
             forms = [rate * rule for rate, rule in rates if rate != 0]
         else:
             forms = self._block(j, j) if " in " in name else self._rows[j]
@@ -325,7 +320,7 @@ class StepForms:
         return found
 
     def _rates(self, name: str, i: int) -> tuple:
-        """The named rate of population i, per unit of volume and time: inside, at the boundary."""
+        """The named rate of population i: inside, at the boundary, at walls that do not push."""
         population, x, t = self.problem.populations[i], self.problem.x, self.state.t
         layers, u, m = self.state.layers[i], self.u[i], self.m[i]
         crowd = self.problem.crowd(self.m, self.state.quantities)
@@ -339,6 +334,14 @@ class StepForms:
             return population.s(x, t) * value, entering(population, layers, t) * value
         # With the cost of moving L = p . H_p - H (Legendre), m (L + f) = p . a_p - a.
         p = ufl.variable(ufl.grad(u))
-        normal = self.state.normal(population)
-        a = cost_terms(population, normal, t, p, m, crowd, self.tables)
-        return ufl.dot(p, ufl.diff(a, p)) - a, 0
+        constraint = self.state.constraint(population)
+        a = cost_terms(population, constraint, t, p, m, crowd, self.tables)
+        return ufl.dot(p, ufl.diff(a, p)) - a, 0, self._staying(i, constraint)
+
+    def _staying(self, i: int, constraint):
+        """What players pay for standing still while noise pushes them, by a `Constraint`."""
+        if constraint is None:
+            return 0
+        around = self.state.around(self.problem, self.corners, self.state.quantities)
+        p, frozen = 0 * ufl.grad(self.u[i]), (self.state, self.u[i], around, self.corners[i])
+        return -self.scheme.at_walls(constraint, *frozen, p, self.m[i])

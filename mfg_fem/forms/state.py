@@ -4,8 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import basix.ufl
+import ufl
 from dolfinx import fem
 
+from mfg_fem.forms.boundary import Constraint
+from mfg_fem.forms.cell import to_vertices
 from mfg_fem.problem.interactions import Quantity
 
 
@@ -20,7 +23,7 @@ class StepState:
         t: the time.
         stretch, share, crowd, limit: the parameters of continuation, see `functional.py`.
         layers: of each population, boundary name -> rho of `discrete/layers.py`.
-        normals: those of `discrete/layers.py`, of populations that have any.
+        constraints: those of `discrete/constraints.py`, of populations that have any.
         quantities: each `Quantity` of the crowd, and the Function that stands for it.
         shadows: each of them, and what all pay for a change of it, a Function: see `feedback.py`.
         changing: Functions that depend on t, each with what fills it.
@@ -34,7 +37,7 @@ class StepState:
     crowd: tuple[fem.Constant, ...]
     limit: fem.Constant
     layers: Sequence[dict[str, fem.Function]]
-    normals: Sequence[tuple[object, fem.Function]]
+    constraints: Sequence[Constraint]
     quantities: dict[Quantity, fem.Function]
     shadows: dict[Quantity, fem.Function]
     changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
@@ -45,7 +48,7 @@ class StepState:
         V: fem.FunctionSpace,
         crowd: Sequence[float],
         layers: Sequence[dict[str, fem.Function]],
-        normals: Sequence[tuple[object, fem.Function]] = (),
+        constraints: Sequence[Constraint] = (),
         quantities: Sequence[Quantity] = (),
         plans: bool = False,
     ) -> "StepState":
@@ -59,11 +62,21 @@ class StepState:
         made = {y: fem.Function(V) for y in quantities}
         shadows = {y: fem.Function(V) for y in (quantities if plans else ())}
         parameters = t, stretch, share, uniform, limit
-        return cls(fields, corners, *parameters, layers, normals, made, shadows)
+        return cls(fields, corners, *parameters, layers, constraints, made, shadows)
 
-    def normal(self, population) -> fem.Function | None:
-        """The outer normal at walls that do not push, or None if there are none."""
-        return next((n for own, n in self.normals if own is population), None)
+    def constraint(self, population) -> Constraint | None:
+        """The walls of a population that do not push, or None if there are none."""
+        return next((y for y in self.constraints if y.population is population), None)
+
+    def around(self, problem, corners: Sequence, quantities: dict) -> list:
+        """What is seen at each vertex of a cell, where these are the densities and quantities."""
+        return [
+            problem.crowd(
+                self.seen([y[v] for y in corners]),
+                {y: z + ufl.dot(ufl.grad(z), vector) for y, z in quantities.items()},
+            )
+            for v, vector in enumerate(to_vertices(problem.domain.mesh))
+        ]
 
     def at(self, t: float):
         """Set the time. Collective."""

@@ -124,7 +124,7 @@ def check_values(problem, crowding: Crowding) -> tuple[Units, tuple[str, ...]]:
     for size in (0.1, 1.0, 10.0):
         hamiltonian.check(size * (gradient or 1.0) * random.standard_normal(gdim))
     if problem.limits:
-        hamiltonian.check_quadratic((gradient or 1.0) * random.standard_normal(gdim))
+        hamiltonian.check_limited((gradient or 1.0) * random.standard_normal(gdim))
     crowding.nobody()
     infinite = _infinite(problem, mesh, costs | {"hamiltonian(x, p, m)": H}, crowding, p)
     spread += time * float(np.ptp(rest))
@@ -225,17 +225,23 @@ class _Hamiltonian:
             )
         return found[0]
 
-    def check_quadratic(self, p: np.ndarray):
-        """Refuse an H whose second derivatives differ between this p and its double."""
+    def check_limited(self, p: np.ndarray):
+        """Refuse an H whose least value along a normal is not known to be found.
+
+        It has to be strictly convex, and its second derivatives the same at this p and its double
+        unless there is one dimension.
+        """
         curvatures = []
         for factor in (1.0, 2.0):
             self.p.value[...] = factor * p
             curvatures += [*self.values.extremes(lambda *terms: (_eigenvalues(terms[3]),))]
         one, other = curvatures
-        if not (np.allclose(one, other, rtol=1e-8, atol=0.0) and one[0] > 0):
+        alike = self.dim == 1 or np.allclose(one, other, rtol=1e-8, atol=0.0)
+        if not (alike and min(one[0], other[0]) > 0):
             raise ProblemError(
                 "A Wall(pushes=False) needs a Hamiltonian that is quadratic in p, as that of "
-                "hamiltonians.quadratic, congestion or with_drift of these."
+                "hamiltonians.quadratic, congestion or with_drift of these; in one dimension any "
+                "that is strictly convex, such as hamiltonians.consumption."
             )
 
     def gradient_for(self, wanted: float) -> float | None:

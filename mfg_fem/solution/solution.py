@@ -108,11 +108,7 @@ class Solution:
     ) -> list["Solution"]:
         """Measure the outcome of a solve, population by population. Collective."""
         d, X, whole = system.discrete, outcome.X, system.levels(outcome.X)
-        fp, totals, norms = (
-            system.residual(X, held=False)[1],
-            measure(system, whole),
-            system.norms(X),
-        )
+        totals, norms = measure(system, whole), system.norms(X)
         norm, gap, units = float(np.linalg.norm(norms)), 0.0, d.problem.units
         if d.ends.planned:
             planning = Planning(system)
@@ -134,7 +130,7 @@ class Solution:
             "discrete": d,
         }
         return [
-            cls._measured(i, [y[i] for y in totals], departures(system, X, i, fp), shared)
+            cls._measured(i, [y[i] for y in totals], departures(system, X, i), shared)
             for i in range(system.k)
         ]
 

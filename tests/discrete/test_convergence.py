@@ -26,17 +26,18 @@ ERRORS = ("u", "u(0)", "m", "m(T)")
 
 # scheme: (order, number of steps for n cells a side, {dimension: cells a side})
 STUDIES = {
-    SHARP: (2, lambda n: n, {1: (16, 32, 64), 2: (8, 16, 32), 3: (4, 8, 12)}),
-    MONOTONE: (1, lambda n: n, {1: (16, 32, 64), 2: (8, 16, 32), 3: (4, 8)}),
-    EULER: (2, lambda n: n * n // 4, {1: (8, 16, 32), 2: (6, 12, 18)}),
-    MIDPOINT: (2, lambda n: n, {1: (8, 16, 32), 2: (6, 12, 18)}),
-    P2: (3, lambda n: 2 * round(n**1.5), {1: (4, 8, 16), 2: (4, 6, 9), 3: (2, 3, 5)}),
+    SHARP: (2, lambda n: n, {1: (32, 64), 2: (16, 32), 3: (8, 12)}),
+    MONOTONE: (1, lambda n: n, {1: (32, 64), 2: (16, 32), 3: (4, 8)}),
+    EULER: (2, lambda n: n * n // 4, {1: (16, 32), 2: (12, 18)}),
+    MIDPOINT: (2, lambda n: n, {1: (16, 32), 2: (12, 18)}),
+    P2: (3, lambda n: 2 * round(n**1.5), {1: (8, 16), 2: (6, 9), 3: (3, 5)}),
 }
 CASES = [
     pytest.param(exact, scheme, dim, id=f"{type(exact).__name__}-{scheme}-{dim}D".replace(" ", ""))
     for exact in EXACT
     for scheme, (_, _, cells) in STUDIES.items()
     for dim in cells
+    if dim < 3 or isinstance(exact, HopfCole)
 ]
 # What the observed order may lack of the true one: meshes in 3D are too coarse for better.
 SLACK = {1: 0.15, 2: 0.2, 3: 0.3}
@@ -72,24 +73,28 @@ def test_last_error_is_that_of_the_mesh(exact, scheme, dim):
     assert max(last.values()) <= bound, f"bound {bound:.1e}, errors {last}"
 
 
+STEPS = (8, 16)
+
+
+@cache
+def stepped(exact, time: str, steps: int) -> mfg.Solution:
+    """On a mesh so fine that only time errs."""
+    return mfg.solve(game(exact, mfg.box(1, 160)), steps, mfg.Galerkin(degree=2, time=time))
+
+
 @pytest.mark.parametrize("time, order", [("euler", 1), ("midpoint", 2)])
 @pytest.mark.parametrize("exact", EXACT, ids=lambda exact: type(exact).__name__)
 def test_time_stepping_has_its_order(exact, time, order):
-    scheme = mfg.Galerkin(degree=2, time=time)
-    steps, domain = (8, 16, 32), mfg.box(1, 160)  # so fine that only time errs
-    found = [errors(mfg.solve(game(exact, domain), n, scheme), exact) for n in steps]
-    observed = rates([1 / n for n in steps], found)
+    found = [errors(stepped(exact, time, n), exact) for n in STEPS]
+    observed = rates([1 / n for n in STEPS], found)
     assert all(abs(observed[key] - order) < 0.1 for key in ERRORS), observed
 
 
 @pytest.mark.parametrize("time, order", [("euler", 1), ("midpoint", 2)])
 @pytest.mark.parametrize("exact", EXACT, ids=lambda exact: type(exact).__name__)
 def test_velocity_in_the_middle_of_a_step_has_the_order_of_time_stepping(exact, time, order):
-    steps, domain, found = (4, 8, 16), mfg.box(1, 160), []  # more, and the mesh errs too
-    for n in steps:
-        solution = mfg.solve(game(exact, domain), n, mfg.Galerkin(degree=2, time=time))
-        found.append({"velocity": velocity_error(solution, exact)})
-    assert abs(rates([1 / n for n in steps], found)["velocity"] - order) < 0.15, found
+    found = [{"velocity": velocity_error(stepped(exact, time, n), exact)} for n in STEPS]
+    assert abs(rates([1 / n for n in STEPS], found)["velocity"] - order) < 0.15, found
 
 
 @pytest.mark.parametrize("exact", EXACT, ids=lambda exact: type(exact).__name__)
@@ -126,10 +131,10 @@ def test_sharp_is_of_second_order_where_transport_rules(D):
         return {"u(0)": every[0, 0], "m(T)": every[1, -1], "m": every[1, solution.steps // 2]}
 
     exact, found = middle_and_ends(mfg.solve(fast_game(128, D), 192, P2)), []
-    for n in (16, 32, 64):
+    for n in (32, 64):
         near = middle_and_ends(mfg.solve(fast_game(n, D), n))
         found.append({k: np.linalg.norm(near[k] - y) / np.linalg.norm(y) for k, y in exact.items()})
-    observed = rates([1 / 32, 1 / 64], found[1:])
+    observed = rates([1 / 32, 1 / 64], found)
     assert min(observed.values()) > 1.8, observed
     assert max(found[-1].values()) < 1e-4, found[-1]
 
@@ -147,12 +152,12 @@ Mesh.MeshSizeMax = %s;
 def test_orders_hold_on_gmsh_meshes(exact, scheme, order, tmp_path):
     """Some of their cells are obtuse; viscosity that acts there must vanish with h as well."""
     pytest.importorskip("gmsh")
-    folder, cells, found = MPI.COMM_WORLD.bcast(tmp_path), (12, 24, 48), []
+    folder, cells, found = MPI.COMM_WORLD.bcast(tmp_path), (12, 48), []
     for n in cells:
         path = folder / f"{n}.geo"
         if MPI.COMM_WORLD.rank == 0:
             path.write_text(SQUARE % (1 / n))
         MPI.COMM_WORLD.Barrier()
         found.append(errors(mfg.solve(game(exact, mfg.read_mesh(path)), n, scheme), exact))
-    overall = rates([1 / cells[0], 1 / cells[-1]], [found[0], found[-1]])
+    overall = rates([1 / n for n in cells], found)
     assert min(overall.values()) > order, found

@@ -40,6 +40,10 @@ DOORS = {
     "diffusion": mfg.InTime(lambda x, t: 0.1 + 0.1 * t * x[0]),
     "hamiltonian": mfg.InTime(lambda x, t, p, m: (1 + t) * (p[0] ** 2 + p[1] ** 2 - p[1]) / 2),
 }
+LIMIT = {
+    "hamiltonian": mfg.hamiltonians.consumption(lambda x: 0.5 + x[0], 1.5),
+    "boundary": {"left": mfg.Wall(pushes=False)},
+}
 CAPACITY = {"boundary": {"right": mfg.Door(capacity=0.5)}}
 DISCOUNT = {"discount": 3.0}
 TIMED = CONGESTION | TERMINAL | EXIT
@@ -47,17 +51,15 @@ TIMED = CONGESTION | TERMINAL | EXIT
 CASES = [
     (GAME, SHARP, 1, CONGESTION | TERMINAL),
     (GAME, SHARP, 2, TENSOR | POWER),
-    (GAME, SHARP, 2, TIMED | SOURCE | NONLINEAR),
     (CONTROL, SHARP, 2, TIMED),
     (GAME, SHARP, 3, CONGESTION | SPACE | EXIT),
     (GAME, MONOTONE, 2, TENSOR | POWER),
+    (GAME, SHARP, 1, LIMIT),
     (CONTROL, SHARP, 2, DOORS),
     (GAME, P2_MIDPOINT, 2, CAPACITY | TERMINAL),
-    (CONTROL, MONOTONE, 2, TIMED),
     (CONTROL, P1, 2, TENSOR | CONGESTION | NONLINEAR | TERMINAL),
     (GAME, P1, 1, POWER | EXIT),
     (GAME, P1, 2, WIND | SPACE | TERMINAL),
-    (GAME, P1_MIDPOINT, 2, TIMED),
     (CONTROL, P1_MIDPOINT, 1, CONGESTION | TERMINAL | NONLINEAR),
     (GAME, P2, 2, TIMED | TENSOR),
     (GAME, P2_MIDPOINT, 2, TIMED | NONLINEAR),

@@ -1,7 +1,6 @@
 """The fluid of a solution beside exact solutions, and the laws that it keeps."""
 
 import sys
-from functools import cache
 from pathlib import Path
 
 from mpi4py import MPI
@@ -355,15 +354,15 @@ def numbers(solution: mfg.Solution) -> dict[str, list]:
     return found
 
 
-@cache
-def on(ranks: int) -> dict[str, dict]:
-    return numbers_on(ranks, __file__)
+@pytest.fixture(scope="module")
+def on_two_ranks() -> dict[str, dict]:
+    return numbers_on(2, __file__)
 
 
 @serial_only
 @pytest.mark.parametrize("case", CASES)
-def test_numbers_do_not_depend_on_the_ranks(case):
-    one, two = on(1)[case], on(2)[case]
+def test_numbers_do_not_depend_on_the_ranks(case, on_two_ranks):
+    one, two = numbers(CASES[case]()), on_two_ranks[case]
     assert one.keys() == two.keys() and one["fisher"] and one["current"]
     for name in one:
         assert two[name] == pytest.approx(one[name], rel=1e-8, abs=1e-10), name

@@ -32,8 +32,11 @@ def laws(name: str, scheme) -> mfg.Structure:
     return mfg.structure(mfg.solve(PROBLEMS[name](jittered(2, 5)), 6, scheme, TIGHT))
 
 
-@pytest.mark.parametrize("scheme", GALERKIN, ids=str)
-@pytest.mark.parametrize("name", ["game", "control", "exits"])
+SYMPLECTIC = [("game", scheme) for scheme in GALERKIN]
+SYMPLECTIC += [(name, GALERKIN[k]) for name in ("control", "exits") for k in (0, -1)]
+
+
+@pytest.mark.parametrize("name, scheme", SYMPLECTIC, ids=str)
 def test_galerkin_is_symplectic_and_multisymplectic(name, scheme):
     found = laws(name, scheme)
     assert found.residual <= 1e-12

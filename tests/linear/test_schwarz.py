@@ -15,6 +15,7 @@ from ranks import leave_numbers, numbers_on, serial_only
 
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.linear.level.factors import Factors
 from mfg_fem.linear.level.schwarz import Part
 from mfg_fem.linear.level.sweeps import Sweeps
@@ -24,32 +25,40 @@ DIFFUSIONS = (0.5, 0.1, 0.005)
 LAYERS = 4
 
 
-def iterations(ranks: int, diffusion: float, factors: str, **changes) -> list[float]:
-    """GMRES's on two levels, going back and forth, and the largest relative residual.
+def iterations(diffusion: float, choices: dict[str, dict]) -> dict:
+    """Those of GMRES on two levels, going back and forth, and the largest relative residual.
 
-    Of A with its own factors, or with those of B transposed, as sweeps share them.
+    By choice of options and factors. Of A with its own factors, or with those of B transposed, as
+    sweeps share them.
     """
-    problem = default(mfg.box((1, 1), 48), diffusion=diffusion)
-    system = system_of(problem, 16)
+    system = system_of(default(mfg.box((1, 1), 48), diffusion=diffusion), 16)
     x = system.discrete.V.tabulate_dof_coordinates()[: system.owned]
     X = system.even_crowd()
     X[0] += np.linspace(0.1, 1, 16)[:, None] * np.cos(3 * x[:, 0]) * np.sin(4 * x[:, 1])
     system.linearise(X)
-    options = iterative(2, ranks, 1e-8) | changes
-    with level_plan(**options) as plan:
+    rhs = np.sin(19 * x[:, 0]) * system.discrete.weights
+    found = {
+        choice: {factors: solves(system, rhs, factors, options) for factors in ("own", "shared")}
+        for choice, options in choices.items()
+    }
+    system.destroy()
+    return found
+
+
+def solves(system: SpaceTime, rhs, factors: str, options: dict) -> list[float]:
+    with level_plan(**iterative(2, system.comm.size, 1e-8) | options) as plan:
         sweeps = Sweeps(system.jacobian, plan)
         if factors == "own":
             sweeps.factors["A"] = [Factors(system.discrete.pattern, system.jacobian.A[0], plan)]
             sweeps.factors["A"][0].share = 0.0
-    rhs, counts, worst = np.sin(19 * x[:, 0]) * system.discrete.weights, [], 0.0
     norm = lambda y: np.sqrt(system.comm.allreduce(y @ y))  # noqa: E731
+    counts, worst = [], 0.0
     for n in (2, 13, 2, 13):
         y = sweeps.solve_level("A", n, rhs[None])[0]
         counts.append(sweeps.ksp.getIterationNumber())
         left = system.jacobian.product(system.jacobian.A[0][n], y)
         worst = max(worst, norm(left - rhs) / norm(rhs))
     sweeps.destroy()
-    system.destroy()
     return [*counts, worst]
 
 
@@ -81,15 +90,19 @@ def parts() -> int:
 
 @cache
 def on(ranks: int) -> dict:
-    return numbers_on(ranks, __file__, ranks)
+    return numbers_on(ranks, __file__)
+
+
+def mean(ranks: int, diffusion: str, choice: str, factors: str) -> float:
+    return sum(on(ranks)["iterations"][diffusion][choice][factors][:4]) / 4
 
 
 @serial_only
 @pytest.mark.parametrize("ranks", (2, 3))
 @pytest.mark.parametrize("diffusion", [str(D) for D in DIFFUSIONS])
 def test_ranks_hardly_add_iterations_where_block_jacobi_does(diffusion, ranks):
-    serial, parallel = (sum(on(r)["default"]["own"][diffusion][:4]) / 4 for r in (1, ranks))
-    jacobi = sum(on(ranks)["block Jacobi"]["own"][diffusion][:4]) / 4
+    serial, parallel = (mean(r, diffusion, "default", "own") for r in (1, ranks))
+    jacobi = mean(ranks, diffusion, "block Jacobi", "own")
     assert parallel <= 1.5 * serial + 1
     assert parallel <= 0.7 * jacobi
 
@@ -98,12 +111,13 @@ def test_ranks_hardly_add_iterations_where_block_jacobi_does(diffusion, ranks):
 @pytest.mark.parametrize("ranks", (2, 3))
 @pytest.mark.parametrize("diffusion", [str(D) for D in DIFFUSIONS])
 def test_nor_do_they_with_the_factors_of_the_other_block(diffusion, ranks):
-    serial, parallel = (sum(on(r)["default"]["shared"][diffusion][:4]) / 4 for r in (1, ranks))
+    serial, parallel = (mean(r, diffusion, "default", "shared") for r in (1, ranks))
     assert parallel <= 1.5 * serial + 3
 
 
 def total(ranks: int, choice: str, kinds: tuple[str, ...] = ("own", "shared")) -> int:
-    return sum(sum(counts[:4]) for kind in kinds for counts in on(ranks)[choice][kind].values())
+    found = on(ranks)["iterations"].values()
+    return sum(sum(of[choice][factors][:4]) for of in found for factors in kinds)
 
 
 @serial_only
@@ -150,26 +164,23 @@ def test_gmres_applies_them_less_often_than_bicgstab(ranks):
 @pytest.mark.parametrize("diffusion", [str(D) for D in DIFFUSIONS])
 @pytest.mark.parametrize("factors", ("own", "shared"))
 def test_levels_share_the_part_but_not_the_factors(factors, diffusion, ranks):
-    first, second, again, once_more, residual = on(ranks)["default"][factors][diffusion]
+    found = on(ranks)["iterations"][diffusion]["default"][factors]
+    first, second, again, once_more, residual = found
     assert (first, second) == (again, once_more)
     assert residual <= 2e-8
 
 
 if __name__ == "__main__":
-    import sys
-
-    ranks = int(sys.argv[2])
     choices = {
         "default": {},
         "two layers": {"pc_asm_overlap": 2},
         "block Jacobi": {"pc_type": "bjacobi"},  # with ILU(2) too
         "BiCGStab": {"ksp_type": "bcgs", "ksp_pc_side": "right"},
     }
-    found = {
-        choice: {
-            factors: {D: iterations(ranks, D, factors, **options) for D in DIFFUSIONS}
-            for factors in ("own", "shared")
+    leave_numbers(
+        {
+            "iterations": {D: iterations(D, choices) for D in DIFFUSIONS},
+            "weights": weights(),
+            "parts": parts() if MPI.COMM_WORLD.size > 1 else 0,
         }
-        for choice, options in choices.items()
-    }
-    leave_numbers(found | {"weights": weights(), "parts": parts() if ranks > 1 else 0})
+    )

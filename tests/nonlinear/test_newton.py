@@ -333,16 +333,15 @@ def test_planner_does_not_pay_more_than_the_players(exponent):
     assert costs[0] < costs[1]
 
 
-@pytest.mark.parametrize("field", ["u", "m"])
-def test_control_with_cost_c_is_the_game_with_cost_c_plus_m_dc(field):
+def test_control_with_cost_c_is_the_game_with_cost_c_plus_m_dc():
     """C = m/2 + landscape: the planner charges everybody c + m c' = m + landscape."""
     control = default(square(16), mfg.MeanFieldControl, coupling=0.5, diffusion=0.02)
     ours = mfg.solve(control, 16).levels
-    assert difference(getattr(ours, field), getattr(solved(0.02).levels, field)) < 1e-7
+    game = solved(0.02).levels
+    assert max(difference(ours.u, game.u), difference(ours.m, game.m)) < 1e-7
 
 
-@pytest.mark.parametrize("field", ["u", "m"])
-def test_control_differentiates_the_terminal_cost_too(field):
+def test_control_differentiates_the_terminal_cost_too():
     game, control = (
         mfg.solve(default(square(16), kind, coupling=c, terminal_cost=g), 16).levels
         for kind, c, g in (
@@ -350,7 +349,7 @@ def test_control_differentiates_the_terminal_cost_too(field):
             (mfg.MeanFieldControl, 0.5, lambda x, m: m**2 / 3 + ufl.cos(x[0])),
         )
     )
-    assert difference(getattr(control, field), getattr(game, field)) < 1e-7
+    assert max(difference(control.u, game.u), difference(control.m, game.m)) < 1e-7
 
 
 @cache

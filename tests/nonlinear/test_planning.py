@@ -347,17 +347,16 @@ CASES = {
 }
 
 
-@cache
-def on(ranks: int) -> dict[str, dict]:
-    return numbers_on(ranks, __file__)
+@pytest.fixture(scope="module")
+def on_three_ranks() -> dict[str, dict]:
+    return numbers_on(3, __file__)
 
 
 @serial_only
-@pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_numbers_do_not_depend_on_the_ranks(case, ranks):
-    for name, value in on(1)[case].items():
-        assert on(ranks)[case][name] == pytest.approx(value, rel=1e-9), name
+def test_numbers_do_not_depend_on_the_ranks(case, on_three_ranks):
+    for name, value in numbers(CASES[case]()).items():
+        assert on_three_ranks[case][name] == pytest.approx(value, rel=1e-9), name
 
 
 if __name__ == "__main__":

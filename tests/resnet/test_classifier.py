@@ -29,7 +29,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore::mfg_fem.resnet.report.FoldingLayers"),
 ]
-SMALL = {"layers": 3, "width": 4, "cells": 12, "max_it": 15}
+SMALL = {"layers": 2, "width": 4, "cells": 8, "max_it": 8}
 MOONS = make_moons(300, noise=0.1, random_state=0)
 
 

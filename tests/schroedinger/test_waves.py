@@ -352,10 +352,9 @@ def test_schemes_refuse_what_they_cannot():
 
 
 @serial_only
-def test_waves_are_the_same_on_one_two_and_three_ranks():
+def test_waves_are_the_same_on_one_and_three_ranks():
     script = Path(__file__).with_name("waves_on_ranks.py")
-    one, *others = (numbers_on(ranks, script) for ranks in (1, 2, 3))
-    for found in others:
-        assert found.keys() == one.keys()
-        for name, numbers in one.items():
-            assert found[name] == pytest.approx(numbers, rel=1e-9, abs=1e-9), name
+    one, three = (numbers_on(ranks, script) for ranks in (1, 3))
+    assert three.keys() == one.keys()
+    for name, numbers in one.items():
+        assert three[name] == pytest.approx(numbers, rel=1e-9, abs=1e-9), name

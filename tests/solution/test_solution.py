@@ -63,14 +63,15 @@ def test_smallest_and_largest_density_are_those_of_all_levels_and_ranks():
 
 @serial_only
 def test_the_nodes_of_two_ranks_are_those_of_one():
-    one, two = (numbers_on(ranks, __file__) for ranks in (1, 2))
+    one, two = nodes(), numbers_on(2, __file__)
     for case in CASES:
         assert one[case]["x"] == two[case]["x"]
         assert two[case]["m"] == pytest.approx(one[case]["m"], rel=1e-9)
         assert two[case]["u"] == pytest.approx(one[case]["u"], rel=1e-9, abs=1e-9)
 
 
-def main():
+def nodes() -> dict[str, dict]:
+    """Those of all ranks in order, and their values; on rank 0."""
     found = {}
     for case, solve in CASES.items():
         solution = solve()
@@ -81,8 +82,8 @@ def main():
             order = np.lexsort(x.T)
             numbers = {"x": x[order], "u": u[-2, order], "m": m[-1, order]}
             found[case] = {name: values.ravel().tolist() for name, values in numbers.items()}
-    leave_numbers(found)
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    leave_numbers(nodes())
