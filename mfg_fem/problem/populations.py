@@ -20,6 +20,7 @@ from mfg_fem.problem.densities import Densities
 from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.game import Given, MeanField
 from mfg_fem.problem.interactions import Quantity
+from mfg_fem.problem.monotone import doubt
 from mfg_fem.problem.units import Units
 
 PLANNERS = (None, "all", "each")
@@ -143,6 +144,7 @@ class Populations:
     data: Data = field(init=False, repr=False)  # the rates of switching
     units: Units = field(init=False, repr=False)
     infinite: tuple[str, ...] = field(init=False, repr=False)
+    doubt: str = field(init=False, repr=False)  # that there is one equilibrium, a sentence or none
 
     def __post_init__(self):
         """Check everything that can be known before a solve starts. Collective."""
@@ -219,6 +221,7 @@ class Populations:
         self._check_rates(crowding)
         infinite = (f"{own.name}: {name}" for own in self.populations for name in own.infinite)
         object.__setattr__(self, "infinite", tuple(infinite))
+        object.__setattr__(self, "doubt", doubt(self, crowding))
 
     def _set_units(self):
         """One unit of time and of cost for all; of density for each group of crowds."""

@@ -176,6 +176,7 @@ class PopulationsSolution(Mapping):
                 *lines,
                 f"  mass balance of all, defect   {np.abs(self.balance).max():.1e}",
                 f"  {cost:<30}{self.cost:.8g}",
+                *([f"  NOTE: {self.problem.doubt}"] if self.problem.doubt else []),
             ]
         )
 
