@@ -67,8 +67,7 @@ class MeanField:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
-        if self.stationary:
-            check_flows([self])
+        check_flows(self)
         units, infinite = check_values(self, Crowding([self]))
         object.__setattr__(self, "units", units)
         object.__setattr__(self, "infinite", infinite)

@@ -210,9 +210,7 @@ class Populations:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
-        for group in self.groups if self.stationary else ():
-            inner = [(group.index(i), group.index(j)) for i, j in self.switches if i in group]
-            check_flows([self.populations[i] for i in group], inner)
+        check_flows(self)
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}
         for _ in self._each(lambda name: members[name].check_with(crowding)):
