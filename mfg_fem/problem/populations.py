@@ -152,8 +152,7 @@ class Populations:
         object.__setattr__(self, "domain", domain)
         with together(domain.comm):
             self._check_arguments()
-        names = list(self.crowds)
-        alike(domain.comm, crowds=names, switching=[*self.switching], planner=self.planner)
+        alike(domain.comm, crowds=[*self.crowds], switching=[*self.switching], planner=self.planner)
         object.__setattr__(self, "crowds", MappingProxyType(dict(self.crowds)))
         object.__setattr__(self, "switching", MappingProxyType(dict(self.switching)))
         members = tuple(self._each(self._member))
@@ -161,7 +160,7 @@ class Populations:
         if len({member.discount for member in members}) > 1:
             given = ", ".join(f"crowd {own.name!r} {own.discount:g}" for own in members)
             raise ProblemError(f"All crowds must have the same discount: {given}.")
-        data = Data(domain, names)
+        data = Data(domain, [*self.crowds])
         for pair, rate in self.switching.items():
             data.state(_name(pair), rate, "xtm")
         if data.quantities and self.planner == "each":
