@@ -1,6 +1,6 @@
 """Several crowds who share a domain, see each other, and may change from one into another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import permutations
 from types import MappingProxyType
@@ -19,6 +19,7 @@ from mfg_fem.problem.data import Data, InTime, moments
 from mfg_fem.problem.densities import Densities
 from mfg_fem.problem.game import Given, MeanField
 from mfg_fem.problem.interactions import Quantity
+from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets, title
 from mfg_fem.problem.units import Units
 
 PLANNERS = (None, "all", "each")
@@ -56,7 +57,10 @@ class Member(MeanField):
         return f"crowd {self.name!r}: "
 
     def _data(self) -> Data:
-        return Data(self.domain, list(self.together.crowds))
+        return Data(self.domain, list(self.together.crowds), self.prices)
+
+    def _prices(self) -> Prices:
+        return self.together.prices
 
     @property
     def title(self) -> str:
@@ -122,6 +126,7 @@ class Populations:
         planner: None: every player for himself. "all": one planner for all crowds, who minimises
             what all pay together. "each": one planner for each crowd, between whom there is a Nash
             equilibrium.
+        market: as of a MeanFieldGame, with the density and the drift of each crowd by name.
 
     Raises:
         ProblemError: data that make no sense, on every rank alike; it names the crowd.
@@ -133,8 +138,10 @@ class Populations:
     crowds: Mapping[str, Crowd]
     switching: Mapping[tuple[str, str], float | Given] = field(default_factory=dict)
     planner: str | None = None
+    market: Mapping[str, Callable] = field(default_factory=dict)
+    prices: Prices = field(init=False, repr=False)
     populations: tuple[Member, ...] = field(init=False, repr=False)
-    data: Data = field(init=False, repr=False)  # the rates of switching
+    data: Data = field(init=False, repr=False)  # the rates of switching, the markets
     units: Units = field(init=False, repr=False)
     infinite: tuple[str, ...] = field(init=False, repr=False)
 
@@ -148,11 +155,12 @@ class Populations:
         alike(domain.comm, crowds=names, switching=[*self.switching], planner=self.planner)
         object.__setattr__(self, "crowds", MappingProxyType(dict(self.crowds)))
         object.__setattr__(self, "switching", MappingProxyType(dict(self.switching)))
+        object.__setattr__(self, "prices", prices_of(self))
         members = tuple(self._each(self._member))
         object.__setattr__(self, "populations", members)
         if len({member.discount for member in members}) > 1:
             raise ProblemError("All crowds must have the same discount.")
-        data = Data(domain, names)
+        data = Data(domain, names, self.prices)
         for pair, rate in self.switching.items():
             data.state(_name(pair), rate, "xtm")
         if data.quantities and self.planner == "each":
@@ -160,6 +168,7 @@ class Populations:
                 "Rates that see smooth() or total() cannot be had with a planner for each crowd: "
                 "which of them would answer for it?"
             )
+        state_markets(data, self.market)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "horizon", members[0].horizon)  # a float now
         self.check()
@@ -199,12 +208,14 @@ class Populations:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
+        self.prices.begin()
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}
         for _ in self._each(lambda name: members[name].check_with(crowding)):
             pass
         self._set_units()
         self._check_rates(crowding)
+        check_markets(self, crowding)
         infinite = (f"{own.name}: {name}" for own in self.populations for name in own.infinite)
         object.__setattr__(self, "infinite", tuple(infinite))
 
@@ -302,6 +313,10 @@ class Populations:
         """The rate at which players of crowd i become players of crowd j."""
         names = list(self.crowds)
         return self.data(_name((names[i], names[j])), x=x, t=t, m=m)
+
+    def excess(self, market: str, x, t, m: Sequence, v: Sequence) -> ufl.core.expr.Expr:
+        """Excess demand in a market, per unit of volume, of densities and drifts of crowds."""
+        return self.data(title(market), x=x, t=t, m=self.crowd(m), v=self.crowd(v))
 
     @property
     def quantities(self) -> list[tuple[int, Data, Quantity]]:

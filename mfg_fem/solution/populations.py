@@ -15,7 +15,7 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.io import paraview, saved
 from mfg_fem.io.frames import CrowdFrames
 from mfg_fem.problem.populations import Populations
-from mfg_fem.solution.report import body, heading
+from mfg_fem.solution.report import body, heading, markets
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
 
@@ -127,6 +127,11 @@ class PopulationsSolution(Mapping):
         return self.whole[0].steps
 
     @property
+    def prices(self) -> dict[str, Any]:
+        """The price of each market by name, in each step; without a horizon one number."""
+        return next(iter(self._parts.values())).prices
+
+    @property
     def converged(self) -> bool:
         """Whether Newton reached its tolerance."""
         return self.whole[0].converged
@@ -168,6 +173,7 @@ class PopulationsSolution(Mapping):
         lines = heading(self, self.whole)
         for name, part in zip(self, self.whole, strict=True):
             lines += [f"  {name}", *(f"  {line}" for line in body(part))]
+        lines += markets(self.whole[0])
         defect = np.abs(self.balance).max()
         lines += [f"  mass balance of all, defect    {defect:.1e}"]
         return "\n".join([*lines, f"  total cost of all             {self.cost:.8g}"])

@@ -40,6 +40,16 @@ def body(part: Any) -> list[str]:
     ]
 
 
+def markets(solution: Any) -> list[str]:
+    """The lines of markets: prices, and how nearly they clear."""
+    ends = {name: [f"{y:.8g}" for y in prices[[0, -1]]] for name, prices in solution.prices.items()}
+    return [
+        f"  price {name:<24}{' to '.join(dict.fromkeys(values))}, excess demand "
+        f"{solution.excess[name]:.1e}"
+        for name, values in ends.items()
+    ]
+
+
 def _ends(part: Any) -> list[str]:
     """What a planning problem has besides."""
     ends = part.discrete.ends

@@ -17,6 +17,7 @@ from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.stationary import constant_cost
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.game import MeanField
+from mfg_fem.solution.report import markets
 from mfg_fem.solution.solution import Solution
 
 
@@ -85,6 +86,11 @@ class StationarySolution:
     def discrete(self) -> Discretisation:
         """The problem on its mesh."""
         return self.whole.discrete
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """The price of each market, by name."""
+        return {name: float(y[0]) for name, y in self.whole.prices.items()}
 
     @property
     def converged(self) -> bool:
@@ -159,6 +165,7 @@ class StationarySolution:
         if self.entering:
             lines.append(f"  entering per unit of time     {self.entering:.6g}")
         lines += [f"  leaving through {k:<14}{v:.6g}" for k, v in self.leaving.items()]
+        lines += markets(whole)
         if self.cost_rate is not None:
             lines.append(f"  lambda                        {self.cost_rate:.8g}")
         beside = ""
