@@ -34,7 +34,7 @@ from mfg_fem.nonlinear.sinkhorn import Sinkhorn, solve_by_sinkhorn
 from mfg_fem.nonlinear.stages import State
 from mfg_fem.nonlinear.table import Table
 from mfg_fem.problem.game import MeanField
-from mfg_fem.problem.populations import Populations
+from mfg_fem.problem.populations import Member, Populations
 from mfg_fem.problem.shared import SharedControl
 from mfg_fem.schroedinger.evolve import evolve
 from mfg_fem.schroedinger.problem import NonlinearSchroedinger
@@ -183,6 +183,10 @@ def solve(
         OutOfMemory: the solve would not fit and was not started.
         OutOfTime: the budget of the checkpoint is used up; the state is saved.
     """
+    if isinstance(problem, Member):
+        raise ProblemError(
+            f"{problem.title} is one of several, which are solved together: pass the Populations."
+        )
     if not isinstance(problem, MeanField | Populations | SharedControl | NonlinearSchroedinger):
         raise ProblemError(
             f"problem is a {type(problem).__name__}; pass a MeanFieldGame, a MeanFieldControl, "
@@ -305,7 +309,7 @@ def _solve(problem, times, scheme, method, guess, settings, throw, table) -> lis
         )
     whole[0] = replace(solution, warnings=(*loose, *solution.warnings))
     if keeper and solution.converged:
-        keeper.finish(whole[0] if len(whole) == 1 else PopulationsSolution(problem, whole))
+        keeper.finish(whole[0])
     return whole
 
 

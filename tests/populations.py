@@ -24,16 +24,19 @@ class Population:
     population: float = 1.0
     boundary: dict = field(default_factory=dict)
 
-    def crowd(self, discount: float) -> mfg.Crowd:
+    def crowd(self, discount: float, lasts: bool) -> mfg.Crowd:
+        ends = {
+            "terminal_cost": lambda x, m: self.terminal_cost(x, vector(m)),
+            "initial_density": self.initial_density,
+        }
         return mfg.Crowd(
             hamiltonian=lambda x, p, m: self.hamiltonian(x, p, vector(m)),
             running_cost=lambda x, t, m: self.running_cost(x, t, vector(m)),
-            terminal_cost=lambda x, m: self.terminal_cost(x, vector(m)),
-            initial_density=self.initial_density,
             diffusion=self.diffusion,
             population=self.population,
             discount=discount,
             boundary=self.boundary,
+            **({} if lasts else ends),
         )
 
 
@@ -59,7 +62,7 @@ def statement(
     return mfg.Populations(
         populations[0].domain,
         horizon=horizon,
-        crowds={f"{i}": own.crowd(discount) for i, own in enumerate(populations)},
+        crowds={f"{i}": own.crowd(discount, horizon is None) for i, own in enumerate(populations)},
         planner=planner,
         switching={(f"{i}", f"{j}"): switching(y) for (i, j), y in (rates or {}).items()},
     )

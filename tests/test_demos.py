@@ -47,6 +47,7 @@ SMALL = {
     "around_pillars": (("pillars", COARSER_PILLARS), "--steps", 4, "--diffusion", 0.6),
     "intruder": (("intruder", COARSER_INTRUDER), "--discounts", 6),
     "station_doors": (("station", COARSER_STATION), "--steps", 4),
+    "two_streams": (None, "--cells", 4, "--steps", 4, "--aversions", 0.25),
     "first_game": (None, "--cells", 4, 8),
     "fluid_of_a_game": (None, "--cells", 8, "--steps", 4, 8),
     "bridge": (None, "--cells", 96, "--steps", 24, "--diffusion", 0.2),
@@ -234,6 +235,17 @@ def test_the_doors_of_a_station_hold_their_capacity(tmp_path):
     assert 1.2 < most[:2].max() <= 1.3 < most[2:].max()  # doors, then exits
     assert gone == pytest.approx([69.8, 66.8, 72.0, 64.6], abs=2.0)
     assert {"platform.png", "counts.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_streams_that_mind_each_other_part_into_lanes(tmp_path):
+    options = ("--cells", 8, "--steps", 16, "--aversions", 0, 0.5, "--out", tmp_path)
+    printed = run(1, "two_streams.py", *options)
+    among = [float(y) for y in re.findall(r"at most (\S+) people", printed)]
+    cost = [float(y) for y in re.findall(r"cost (\S+) s", printed)]
+    assert 9 < among[0] < 9.1 and 6.9 < among[1] < 7.3
+    assert cost == pytest.approx([15.852, 16.25], abs=5e-3)
+    assert max(map(float, re.findall(r"balance (\S+)", printed))) < 1e-12
+    assert {"lanes.png", "aversion.png", "lanes.bp"} <= {y.name for y in tmp_path.iterdir()}
 
 
 def test_the_benchmark_of_doors_follows_their_capacity(tmp_path):

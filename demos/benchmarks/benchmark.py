@@ -121,7 +121,24 @@ def hard(o):
         yield {"problem": name} | row | {"limit": {"GMRES max": 20}}
 
 
-SECTIONS = {f.__name__: f for f in (coupling, growth, sweeps, size, diffusion, ranks, hard, race)}
+def crowds(o):
+    """Several crowds, whose coupling is monotone up to cross = own, and smoothed densities."""
+    n = 8 if o.quick else 32
+    problems = [{"D": 0.1, "own": 1.0, "cross": cross} for cross in (0.0, 0.5, 1.0)]
+    problems += [{"D": 0.02, "own": c, "cross": c / 2} for c in (1.0, 10.0, 100.0)]
+    problems += [{"D": 0.02, "own": 10.0, "cross": 5.0, "k": 4}, {"D": 0.1, "cross": 3.0}]
+    problems = [{"game": "crowds"} | problem for problem in problems]
+    data = product((0.1, 0.02), (10.0, 100.0), (0.05, 0.2))
+    problems += [{"game": "nonlocal", "D": D, "c": c, "radius": r} for D, c, r in data]
+    for case in cases(o, scheme=COMPARED[:2], problem=problems):
+        name = ", ".join(v if k == "game" else f"{k} {v:g}" for k, v in case["problem"].items())
+        row = measure(n=n, steps=n, scheme=case["scheme"], **case["problem"])
+        yield {"scheme": case["scheme"], "problem": name} | row | {"limit": {"GMRES max": 40}}
+
+
+SECTIONS = {
+    f.__name__: f for f in (coupling, growth, sweeps, size, diffusion, ranks, hard, crowds, race)
+}
 
 
 # ## Pictures, and all of it
@@ -134,6 +151,7 @@ FIGURES = {
     "diffusion": partial(curves, x="D", columns=("CPU s/Mdof", "GMRES max"), by=("scheme", "c")),
     "ranks": partial(bars, column="wall s", names=("n", "c", "ranks")),
     "hard": partial(bars, column="GMRES max", names=("problem",)),
+    "crowds": partial(bars, column="GMRES max", names=("scheme", "problem")),
     "race": partial(curves, x="CPU s", columns=("error",), by=("solver",), logs="xy"),
 }
 SHOWN = {"size": {"B/dof"}, "ranks": {"wall s"}}  # elsewhere these two mean nothing

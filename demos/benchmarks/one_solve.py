@@ -1,7 +1,8 @@
 # # One solve, measured
 #
 # For `benchmark.py` and `race.py`. The test problem: unit square or cube, no flux, T = 1,
-# H = |p|²/2, g = 0, a Gaussian crowd and the running cost c m + (sin 2πx + cos 2πy)/2.
+# H = |p|²/2, g = 0, a Gaussian crowd and the running cost c m + (sin 2πx + cos 2πy)/2; and those of
+# several crowds, and of a density that players see smoothed.
 #
 # A reference sweep is measured as a Newton step from the solution, whose linear equation takes one
 # iteration and whose time levels are factored: all blocks are assembled and factored, and one
@@ -59,6 +60,44 @@ def box_game(n, dim=2, D=0.1, c=1.0, exponent=0.0, exits=False):
     )
 
 
+def crowds_game(n, D=0.1, own=1.0, cross=0.5, k=2):
+    """So many crowds on the unit square, each on its way to the other side, who mind each other."""
+    domain = mfg.box((1.0, 1.0), n)
+    a, b = (fem.Constant(domain.mesh, float(y)) for y in (own, cross))
+
+    def crowd(i):
+        way, goal = i // 2 % 2, float(i % 2)
+        return mfg.Crowd(
+            diffusion=D,
+            hamiltonian=mfg.hamiltonians.quadratic(),
+            running_cost=lambda x, t, m: a * m[f"{i}"] + b * (m.all - m[f"{i}"]),
+            terminal_cost=lambda x, m: 2 * (x[way] - goal) ** 2,
+            initial_density=lambda x: ufl.exp(
+                -((x[way] - 0.2 - 0.6 * (1 - goal)) ** 2 + (x[1 - way] - 0.45) ** 2) / 0.04
+            ),
+        )
+
+    return mfg.Populations(domain, horizon=1.0, crowds={f"{i}": crowd(i) for i in range(k)})
+
+
+def nonlocal_game(n, D=0.1, c=10.0, radius=0.1):
+    """The test problem where players mind the smoothed density alone."""
+    domain = mfg.box((1.0, 1.0), n)
+    weight = fem.Constant(domain.mesh, float(c))
+    return mfg.MeanFieldGame(
+        domain,
+        horizon=1.0,
+        diffusion=D,
+        hamiltonian=mfg.hamiltonians.quadratic(),
+        running_cost=lambda x, t, m: weight * mfg.smooth(m, radius) + landscape(x),
+        terminal_cost=lambda *_: 0.0,
+        initial_density=lambda x: ufl.exp(-sum((y - 0.5) ** 2 for y in list(x)) / 0.02),
+    )
+
+
+GAMES = {"crowds": crowds_game, "nonlocal": nonlocal_game}
+
+
 def hall_game(n, D):
     """People leave a hall (`crowd_evacuation.py --exits`); the mesh is what it is."""
     hall = mfg.read_mesh(MESH, MPI.COMM_WORLD)
@@ -73,7 +112,8 @@ def memory(name):
 
 def measure(game="box", n=64, steps=64, scheme="Sharp", sweep=False, **data):
     """Solve once and count; forms are compiled before. Collective."""
-    make, comm = partial({"box": box_game, "hall": hall_game}[game], **data), MPI.COMM_WORLD
+    games = GAMES | {"box": box_game, "hall": hall_game}
+    make, comm = partial(games[game], **data), MPI.COMM_WORLD
     mfg.solve(make(n=2), 1, SCHEMES[scheme], mfg.Newton(max_it=1, continuation="none"), throw=False)
     before = memory("VmRSS")
     problem = make(n=n)
@@ -83,7 +123,8 @@ def measure(game="box", n=64, steps=64, scheme="Sharp", sweep=False, **data):
     solution = mfg.solve(problem, steps, SCHEMES[scheme], throw=False)
     wall, cpu = time.perf_counter() - wall, comm.allreduce(time.process_time() - cpu)
     peak, counts = memory("VmHWM"), [r["krylov"] for r in solution.history if r["step"]]
-    dofs = 2 * steps * problem.domain.mesh.topology.index_map(0).size_global
+    dofs = 2 * steps * len(problem.populations)
+    dofs *= problem.domain.mesh.topology.index_map(0).size_global
     row = {"Mdof": dofs / 1e6, "CPU s": cpu, "CPU s/Mdof": cpu * 1e6 / dofs}
     row |= {"wall s": wall, "B/dof": (peak - before) / dofs, "Newton": len(counts)}
     row |= {"GMRES max": max(counts), "GMRES mean": float(np.mean(counts))}

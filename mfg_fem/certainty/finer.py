@@ -1,6 +1,7 @@
 """The same problem on a finer mesh, and the value function of a solution there."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from mfg_fem.problem.boundary import data_name
 from mfg_fem.problem.boundary import given as given_at
 from mfg_fem.problem.data import Data
 from mfg_fem.problem.game import MeanField
+from mfg_fem.problem.populations import Populations
 
 
 def refuse_open(problem: MeanField):
@@ -33,7 +35,7 @@ def refuse_open(problem: MeanField):
         )
 
 
-def finer(problem: MeanField, refinement: Refinement) -> MeanField:
+def finer(problem: MeanField | Populations, refinement: Refinement) -> Any:
     """The problem on the refined mesh. Collective.
 
     Callables are not called again: in what they returned, the coordinate, Constants and Functions
@@ -42,6 +44,21 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
     Raises:
         ProblemError: a Function that cannot be carried over.
     """
+    if isinstance(problem, MeanField):
+        return replace(problem, domain=refinement.domain, **_carried(problem, refinement))
+    return replace(
+        problem,
+        domain=refinement.domain,
+        crowds={
+            own.name: replace(problem.crowds[own.name], **_carried(own, refinement))
+            for own in problem.populations
+        },
+        switching=problem.replaced_rates(counterparts(problem.data, refinement)),
+    )
+
+
+def _carried(problem: MeanField, refinement: Refinement) -> dict:
+    """The data of one population on the refined mesh."""
     found = counterparts(problem.data, refinement)
 
     def same(name: str):
@@ -63,10 +80,8 @@ def finer(problem: MeanField, refinement: Refinement) -> MeanField:
         "terminal_density": "terminal_density(x)",
         "source": "source(x, t)",
     }
-    given |= {
-        key: same(name) for key, name in optional.items() if getattr(problem, key) is not None
-    }
-    return replace(problem, domain=refinement.domain, **given)
+    present = {key: name for key, name in optional.items() if getattr(problem, key) is not None}
+    return given | {key: same(name) for key, name in present.items()}
 
 
 def counterparts(data: Data, refinement: Refinement) -> dict:

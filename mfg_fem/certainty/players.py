@@ -9,7 +9,8 @@ Brownian bridge (Baldi 1995; Gobet 2000). A `Door` of the rate kappa lets out wh
 l at it with the probability 1 - exp(-kappa l), each paying what it costs then and there
 (`touch.py`); the rate of one with a capacity, and costs `WithCrowd`, are those in the solution's
 density. Through an `Entry` people come in as its flux is. Their numbers and costs scatter about
-those of the density that the policy makes, without the numerical diffusion of a scheme.
+those of the density that the policy makes, without the numerical diffusion of a scheme. A player of
+one of several crowds sees all of them as they are in the solution, as smooth() and total() do.
 
 *Among each other.* With `among` m is the density that the players make themselves, everybody's
 weight w = population / N shared by the nodes of the cell that she is in and divided by their
@@ -154,6 +155,16 @@ def simulate(
         number, seed = count("number", number), count("seed", seed, 0)
         substeps, among = count("substeps", substeps), flag("among", among)
         refuse_open(solution.problem)
+        if not solution.problem.keeps_its_players:
+            raise ProblemError(
+                f"players: those of {solution.problem.title} change from or into other crowds, and "
+                "players are for those who stay in theirs."
+            )
+        if among and solution.problem.quantities:
+            raise ProblemError(
+                "players: smooth() and total() are of the density of the solution, not of the one "
+                "that players make themselves: leave out among=True."
+            )
     alike(comm, number=number, seed=seed, substeps=substeps, among=among)
     walkers = Walkers(solution, number, seed, substeps, among)
     return _counted(walkers, *walkers.walk())

@@ -31,6 +31,7 @@ from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.responses import transport
 from mfg_fem.nonlinear.stages import at_times
 from mfg_fem.problem.game import MeanField, MeanFieldGame
+from mfg_fem.problem.populations import Populations
 
 SMALL = 1e-6  # residuals on the finer grid, in the units of the problem, that are small enough
 REPEATS = 5  # of the transport, as congestion makes it nonlinear
@@ -44,11 +45,13 @@ class _Told:
 
     def __init__(self, ends, u_T: np.ndarray):
         self.start, self.costs, self.u_T = ends.start, ends.costs, u_T
-        self.feedback = ends.feedback
 
     def values(self, discrete, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """u(T), and its derivatives in the densities, which are zero."""
-        return self.u_T, np.zeros((1, *self.u_T.shape))
+        return self.u_T, np.zeros((len(self.u_T), *self.u_T.shape))
+
+    def feedback(self, discrete, m: np.ndarray) -> None:
+        """How u(T) changes with m through quantities of the crowd: it does not."""
 
 
 @contextmanager
@@ -82,30 +85,44 @@ def _followed(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> np.ndarray | 
 class ValuePolicy:
     """The policy -H_p(x, grad u, mu) of a solution, in a problem on a refined mesh. Collective.
 
+    Of several crowds all follow theirs, and the policy that is judged is that of one.
+
     Attributes:
         system, carrier: see above.
+        place: number of the population that is judged.
         X: u and m of the solution, as unknowns.
         u_T: u(T) of the solution.
+        t, m: the time and the density, as UFL.
+        seen, crowd: the density as players see it, a variable, and what callables get for m.
     """
 
-    def __init__(self, solution, problem: MeanField, refinement: Refinement):
-        whole = solution.whole if problem.stationary else solution
+    def __init__(self, whole, problem: MeanField | Populations, refinement: Refinement):
         times = whole.times if problem.stationary else halved(whole.times)
-        d = Discretisation(problem, Sharp())
+        d, self.place = Discretisation(problem, Sharp()), whole.place
         memory.check(d, times, Newton())
-        u, m = (
-            np.array([refinement.nodal(of(n), d.V) for n in range(len(whole.times))])
-            for of in (whole.value, whole.density)
-        )
-        u[:, d.exits[0].held] = d.exits[0].costs(whole.times)
+        coarse = fem.Function(whole.discrete.V)
+
+        def carried(levels: np.ndarray) -> np.ndarray:
+            found = []
+            for values in levels.reshape(-1, levels.shape[-1]):
+                coarse.x.array[: len(values)] = values
+                coarse.x.scatter_forward()
+                found.append(refinement.nodal(coarse, d.V))
+            return np.reshape(found, (*levels.shape[:-1], d.owned))
+
+        u, m = carried(whole.everybody.u), carried(whole.everybody.m)
+        for own, exits in zip(u, d.exits, strict=True):
+            own[:, exits.held] = exits.costs(whole.times)
         if d.ends.planned:  # players are told what their place at the end is worth
-            d.ends.potential = u[-1:]
-        self.u_T: np.ndarray | None = u[-1:]
+            d.ends.potential = u[:, -1]
+        self.u_T: np.ndarray | None = u[:, -1]
         self.system = self.carrier = system_of(d, times)
-        X = self.system.hold(at_times(whole.times, u[None], m[None], times))
+        X = self.system.hold(at_times(whole.times, u, m, times))
         self.X = self.system.settled(X)
-        self.m, self._u = fem.Function(d.V), fem.Function(d.V)
-        self._t = fem.Constant(d.V.mesh, 0.0)
+        densities = [*d.state.densities]
+        self.m = densities[self.place]
+        self.seen = densities[self.place] = ufl.variable(self.m)
+        self.t, self.crowd = d.state.t, problem.crowd(densities, d.state.quantities)
 
     def sharpen(self, sharpness: float):
         """Take this share of what the scheme has beyond first order."""
@@ -118,18 +135,16 @@ class ValuePolicy:
 
     def motion(self) -> tuple:
         """The velocity and the cost of moving, as UFL with the density `m`."""
-        problem = self.system.discrete.problem
-        p = ufl.variable(ufl.grad(self._u))
-        H = problem.H(problem.x, self._t, p, self.m)
+        d = self.system.discrete
+        problem = d.problem.populations[self.place]
+        p = ufl.variable(ufl.grad(d.state.fields[2 * self.place]))
+        H = problem.H(problem.x, self.t, p, self.crowd)
         H_p = ufl.diff(H, p)
         return -H_p, ufl.dot(p, H_p) - H
 
     def see(self, t: float, u: np.ndarray, m: np.ndarray):
         """Let the policy be that of a step in the middle of which is t. Collective."""
-        self._t.value = t
-        for function, values in ((self._u, u), (self.m, m)):
-            function.x.array[: len(values)] = values
-            function.x.scatter_forward()
+        self.system.discrete.set_state(u, m, t)
 
     def destroy(self):
         """Free the matrices."""
@@ -176,6 +191,7 @@ class FieldPolicy:
     """The policy to move with a given velocity. Collective; attributes as of a `ValuePolicy`."""
 
     X = u_T = None
+    place = 0
 
     def __init__(self, velocity: Velocity, problem: MeanField, times: np.ndarray):
         self.velocity = velocity
@@ -184,7 +200,8 @@ class FieldPolicy:
         self.system = system_of(d, times)
         carried = _Carrying(_Carried.by(velocity.a, problem), velocity, self.system.times)
         self.carrier = system_of(carried, times)
-        self.m = fem.Function(d.V)
+        self.m, self.t = fem.Function(d.V), fem.Constant(d.V.mesh, 0.0)
+        self.seen = self.crowd = ufl.variable(self.m)
         self._legendre = Legendre(problem, self.m, velocity.a)
 
     def sharpen(self, sharpness: float):
@@ -219,7 +236,8 @@ class FieldPolicy:
 
     def see(self, t: float, u: np.ndarray, m: np.ndarray):
         """Let the policy be that of a step in the middle of which is t. Collective."""
-        self.m.x.array[: len(m)] = m
+        self.t.value = t
+        self.m.x.array[: m.shape[1]] = m[0]
         self.m.x.scatter_forward()
         self.velocity.see(t)
         self._legendre.transform(t)

@@ -30,6 +30,7 @@ class Walkers:
 
     def __init__(self, solution, number: int, seed: int, substeps: int, among: bool):
         self.solution, self.seed, self.substeps, self.among = solution, seed, substeps, among
+        self.discrete, self.state = solution.discrete, solution.discrete.state
         problem = solution.problem
         self.comm, self.domain = problem.domain.comm, problem.domain
         self._exits, self._doors = problem.named(Exit), problem.named(Door)
@@ -47,11 +48,10 @@ class Walkers:
     def _tables(self):
         """State what players do and pay, at the corners of cells."""
         problem, mesh, d = self.solution.problem, self.domain.mesh, self.domain.dim
-        V = self.solution.discrete.V
-        x, self.t, one = problem.x, fem.Constant(mesh, 0.0), fem.Constant(mesh, 1.0)
-        self.u, self.m = fem.Function(V), fem.Function(self.floor.V if self.among else V)
-        p = ufl.variable(ufl.grad(self.u))
-        H, D, here = problem.H(x, self.t, p, self.m), problem.D(x, self.t), (x, self.t, self.m)
+        x, t, one = problem.x, self.state.t, fem.Constant(mesh, 1.0)
+        p = ufl.variable(ufl.grad(self.state.fields[2 * self.solution.place]))
+        m = self._crowd()
+        H, D, here = problem.H(x, t, p, m), problem.D(x, t), (x, t, m)
         H_p = ufl.diff(H, p)
         terms = {
             "drift": [*(ufl.div(D) - H_p)],
@@ -63,7 +63,7 @@ class Walkers:
         names = [*terms, "D", "noise"]
         self.columns = {y: slice(*ends[i : i + 2]) for i, y in enumerate(names)}
         self.moving = self.floor.table(ufl.as_vector([y for some in terms.values() for y in some]))
-        self.ends = self.floor.table(ufl.as_vector([problem.g(x, self.m), x[0]]))
+        self.ends = self.floor.table(ufl.as_vector([problem.g(x, m), x[0]]))
         components = [D[i, j] for i, j in np.ndindex(*D.ufl_shape)]
         self.spreading = self.floor.table(ufl.as_vector([*components, x[0]]))
         self.spread = self._spread()
@@ -71,10 +71,17 @@ class Walkers:
         self.start = [Sampler(self.floor, one * problem.m0(x))]
         self.ways_in: list[Sampler | FluxSampler] = []
         if problem.source is not None:
-            self.ways_in.append(Sampler(self.floor, one * problem.s(x, self.t)))
+            self.ways_in.append(Sampler(self.floor, one * problem.s(x, t)))
         if entries := problem.named(Entry):
-            flux = {name: problem.at_boundary(name, "flux", x, self.t) for name in entries}
+            flux = {name: problem.at_boundary(name, "flux", x, t) for name in entries}
             self.ways_in.append(FluxSampler(self.floor, flux))
+
+    def _crowd(self):
+        """What the callables get for m."""
+        densities = [*self.state.densities]
+        if self.among:
+            self.m = densities[self.solution.place] = fem.Function(self.floor.V)
+        return self.discrete.problem.crowd(densities, self.state.quantities)
 
     def _spread(self) -> np.ndarray:
         """D and a root of 2 D at present at the corners of cells, side by side. Collective."""
@@ -84,16 +91,14 @@ class Walkers:
 
     def _seen(self, n: int, share: float = 0.0) -> np.ndarray:
         """What players do and pay a share of step n after level n. Collective."""
-        solution, levels = self.solution, [(n, 1 - share), (n + 1, share)]
-        levels = [(level, part) for level, part in levels if part]
-        self.t.value = sum(part * solution.times[level] for level, part in levels)
-        self.u.x.array[:] = sum(part * solution.value(level).x.array for level, part in levels)
+        whole, times = self.solution.everybody, self.solution.times
+        levels = [(level, part) for level, part in ((n, 1 - share), (n + 1, share)) if part]
+        self.discrete.set_state(
+            *(sum(part * y[:, level] for level, part in levels) for y in (whole.u, whole.m)),
+            sum(part * times[level] for level, part in levels),
+        )
         if self.among:
             self._deposit()
-        else:
-            self.m.x.array[:] = sum(
-                part * solution.density(level).x.array for level, part in levels
-            )
         if self.timed:
             self.spread = self._spread()
         return np.concatenate([self.moving(), self.spread], axis=2)
@@ -131,7 +136,7 @@ class Walkers:
         for n, dt in enumerate(np.diff(times)):
             entering = np.flatnonzero(self.entry[own] == n)
             if (self.entry == n).any():
-                self.t.value = times[n : n + 2].mean()
+                self.state.at(times[n : n + 2].mean())
                 self._place(entering, self.ways_in, n)
             moments = self._random(n, parts).integers(parts, size=self.total)[own]
             then = now if self.among else self._seen(n + 1)
@@ -147,6 +152,7 @@ class Walkers:
             paths.append(self._where())
             left.append(self._left())
             now = then
+        self._seen(len(times) - 1)
         g = at(self.ends()[..., 0], self.cell, self.weights)
         self.cost += np.where(self.inside, self._worth(times[-1]) * g, 0.0)
         return np.array(paths), np.array(left)

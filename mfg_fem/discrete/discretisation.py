@@ -127,10 +127,18 @@ class Discretisation:
         high = [self.comm.allreduce(y.max(initial=-np.inf), MPI.MAX) for y in x.T]
         return np.array(low), np.array(high)
 
+    @cached_property
+    def closed(self) -> np.ndarray:
+        """Whether nobody can leave from a population or those that it exchanges people with."""
+        problem, found = self.problem, np.zeros(self.k, bool)
+        for group in problem.groups:
+            found[group] = not any(problem.populations[i].ways_out for i in group)
+        return found
+
     @property
     def has_exits(self) -> bool:
         """Whether anybody can leave."""
-        return any(population.ways_out for population in self.problem.populations)
+        return not self.closed.all()
 
     def compiled(self, name: str | tuple, i: int = 0) -> list[fem.Form]:
         """The compiled forms of this name and population."""

@@ -74,19 +74,19 @@ class SpaceTime:
     def even_crowd(self) -> np.ndarray:
         """Uniform densities at all times, and u = their terminal cost.
 
-        Without exits, u also has their mean running cost until the end: the HJB rows of a step sum
-        to 0.
+        Where nobody can leave, u also has their mean running cost until the end: the HJB rows of a
+        step sum to 0.
         """
         d = self.discrete
         m = np.array([np.full(self.owned, crowd.value) for crowd in d.state.crowd])
         u_T, _ = d.ends.values(d, m)
         X = self.hold(np.stack([np.repeat(y[:, None], self.steps, axis=1) for y in (u_T, m)]))
-        if not d.has_exits:
+        if d.closed.any():
             sums = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
             still, discount = np.zeros(self.k), self.jacobian.rule.discount
             for n in reversed(range(self.steps)):
                 still = discount[n] * still + self.dt[n] / d.volume * sums[:, n]
-                X[0, :, n] -= still[:, None]
+                X[0, d.closed, n] -= still[d.closed, None]
         return X
 
     def size(self, u: np.ndarray) -> float:

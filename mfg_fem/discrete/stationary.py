@@ -48,10 +48,10 @@ class Border:
     def __init__(self, discrete: Discretisation, dt: float):
         self.discrete, self.dt, self.time = discrete, dt, dt / LONG
         problem, k = discrete.problem, discrete.k
-        self.share, self.closed = np.zeros((k, k)), np.zeros((k, 1, 1), bool)
+        self.share = np.zeros((k, k))
         for group in problem.groups:
             self.share[np.ix_(group, group)] = 1 / len(group)
-            self.closed[group] = not any(problem.populations[i].ways_out for i in group)
+        self.closed = discrete.closed[:, None, None]
         self.free = self.closed & (not problem.discount)
         self.even = np.zeros((k, 1))
         self.m = np.ones((k, 1, discrete.owned))
@@ -196,7 +196,7 @@ def constant_cost(discrete: Discretisation, i: int, u: np.ndarray, m: np.ndarray
 
     Collective.
     """
-    if discrete.has_exits or discrete.problem.discount:
+    if not discrete.closed[i] or discrete.problem.discount:
         return None
     discrete.set_state(u, m, 0.0)
     rows = discrete.comm.allreduce(float(discrete.assemble_rows("hjb", i).sum()), MPI.SUM)

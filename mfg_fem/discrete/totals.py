@@ -9,17 +9,14 @@ from mfg_fem.discrete.step import Levels
 from mfg_fem.problem.boundary import Door
 
 
-def departures(
-    system: SpaceTime, X: np.ndarray, i: int, fp: np.ndarray
-) -> tuple[dict[str, np.ndarray], float]:
+def departures(system: SpaceTime, X: np.ndarray, i: int) -> tuple[dict[str, np.ndarray], float]:
     """Who of population i has left by each level, by boundary; what they paid. Collective.
 
-    At exits the rows of the Fokker-Planck equation at Dirichlet dofs say who leaves: `fp` are
-    those of the residual with held=False.
+    At exits the rows of the Fokker-Planck equation at Dirichlet dofs say who leaves.
     """
     d, rule, dt = system.discrete, system.jacobian.rule, system.dt
     exits, c, population = d.exits[i], rule.c[:, None], d.problem.populations[i]
-    leaving = -dt[:, None] * fp[i][:, exits.held]  # in each step
+    leaving = -dt[:, None] * system.residual(X, held=False)[1, i][:, exits.held]  # in each step
     costs = rule.of_levels[:, None] * exits.costs(system.times)
     parts = [(leaving * ((1 - c) * costs[:-1] + c * costs[1:])).sum(axis=1)]
     parts += [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]

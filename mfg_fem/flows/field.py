@@ -11,6 +11,7 @@ import numpy as np
 from mfg_fem.errors import ProblemError
 from mfg_fem.flows import nodal_values
 from mfg_fem.mesh.locate import Replica, as_points, small_step
+from mfg_fem.problem.alone import refuse_crowds
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import Seed, array, count, generator, increasing, moment, number
@@ -93,6 +94,7 @@ class VelocityField:
         Raises:
             ProblemError: a periodic domain, exits, or a current velocity that does not exist.
         """
+        refuse_crowds("A velocity field", solution)
         if isinstance(solution, Solution):
             return cls(**nodal_values.of_solution(solution, current, ignore_exits))
         if current:

@@ -24,6 +24,7 @@ from mfg_fem.fluid.shared import SharedFluid
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.drift import drift
 from mfg_fem.forms.integrals import Totals
+from mfg_fem.problem.alone import refuse_crowds, refuse_quantities
 from mfg_fem.solution.shared import SharedSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import index
@@ -80,10 +81,12 @@ def hydrodynamics(solution: Solution | SharedSolution) -> "Fluid | SharedFluid":
     """
     if isinstance(solution, SharedSolution):
         return SharedFluid(solution)
+    refuse_crowds("hydrodynamics", solution)
     if not isinstance(solution, Solution):
         raise ProblemError(
             f"hydrodynamics takes a solution, not {type(solution).__name__}: see mfg_fem.solve."
         )
+    refuse_quantities("hydrodynamics", solution.problem)
     return Fluid(solution)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from mfg_fem.errors import ProblemError
 from mfg_fem.fluid.linearised import linearised
 from mfg_fem.linear.coupled.formulations import SchurForm
+from mfg_fem.problem.alone import refuse_crowds
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import count
 
@@ -56,6 +57,7 @@ def stability(solution: Solution, max_it: int = 60) -> Stability:
     Raises:
         ProblemError: what is no such solution.
     """
+    refuse_crowds("stability", solution)
     if not isinstance(solution, Solution):
         raise ProblemError(f"stability takes a Solution, not {type(solution).__name__}.")
     count("max_it", max_it)

@@ -13,6 +13,7 @@ from mfg_fem.errors import FileError, ProblemError, together
 from mfg_fem.io import archive
 from mfg_fem.io.files import file_path
 from mfg_fem.mesh.nodes import Nodes
+from mfg_fem.problem.populations import Populations
 from mfg_fem.validate import array, time_levels
 
 log = logging.getLogger(__name__)
@@ -22,9 +23,10 @@ EQUAL = "equal steps"  # stands in a file for such times
 NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
 ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
 ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
-ABOUT |= {"horizon": float, "population": float, "discount": float, "prices": dict}
+ABOUT |= {"horizon": float, "population": float, "discount": float, "crowds": str}
+ABOUT |= {"prices": dict}
 # What files of earlier versions do not say.
-EARLIER = {"times": EQUAL, "discount": 0.0, "prices": {}}
+EARLIER = {"times": EQUAL, "discount": 0.0, "crowds": "", "prices": {}}
 OUTCOME = {"converged": bool, "reason": str, "tolerance": float, "seconds": float, "history": [ROW]}
 
 
@@ -35,15 +37,16 @@ def save(solution, path: str | Path, **more):
     `u00000`, `m00000`, ... (nodal values, level by level) and `about` (JSON). It is written under
     another name and renamed: a save that fails leaves an older file as it was.
 
-    The entries of `more` are added to `about`.
+    The entries of `more` are added to `about`. Of one crowd the solution of all crowds is saved.
 
     Raises:
         FileError: the file cannot be written; on every rank.
     """
     with together(solution.problem.domain.comm):
         path = file_path(path)
-    problem, numbers = solution.problem, ("population", "discount")
+    problem, numbers = solution.discrete.problem, ("population", "discount")
     about = description(problem, solution.scheme, solution.times, *numbers) | {
+        "crowds": crowds(problem),
         "converged": bool(solution.converged),
         "reason": solution.reason,
         "tolerance": float(solution.tolerance),
@@ -61,6 +64,11 @@ def save(solution, path: str | Path, **more):
 def members(field: str, k: int) -> list[str]:
     """The names of a field of k populations in a file, before the number of the level."""
     return [field] if k == 1 else [f"{field}_{i}_" for i in range(k)]
+
+
+def crowds(problem) -> str:
+    """The names of several crowds, or "" of one population."""
+    return ", ".join(map(repr, problem.crowds)) if isinstance(problem, Populations) else ""
 
 
 def description(problem, scheme, times: np.ndarray, *numbers: str) -> dict:
@@ -146,6 +154,11 @@ def load(path: str | Path, problem) -> Saved:
             f"the horizon {y:g}" if y else "no horizon" for y in (about["horizon"], horizon)
         )
         raise FileError(f"{path} holds a solution with {there}; this problem has {here}.")
+    if about["crowds"] != crowds(problem):
+        there, here = (
+            f"the crowds {y}" if y else "one population" for y in (about["crowds"], crowds(problem))
+        )
+        raise FileError(f"{path} holds {there}; this problem has {here}.")
     here_are = {"problem": problem.title}
     here_are |= {name: getattr(problem, name) for name in ("population", "discount")}
     for name, here in here_are.items():

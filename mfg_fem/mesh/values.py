@@ -92,3 +92,19 @@ def check_finite(ends, name: str, where: str = "", advice: str = ""):
             f"{name} is not finite (NaN or infinite) somewhere on the mesh{where}. "
             f"Look for a division by zero, a logarithm or a root of zero.{advice}"
         )
+
+
+def matrices(values: np.ndarray) -> np.ndarray:
+    """Values of square tensors, (..., size * size), as matrices."""
+    size = round(values.shape[-1] ** 0.5)
+    return values.reshape(-1, size, size)
+
+
+def eigenvalues(values: np.ndarray) -> np.ndarray:
+    """Eigenvalues of the symmetric part of matrices."""
+    M = matrices(values)
+    M = (M + M.transpose(0, 2, 1)) / 2
+    diagonal = M[:, np.eye(M.shape[1], dtype=bool)]
+    if np.isfinite(M).all() and np.count_nonzero(M) > np.count_nonzero(diagonal):
+        return np.linalg.eigvalsh(M)
+    return diagonal

@@ -8,6 +8,7 @@ from dolfinx import fem
 from mfg_fem.mesh.values import VertexValues
 from mfg_fem.problem.checks import REMEDY
 from mfg_fem.problem.game import MeanFieldControl
+from mfg_fem.problem.populations import Populations
 
 DENSITIES = (0.1, 0.3, 1.0, 3.0, 10.0)  # times the uniform density, where convexity is tested
 GENERAL = "Try more diffusion, more time steps, or a solution of an easier problem as guess=."
@@ -18,6 +19,8 @@ def advice(problem) -> str:
     if problem.infinite:
         name = problem.infinite[0]
         return f"{name} or its derivative is infinite at m = 0. {REMEDY} {GENERAL}"
+    if isinstance(problem, Populations) and problem.doubt:
+        return f"{problem.doubt} {GENERAL}"
     if isinstance(problem, MeanFieldControl) and not _is_convex(problem):
         return (
             "The planner's problem is not convex, as m H(x, p, m) is not concave in m (with a "

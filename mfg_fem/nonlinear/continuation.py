@@ -228,7 +228,7 @@ class Path:
             outcome = self.newton.solve(
                 self.state.X, aim * atol, self.method.max_it, str(stage), rows, patience
             )
-            if outcome.norm <= atol:  # more was tried for
+            if aim < 1 and outcome.norm <= atol:  # more was tried for
                 reason = outcome.reason if outcome.converged else "converged to round-off"
                 outcome = replace(outcome, converged=True, tolerance=atol, reason=reason)
             following, rows = self.after(self.state, outcome), []

@@ -236,13 +236,13 @@ class Keeper:
         more = self.about | {"longest": self.longest}
         self._write(lambda: saved.save(solution, self.path, **more), necessary=False)
 
-    def solution(self, load: Callable[[Path], Any]):
-        """The solution in the file, by `load`; refused if it belongs to another solve."""
+    def solution(self, load: Callable[[Path], list]) -> list:
+        """What `load` finds in the file, of each population; refused if it is of another solve."""
         with _advising():
-            solution = load(self.path)
-            if not solution.converged:
-                raise self._foreign(f"{solution.reason}, where {solution.tolerance:.1e} was asked")
-        return solution
+            whole = load(self.path)
+            if not whole[0].converged:
+                raise self._foreign(f"{whole[0].reason}, where {whole[0].tolerance:.1e} was asked")
+        return whole
 
     def _write(self, action: Callable[[], None], necessary: bool):
         began = time.perf_counter()

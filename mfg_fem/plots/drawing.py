@@ -65,12 +65,11 @@ def difference(one: Snapshot | None, other: Snapshot | None) -> Snapshot | None:
     return one and other and replace(one, density=one.density - other.density)
 
 
-def panels(plan: Plan, shots: list, quantity: Quantity, units: Units, axes=None):
-    """One panel for each time and one scale of colours; 1D: lines in one panel.
+def panels(rows: list[tuple[Plan, list]], quantity: Quantity, units: Units, axes=None):
+    """One panel for each crowd and time, one scale of colours; 1D: lines in a panel for each crowd.
 
     Args:
-        plan: where.
-        shots: what, in the order of time.
+        rows: of each crowd where, and what, in the order of time.
         quantity: which field, and how.
         units: for the axes.
         axes: the panels, by default those of a new figure.
@@ -78,14 +77,20 @@ def panels(plan: Plan, shots: list, quantity: Quantity, units: Units, axes=None)
     Returns:
         The figure.
     """
-    own, ends = axes is None, limits(shots, quantity)
-    grid = lay_out(plan, len(shots)) if own else take(axes, plan)
+    own, ends = axes is None, limits([shot for _, shots in rows for shot in shots], quantity)
+    plan, shots = rows[0]
+    flat = plan.x.shape[1] > 1
+    each = len(shots) if flat else 1
+    count = each * len(rows)
+    columns = each if len(rows) > 1 and 1 < each <= 4 else None
+    grid = lay_out(plan, count, columns) if own else take(axes, plan)
     axes = [*grid.flat]
-    draw(axes, plan, shots, quantity, units, ends)
-    if plan.x.shape[1] > 1:
+    for k, (plan, shots) in enumerate(rows):
+        draw(axes[k * each : (k + 1) * each], plan, shots, quantity, units, ends)
+    if flat:
         colour_bar(axes, quantity, ends, inset=not own)
-        if own:
-            _outer_labels(grid, len(shots))
+    if own and count > 1:
+        _outer_labels(grid, count)
     return axes[0].figure.figure
 
 
@@ -100,12 +105,15 @@ def limits(shots: list[Snapshot], quantity: Quantity, top=None) -> tuple[float, 
     return low, high if high > low else low + (1e-9 * abs(low) or 1.0)
 
 
-def lay_out(plan: Plan, count: int) -> np.ndarray:
-    """The axes of a new figure with panels for so many times, shape (rows, columns)."""
+def lay_out(plan: Plan, count: int, columns: int | None = None) -> np.ndarray:
+    """The axes of a new figure with so many panels, shape (rows, columns)."""
     if plan.x.shape[1] == 1:
-        return new_axes((WIDTH * 0.6, WIDTH * 0.4), "constrained")
+        columns = min(count, 2)
+        rows, width = -(-count // columns), 0.6 if count == 1 else 1.0
+        size, shared = (WIDTH * width, rows * WIDTH * 0.4), {"sharex": True, "sharey": True}
+        return new_axes(size, "constrained", rows, columns, **shared)
     width, height = np.ptp(plan.x, axis=0)
-    columns = min(count, 1 if height < 0.3 * width else 2 if height < 0.8 * width else 3)
+    columns = columns or min(count, 1 if height < 0.3 * width else 2 if height < 0.8 * width else 3)
     rows = -(-count // columns)
     panel = (WIDTH - 1.3) / columns
     width, height = np.ptp(_frame(plan, panel), axis=0)
@@ -160,8 +168,9 @@ def draw(axes: list, plan: Plan, shots: list[Snapshot], quantity: Quantity, unit
     for k, (ax, shot) in enumerate(zip(axes, shots, strict=False)):
         _panel(ax, plan, mesh, shot, quantity, ends)
         draw_plan(ax, plan, mesh, names=k == 0)
-        height = "" if plan.height is None else f",  z = {plan.height:g} {units.length}"
-        ax.set_title(_when(shot, units) + height, loc="left", pad=3)
+        height = "" if plan.height is None else f"z = {plan.height:g} {units.length}"
+        title = ",  ".join(filter(None, (shot.crowd, _when(shot, units), height)))
+        ax.set_title(title, loc="left", pad=3)
         ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
         ax.spines[["top", "right"]].set_visible(False)
 
@@ -332,6 +341,8 @@ def _lines(ax, plan: Plan, shots: list[Snapshot], quantity: Quantity, units: Uni
                 va="top",
             )
     low, high = ends
+    if shots[0].crowd:
+        ax.set_title(shots[0].crowd, loc="left", pad=3)
     ax.set(xlabel=f"x [{units.length}]", ylabel=quantity.label)
     ax.set_ylim(low - 0.03 * (high - low), high + 0.05 * (high - low))
     ax.legend(frameon=False)

@@ -17,8 +17,9 @@ import numpy as np
 
 from mfg_fem.errors import ProblemError
 from mfg_fem.plots import curves, drawing
-from mfg_fem.plots.request import ALL, checked, given_axes, levels_near, picture, target
+from mfg_fem.plots.request import ALL, checked, given_axes, levels_near, parts_of, picture, target
 from mfg_fem.plots.scene import Scene
+from mfg_fem.solution.populations import PopulationsSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
 
@@ -50,7 +51,8 @@ def plot_density(
         height: where to cut a 3D domain, half way up by default.
         dpi: dots per inch of a .png.
 
-    In 1D the times are lines over x in one panel.
+    In 1D the times are lines over x in one panel. Of a PopulationsSolution each crowd has panels of
+    its own, of three times by default, with the same scale.
 
     Returns:
         The Figure on rank 0, None on other ranks.
@@ -93,7 +95,8 @@ def plot_value(
         The Figure on rank 0, None on other ranks.
     """
     settings = {"height": height, "dpi": dpi, "label": label, "spacing": spacing}
-    units = checked([solution], length, time, (Solution, StationarySolution), **settings)
+    kinds = Solution, StationarySolution, PopulationsSolution
+    units = checked([solution], length, time, kinds, **settings)
     levels = levels_near(solution, t)
     quantity = drawing.value(label, spacing)
     return _panels(solution, path, ax, levels, height, dpi, quantity, units)
@@ -180,20 +183,23 @@ def plot_exits(
 
 
 def _panels(solution, path, ax, levels, height, dpi, quantity, units, minus=None):
-    """A picture with a panel for each level, or in 1D a line. Collective."""
-    domain = solution.problem.domain
-    path = target(domain.comm, path)
-    count, hint = len(levels), f"each of {len(levels)} times takes one; t=... chooses the times"
+    """A picture with a panel for each crowd and level; in 1D a level is a line. Collective."""
+    domain, parts = solution.problem.domain, parts_of(solution)
+    path, crowds = target(domain.comm, path), len(parts)
+    each = "" if crowds == 1 else f" of each of {crowds} crowds"
+    count = crowds * len(levels)
+    hint = f"each of {len(levels)} times{each} takes one; t=... chooses the times"
     if domain.dim == 1:
-        count, hint = 1, "in 1D one takes all times"
+        count, hint = crowds, f"in 1D one takes all times{each}"
     axes = given_axes(domain.comm, ax, (count,), hint)
-    scene = Scene(solution, height)
-    shots = [scene.at(n) for n in levels]
+    scenes = [Scene(part, height, name) for name, part in parts.items()]
+    rows = [(scene.plan, [scene.at(n) for n in levels]) for scene in scenes]
     if minus is not None:
-        others = Scene(minus, height)
-        shots = [drawing.difference(a, others.at(n)) for a, n in zip(shots, levels, strict=True)]
+        ((plan, shots),), others = rows, Scene(minus, height)
+        pairs = zip(shots, levels, strict=True)
+        rows = [(plan, [drawing.difference(one, others.at(n)) for one, n in pairs])]
 
     def draw():
-        return drawing.panels(scene.plan, shots, quantity, units, axes)
+        return drawing.panels(rows, quantity, units, axes)
 
     return picture(domain.comm, path, draw, axes, dpi)

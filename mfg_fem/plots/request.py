@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,12 +10,13 @@ from mfg_fem.errors import FileError, ProblemError, alike, together
 from mfg_fem.io.files import file_path, on_root, replacing
 from mfg_fem.plots.style import Units, styled
 from mfg_fem.schroedinger.solution import WaveSolution
+from mfg_fem.solution.populations import PopulationsSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
 from mfg_fem.validate import array, flag, moment, number, text
 
 TIMED = (Solution, WaveSolution)
-ALL = (*TIMED, StationarySolution)
+ALL = (*TIMED, StationarySolution, PopulationsSolution)
 
 
 def checked(solutions: list, length, time, kinds=TIMED, **settings) -> Units:
@@ -22,7 +24,11 @@ def checked(solutions: list, length, time, kinds=TIMED, **settings) -> Units:
     for solution in solutions:
         if not isinstance(solution, kinds):
             wanted = " or a ".join(kind.__name__ for kind in kinds)
-            raise ProblemError(f"Pictures are of a {wanted}, not of {type(solution).__name__}.")
+            hint = ""
+            if isinstance(solution, PopulationsSolution):
+                hint = f" Take one of its crowds: solution[{next(iter(solution))!r}]."
+            what = type(solution).__name__
+            raise ProblemError(f"Pictures are of a {wanted}, not of {what}.{hint}")
     domain = solutions[0].problem.domain
     with together(domain.comm):
         units = Units(text("length", length), text("time", time), domain.dim)
@@ -36,16 +42,26 @@ def checked(solutions: list, length, time, kinds=TIMED, **settings) -> Units:
     return units
 
 
+def parts_of(solution) -> dict[str, Any]:
+    """The solutions of several crowds by name, or the one solution, without a name."""
+    return dict(solution) if isinstance(solution, PopulationsSolution) else {"": solution}
+
+
 def levels_near(solution, t) -> list[int]:
-    """Levels nearest to the times t; by default six until 99 % have left. Collective."""
-    if isinstance(solution, StationarySolution):
+    """Levels nearest to the times t; by default six until 99 % have left. Collective.
+
+    Of several crowds there are three by default.
+    """
+    parts = parts_of(solution)
+    if any(isinstance(part, StationarySolution) for part in parts.values()):
         return [0]
     if t is None:
-        left = sum(solution.gone.values()) if solution.gone else np.zeros(solution.steps + 1)
+        left = np.zeros(solution.steps + 1)
+        left += sum(sum(part.gone.values()) for part in parts.values())
         end = solution.times[-1]
         if left[-1] > 0:
             end = np.interp(0.99 * left[-1], left, solution.times)
-        t = np.linspace(0.0, end, 6)
+        t = np.linspace(0.0, end, 6 if len(parts) == 1 else 3)
     with together(solution.problem.domain.comm):
         times = array("t", [t] if np.ndim(t) == 0 else t, ("times",))
         if not times.size:

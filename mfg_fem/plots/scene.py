@@ -68,8 +68,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Values at the points of a plan: velocity with as many components as the plan has."""
+    """Values at the points of a plan: velocity with as many components as the plan has.
 
+    The crowd is the name of one of several.
+    """
+
+    crowd: str
     time: float
     density: np.ndarray
     value: np.ndarray
@@ -81,10 +85,11 @@ class Scene:
 
     Attributes:
         plan: on rank 0; None elsewhere.
+        crowd: its name, if it is one of several.
     """
 
-    def __init__(self, solution, height: float | None = None):
-        self.solution, self.frames = solution, solution.frames(1)
+    def __init__(self, solution, height: float | None = None, crowd: str = ""):
+        self.solution, self.frames, self.crowd = solution, solution.frames(1), crowd
         domain = solution.problem.domain
         self.nodes = Nodes(domain, self.frames.value.function_space)
         self.vector_nodes = Nodes(domain, self.frames.velocity.function_space)
@@ -110,7 +115,8 @@ class Scene:
         if self.plan is None:
             return None
         velocity, u, m = (self.plan.values(v[self._node]) for v in gathered if v is not None)
-        return Snapshot(float(self.solution.times[n]), m, u, velocity[:, : self.plan.x.shape[1]])
+        time, velocity = float(self.solution.times[n]), velocity[:, : self.plan.x.shape[1]]
+        return Snapshot(self.crowd, time, m, u, velocity)
 
     def _gather_mesh(self):
         """Cells, walls and the pieces of each exit as node numbers on rank 0."""

@@ -11,7 +11,7 @@ from ufl.algorithms import expand_derivatives
 from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import ProblemError, alike, together
-from mfg_fem.mesh.values import VertexValues, check_finite
+from mfg_fem.mesh.values import VertexValues, check_finite, eigenvalues, matrices
 from mfg_fem.problem.boundary import Exit, Open, data_name
 from mfg_fem.problem.conditions import check_boundaries, check_condition, check_datum, check_outer
 from mfg_fem.problem.crowding import Crowding, check_density, check_sign
@@ -137,23 +137,23 @@ def _check_diffusion(mesh, D) -> float:
     """The largest eigenvalue of D, which has to be symmetric and positive definite."""
 
     def measures(D):
-        transposed = _matrices(D).transpose(0, 2, 1).reshape(D.shape)
+        transposed = matrices(D).transpose(0, 2, 1).reshape(D.shape)
         with np.errstate(invalid="ignore"):  # infinite ones are refused below
-            return D, D - transposed, _eigenvalues(D)
+            return D, D - transposed, eigenvalues(D)
 
     cell = getattr(basix.CellType, mesh.topology.cell_name())
     points = basix.create_lattice(cell, 2, basix.LatticeType.equispaced, True)
-    found, asymmetry, eigenvalues = VertexValues(mesh, D, points=points).extremes(measures)
+    found, asymmetry, ends = VertexValues(mesh, D, points=points).extremes(measures)
     check_finite(found, "diffusion")
     if not np.abs(asymmetry).max() <= 1e-12 * np.abs(found).max():
         raise ProblemError("diffusion must be a symmetric tensor.")
-    smallest = eigenvalues[0]
+    smallest = ends[0]
     if not smallest > 0:
         raise ProblemError(
             f"diffusion must be positive; its smallest value (or eigenvalue) is {smallest:.3g}. "
             "For nearly deterministic players take a small positive number."
         )
-    return float(eigenvalues[1])
+    return float(ends[1])
 
 
 def _check_costs(
@@ -212,12 +212,10 @@ class _Hamiltonian:
         """Check that all are finite and H_pp >= 0 at this p; returns the extremes of H."""
         self.p.value[...] = p
         at = f" at p = {np.array2string(p, precision=3)}"
-        *found, eigenvalues = self.values.extremes(
-            lambda *terms: (*terms[:4], _eigenvalues(terms[3]))
-        )
+        *found, curvature = self.values.extremes(lambda *terms: (*terms[:4], eigenvalues(terms[3])))
         for name, ends in zip(("", "_p", "_m", "_pp"), found, strict=True):
             check_finite(ends, f"hamiltonian: H{name}", at, "" if p.any() else KINK)
-        lowest = eigenvalues[0]
+        lowest = curvature[0]
         if lowest < -1e-10 * np.abs(found[3]).max():
             raise ProblemError(
                 f"hamiltonian(x, p, m) is not convex in p: H_pp has the eigenvalue "
@@ -234,7 +232,7 @@ class _Hamiltonian:
         curvatures = []
         for factor in (1.0, 2.0):
             self.p.value[...] = factor * p
-            curvatures += [*self.values.extremes(lambda *terms: (_eigenvalues(terms[3]),))]
+            curvatures += [*self.values.extremes(lambda *terms: (eigenvalues(terms[3]),))]
         one, other = curvatures
         alike = self.dim == 1 or np.allclose(one, other, rtol=1e-8, atol=0.0)
         if not (alike and min(one[0], other[0]) > 0):
@@ -282,18 +280,3 @@ def refuse_not_finite(problem, points: np.ndarray, moment: float):
         "The equations are not finite where Newton starts, in a uniform crowd. Look for costs or a "
         "Hamiltonian that are infinite at some density, place or time."
     )
-
-
-def _matrices(values: np.ndarray) -> np.ndarray:
-    size = round(values.shape[-1] ** 0.5)
-    return values.reshape(-1, size, size)
-
-
-def _eigenvalues(values: np.ndarray) -> np.ndarray:
-    """Eigenvalues of the symmetric part of matrices."""
-    M = _matrices(values)
-    M = (M + M.transpose(0, 2, 1)) / 2
-    diagonal = M[:, np.eye(M.shape[1], dtype=bool)]
-    if np.isfinite(M).all() and np.count_nonzero(M) > np.count_nonzero(diagonal):
-        return np.linalg.eigvalsh(M)
-    return diagonal

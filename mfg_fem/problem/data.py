@@ -162,10 +162,12 @@ class Data:
 
     def _check_operand(self, operand, arguments: str):
         terminals = [*traverse_unique_terminals(operand)]
-        if not any(y is m for y in terminals for m in spread(self.m)) or "m" not in arguments:
-            raise ProblemError("smooth() and total() are of densities, where the callable gets m")
         if any(_is_made(y) for y in terminals):
             raise ProblemError("a smooth() or total() is within another one")
+        if not any(y is m for y in terminals for m in spread(self.m)) or "m" not in arguments:
+            raise ProblemError("smooth() and total() are of densities, where the callable gets m")
+        if any(y is self.p for y in terminals):
+            raise ProblemError("the operand of smooth() or total() sees p, which is one player's")
         if any(_is_price(y) for y in terminals):
             raise ProblemError("a price() is within smooth() or total(); multiply outside")
         if extract_type(expand_derivatives(operand), ufl.classes.Grad):
@@ -187,7 +189,8 @@ class Data:
         for quantity in filter(_is_made, traverse_unique_terminals(expression)):
             if quantity not in made:
                 raise ProblemError(
-                    f"{name} sees smooth() or total() of the crowd, which is not done here."
+                    f"{name} sees smooth() or total() of the crowd, and here only data can be had "
+                    "that see the density at the same point."
                 )
             mapping[quantity] = made[quantity]
         mapping = {y: z for y, z in mapping.items() if y is not z}
@@ -221,7 +224,10 @@ class Data:
         expression, names, marker = self._stated[name]
 
         def same(*arguments):
-            return ufl.replace(expression, mapping | self._mapping(names, arguments))
+            found = mapping | self._mapping(names, arguments)
+            made = filter(_is_made, traverse_unique_terminals(expression))
+            found |= {y: y.of(ufl.replace(y.operand, found)) for y in made}
+            return ufl.replace(expression, found)
 
         return marker(same) if marker else same
 

@@ -46,9 +46,14 @@ class Densities(Mapping):
             f"m[{next(iter(self))!r}] for one of them, or m.all"
         )
 
+    def __repr__(self) -> str:
+        """What UFL says of it, where it expects a number."""
+        return f"<{self.hint}>"
+
     def _refuse(self, *_):
         raise ProblemError(self.hint)
 
+    __lt__ = __le__ = __gt__ = __ge__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = (
         __pow__
     ) = __rpow__ = __neg__ = __float__ = __abs__ = _refuse

@@ -1,5 +1,7 @@
 """What a problem says of the ends of the time interval, if it has any."""
 
+from collections.abc import Sequence
+
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.boundary import Entry
 from mfg_fem.validate import number
@@ -9,7 +11,7 @@ FLOOR = 1e-6  # of densities, see `MeanFieldGame`
 
 
 def check_ends(problem):
-    """Refuse ends of the time interval where there is none, and people who cannot leave then."""
+    """Refuse ends of the time interval where there is none."""
     if not problem.stationary:
         return
     given = [name for name in ENDS if getattr(problem, name) is not None]
@@ -18,13 +20,32 @@ def check_ends(problem):
             f"A problem without a horizon has no {' and no '.join(given)}: give horizon=, the "
             "final time, or leave them out."
         )
-    leave = bool(problem.ways_out)
-    enter = problem.source is not None or bool(problem.named(Entry))
-    if not problem.open and enter != leave:
-        missing = "a source= or an Entry" if leave else "an Exit or a Door that they leave by"
+
+
+def check_flows(populations: Sequence, switches: Sequence = ()):
+    """Refuse people who come or go alone, where nothing changes in time.
+
+    Args:
+        populations: who exchange people, in a problem without a horizon.
+        switches: pairs of numbers of populations between which they change.
+    """
+    leaving = {i for i, own in enumerate(populations) if own.ways_out}
+    enter = any(own.source is not None or own.named(Entry) for own in populations)
+    if any(own.open for own in populations):
+        return
+    if enter != bool(leaving):
+        missing = "a source= or an Entry" if leaving else "an Exit or a Door that they leave by"
         raise ProblemError(
-            f"Without a horizon as many people come as go: this problem needs {missing}, or "
-            "neither."
+            "Without a horizon as many people come as go: "
+            f"{' with '.join(own.title for own in populations)} needs {missing}, or neither."
+        )
+    for _ in populations:
+        leaving |= {i for i, j in switches if j in leaving}
+    staying = [own.title for i, own in enumerate(populations) if enter and i not in leaving]
+    if staying:
+        raise ProblemError(
+            f"Without a horizon as many people come as go, and who is once in {staying[0]} can "
+            "never leave: give it an Exit or a Door, or a rate back to a crowd that has one."
         )
 
 

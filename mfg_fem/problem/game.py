@@ -22,6 +22,7 @@ from mfg_fem.problem.checks import check_arguments, check_values
 from mfg_fem.problem.crowding import Crowding
 from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.densities import Densities, spread
+from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.interactions import Quantity
 from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets, title
 from mfg_fem.problem.units import Units
@@ -70,6 +71,8 @@ class MeanField:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
+        if self.stationary:
+            check_flows([self])
         self.prices.begin()
         crowding = Crowding([self])
         units, infinite = check_values(self, crowding)

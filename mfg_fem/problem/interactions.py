@@ -37,6 +37,11 @@ class Quantity(ufl.Coefficient):
         element = basix.ufl.element("Lagrange", mesh.ufl_cell().cellname(), 1)
         super().__init__(ufl.FunctionSpace(mesh, element))
 
+    def of(self, operand) -> "Quantity":
+        """The same quantity of another operand."""
+        name = "total" if self.radius is None else "smooth"
+        return Quantity(name, operand, self.radius, self.times)
+
 
 def smooth(m, radius: float, times: int = 1) -> Quantity:
     """The density as somebody sees it who looks around: z - radius^2 lap z = m, no flux.

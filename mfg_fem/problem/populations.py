@@ -6,20 +6,21 @@ from itertools import permutations
 from types import MappingProxyType
 
 import ufl
-from dolfinx import fem
 
 from mfg_fem.errors import MFGError, ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain
-from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.boundary import Condition, Door
 from mfg_fem.problem.checks import check_values
 from mfg_fem.problem.conditions import check_datum
 from mfg_fem.problem.crowding import Crowding
-from mfg_fem.problem.data import Data, InTime, moments
+from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.densities import Densities
+from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.game import Given, MeanField
 from mfg_fem.problem.interactions import Quantity
 from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets, title
+from mfg_fem.problem.monotone import doubt
+from mfg_fem.problem.switching import check_rates, rate_name
 from mfg_fem.problem.units import Units
 
 PLANNERS = (None, "all", "each")
@@ -71,6 +72,11 @@ class Member(MeanField):
     def keeps_its_players(self) -> bool:
         """Whether nobody changes from or into another crowd."""
         return not any(self.name in pair for pair in self.together.switching)
+
+    @property
+    def plans(self) -> bool:
+        """Whether a planner answers for what it does to costs."""
+        return self.together.plans
 
     @property
     def value_is_cost(self) -> bool:
@@ -144,6 +150,7 @@ class Populations:
     data: Data = field(init=False, repr=False)  # the rates of switching, the markets
     units: Units = field(init=False, repr=False)
     infinite: tuple[str, ...] = field(init=False, repr=False)
+    doubt: str = field(init=False, repr=False)  # that there is one equilibrium, a sentence or none
 
     def __post_init__(self):
         """Check everything that can be known before a solve starts. Collective."""
@@ -159,10 +166,11 @@ class Populations:
         members = tuple(self._each(self._member))
         object.__setattr__(self, "populations", members)
         if len({member.discount for member in members}) > 1:
-            raise ProblemError("All crowds must have the same discount.")
+            given = ", ".join(f"crowd {own.name!r} {own.discount:g}" for own in members)
+            raise ProblemError(f"All crowds must have the same discount: {given}.")
         data = Data(domain, names, self.prices)
         for pair, rate in self.switching.items():
-            data.state(_name(pair), rate, "xtm")
+            data.state(rate_name(pair), rate, "xtm")
         if data.quantities and self.planner == "each":
             raise ProblemError(
                 "Rates that see smooth() or total() cannot be had with a planner for each crowd: "
@@ -177,8 +185,10 @@ class Populations:
         if not isinstance(self.crowds, Mapping) or not self.crowds:
             raise ProblemError('crowds must be a dict such as {"tourists": mfg.Crowd(...)}.')
         for name, crowd in self.crowds.items():
-            if not isinstance(name, str) or not name or not isinstance(crowd, Crowd):
-                raise ProblemError(f"crowds[{name!r}] is {crowd!r}: it must be a Crowd of a name.")
+            if not isinstance(name, str) or not name:
+                raise ProblemError(f"crowds: a crowd is called by a text, not by {name!r}.")
+            if not isinstance(crowd, Crowd):
+                raise ProblemError(f"crowds[{name!r}] must be a mfg.Crowd(...), not {crowd!r}.")
         if self.planner not in PLANNERS:
             raise ProblemError(f'planner is None, "all" or "each", not {self.planner!r}.')
         if not isinstance(self.switching, Mapping):
@@ -190,7 +200,7 @@ class Populations:
                     f"switching[{pair!r}]: it goes from the name of a crowd to that of another, of "
                     f"{', '.join(map(repr, self.crowds))}."
                 )
-            check_datum(_name(pair), rate, 0.0)
+            check_datum(rate_name(pair), rate, 0.0)
 
     def _each(self, make):
         """What `make` returns for each crowd by its name, with the name in errors."""
@@ -209,15 +219,19 @@ class Populations:
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
         self.prices.begin()
+        for group in self.groups if self.stationary else ():
+            inner = [(group.index(i), group.index(j)) for i, j in self.switches if i in group]
+            check_flows([self.populations[i] for i in group], inner)
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}
         for _ in self._each(lambda name: members[name].check_with(crowding)):
             pass
         self._set_units()
-        self._check_rates(crowding)
-        check_markets(self, crowding)
+        check_rates(self, crowding)
         infinite = (f"{own.name}: {name}" for own in self.populations for name in own.infinite)
         object.__setattr__(self, "infinite", tuple(infinite))
+        object.__setattr__(self, "doubt", doubt(self, crowding))
+        check_markets(self, crowding)
 
     def _set_units(self):
         """One unit of time and of cost for all; of density for each group of crowds."""
@@ -232,22 +246,6 @@ class Populations:
                 object.__setattr__(self.populations[i], "units", units)
         units = replace(own[0], time=time, cost=cost, density=self.population / volume)
         object.__setattr__(self, "units", units)
-
-    def _check_rates(self, crowding: "Crowding"):
-        mesh, t = self.domain.mesh, fem.Constant(self.domain.mesh, 0.0)
-        if self.stationary and (timed := self.data.timed):
-            raise ProblemError(f"{timed[0]} depends on t, and there is no time without a horizon.")
-        for pair in self.switching:
-            rate = self.data(_name(pair), x=self.x, t=t, m=crowding.seen_by(self, t))
-            values = VertexValues(mesh, rate)
-            for t.value in moments(self.duration, self.data.depends(_name(pair), "t")):
-                (ends,) = values.extremes()
-                check_finite(ends, _name(pair), f" at t = {float(t.value):g}")
-                if ends[0] < 0:
-                    raise ProblemError(
-                        f"{_name(pair)} is negative somewhere, {ends[0]:.3g} at t = "
-                        f"{float(t.value):g}: a rate must be >= 0."
-                    )
 
     @property
     def title(self) -> str:
@@ -309,10 +307,14 @@ class Populations:
         names = list(self.crowds)
         return [(names.index(one), names.index(other)) for one, other in self.switching]
 
+    def replaced_rates(self, mapping: dict) -> dict[tuple[str, str], Given]:
+        """What would state the same switching with terminals replaced."""
+        return {pair: self.data.replaced(rate_name(pair), mapping) for pair in self.switching}
+
     def rate(self, i: int, j: int, x, t, m: Densities) -> ufl.core.expr.Expr:
         """The rate at which players of crowd i become players of crowd j."""
         names = list(self.crowds)
-        return self.data(_name((names[i], names[j])), x=x, t=t, m=m)
+        return self.data(rate_name((names[i], names[j])), x=x, t=t, m=m)
 
     def excess(self, market: str, x, t, m: Sequence, v: Sequence) -> ufl.core.expr.Expr:
         """Excess demand in a market, per unit of volume, of densities and drifts of crowds."""
@@ -342,7 +344,3 @@ class Populations:
         if self.planner == "each":
             return *frozen[:i], own[i], *frozen[i + 1 :]
         return own if self.planner else frozen
-
-
-def _name(pair: tuple[str, str]) -> str:
-    return f"switching[{pair!r}]"

@@ -16,6 +16,7 @@ from mfg_fem.fluid.hydrodynamics import hydrodynamics
 from mfg_fem.fluid.stability import stability
 from mfg_fem.forms.drift import drift
 from mfg_fem.forms.integrals import Totals
+from mfg_fem.problem.alone import refuse_crowds
 from mfg_fem.resnet.extremal import PontryaginSolution
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import number
@@ -112,6 +113,7 @@ def criteria(solution: Any, tol: float = 0.05) -> Criteria:
     number("tol", tol, above=True)
     if isinstance(solution, PontryaginSolution):
         return _of_network(solution, tol)
+    refuse_crowds("criteria", solution)
     if isinstance(solution, Solution):
         return _of_solution(solution, tol)
     raise ProblemError(

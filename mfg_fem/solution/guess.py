@@ -7,6 +7,7 @@ import numpy as np
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.errors import require
 from mfg_fem.io.archive import SAME_POINT
+from mfg_fem.io.saved import crowds
 from mfg_fem.solution.populations import PopulationsSolution
 from mfg_fem.solution.stationary import StationarySolution
 
@@ -20,7 +21,7 @@ def start_of(guess: Any, discrete: Discretisation) -> tuple[np.ndarray, ...]:
     u, m = first.everybody.u, first.everybody.m
     for good, text in (
         (_same_nodes(first.discrete, discrete), "lives on another mesh or has another degree"),
-        (len(u) == discrete.k, "has another number of crowds"),
+        (crowds(first.discrete.problem) == crowds(discrete.problem), "has other crowds"),
         (np.isfinite([u, m]).all(), "contains numbers that are not finite"),
     ):
         require(discrete.comm, good, f"guess {text}.")

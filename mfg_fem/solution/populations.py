@@ -15,7 +15,7 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.io import paraview, saved
 from mfg_fem.io.frames import CrowdFrames
 from mfg_fem.problem.populations import Populations
-from mfg_fem.solution.report import body, heading, markets
+from mfg_fem.solution.report import body, heading, lasting_body, lasting_heading
 from mfg_fem.solution.solution import Solution
 from mfg_fem.solution.stationary import StationarySolution
 
@@ -170,13 +170,20 @@ class PopulationsSolution(Mapping):
     @property
     def report(self) -> str:
         """A page of numbers, crowd by crowd."""
-        lines = heading(self, self.whole)
-        for name, part in zip(self, self.whole, strict=True):
-            lines += [f"  {name}", *(f"  {line}" for line in body(part))]
-        lines += markets(self.whole[0])
-        defect = np.abs(self.balance).max()
-        lines += [f"  mass balance of all, defect    {defect:.1e}"]
-        return "\n".join([*lines, f"  total cost of all             {self.cost:.8g}"])
+        lasts = self.problem.stationary
+        lines = (lasting_heading if lasts else heading)(self, self.whole)
+        for name, part in self.items():
+            own = (lasting_body if lasts else body)(part)
+            lines += [f"  {name}", *(f"  {line}" for line in own)]
+        cost = "cost of all per unit of time" if lasts else "total cost of all"
+        return "\n".join(
+            [
+                *lines,
+                f"  mass balance of all, defect   {np.abs(self.balance).max():.1e}",
+                f"  {cost:<30}{self.cost:.8g}",
+                *([f"  NOTE: {self.problem.doubt}"] if self.problem.doubt else []),
+            ]
+        )
 
     def __str__(self) -> str:
         """The report."""

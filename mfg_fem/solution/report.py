@@ -19,8 +19,19 @@ def heading(solution: Any, parts: list) -> list[str]:
         f"{first.seconds:.1f} s",
         f"  last step by the {first.history[-1]['form'] or 'guess alone'}",
         *([f"  solvers                       {first.solvers}"] if first.solvers else []),
+        *_markets(first),
         f"  residuals (L2)                HJB {first.residuals['hjb']:.1e}, "
         f"FP {first.residuals['fp']:.1e}; {first.norm:.1e} of {first.tolerance:.1e} allowed",
+    ]
+
+
+def _markets(part: Any) -> list[str]:
+    """Prices, in the first and in the last step, and how nearly markets clear."""
+    ends = {name: [f"{y:.8g}" for y in prices[[0, -1]]] for name, prices in part.prices.items()}
+    return [
+        f"  price {name:<24}{' to '.join(dict.fromkeys(values))}, excess demand "
+        f"{part.excess[name]:.1e}"
+        for name, values in ends.items()
     ]
 
 
@@ -40,13 +51,36 @@ def body(part: Any) -> list[str]:
     ]
 
 
-def markets(solution: Any) -> list[str]:
-    """The lines of markets: prices, and how nearly they clear."""
-    ends = {name: [f"{y:.8g}" for y in prices[[0, -1]]] for name, prices in solution.prices.items()}
+def lasting_heading(solution: Any, parts: list) -> list[str]:
+    """As `heading`, without a horizon; the parts are one long time step."""
+    first, long = parts[0], parts[0].times[-1] / solution.problem.units.time
+    nodes = first.discrete.V.dofmap.index_map.size_global
+    hjb, fp = (first.residuals[name] / np.sqrt(long) for name in ("hjb", "fp"))
     return [
-        f"  price {name:<24}{' to '.join(dict.fromkeys(values))}, excess demand "
-        f"{solution.excess[name]:.1e}"
-        for name, values in ends.items()
+        f"{solution.problem.title} without a horizon, {first.scheme}: {nodes} nodes, "
+        f"{2 * len(parts) * nodes} unknowns",
+        *heading(solution, parts)[1:-1],
+        f"  residuals (L2)                HJB {hjb:.1e}, FP {fp:.1e}; "
+        f"{first.norm:.1e} of {first.tolerance:.1e} allowed",
+    ]
+
+
+def lasting_body(part: Any) -> list[str]:
+    """As `body`, of a `StationarySolution`."""
+    entering, beside = [], ""
+    if part.entering:
+        entering = [f"  entering per unit of time     {part.entering:.6g}"]
+    if part.problem.value_is_cost:
+        beside = f" ({part.cost - part.expected_cost:+.1e} beside what u says)"
+    rate = part.cost_rate
+    return [
+        f"  people inside                 {part.mass:.6g}",
+        *entering,
+        *(f"  leaving through {k:<14}{v:.6g}" for k, v in part.leaving.items()),
+        *([] if rate is None else [f"  lambda                        {rate:.8g}"]),
+        f"  smallest density              {part.whole.min_density:.3e}",
+        f"  cost per unit of time         {part.cost:.8g}{beside}",
+        *(f"  WARNING: {text}" for text in part.warnings),
     ]
 
 

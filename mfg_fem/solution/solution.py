@@ -31,8 +31,8 @@ from mfg_fem.io.frames import Frames
 from mfg_fem.mesh.periodic import wrap
 from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.problem.game import MeanField
-from mfg_fem.problem.populations import Populations
-from mfg_fem.solution.report import body, heading, markets
+from mfg_fem.problem.populations import Member, Populations
+from mfg_fem.solution.report import body, heading
 from mfg_fem.solution.suspicion import reasons
 from mfg_fem.validate import index
 
@@ -114,11 +114,7 @@ class Solution:
     ) -> list["Solution"]:
         """Measure the outcome of a solve, population by population. Collective."""
         d, X, whole = system.discrete, outcome.X, system.levels(outcome.X)
-        fp, totals, norms = (
-            system.residual(X, held=False)[1],
-            measure(system, whole),
-            system.norms(X),
-        )
+        totals, norms = measure(system, whole), system.norms(X)
         norm, gap, units = float(np.linalg.norm(norms)), 0.0, d.problem.units
         if d.ends.planned:
             planning = Planning(system)
@@ -146,7 +142,7 @@ class Solution:
             "discrete": d,
         }
         return [
-            cls._measured(i, [y[i] for y in totals], departures(system, X, i, fp), shared)
+            cls._measured(i, [y[i] for y in totals], departures(system, X, i), shared)
             for i in range(system.k)
         ]
 
@@ -270,7 +266,7 @@ class Solution:
 
         `print(solution)` prints it.
         """
-        return "\n".join([*heading(self, [self]), *body(self), *markets(self)])
+        return "\n".join([*heading(self, [self]), *body(self)])
 
     def __str__(self) -> str:
         """The report."""
@@ -305,6 +301,11 @@ class Solution:
         Residuals, masses and cost are measured anew for the problem given; if its residual is not
         what Newton allowed, the solution is that of another problem and not `converged`.
         """
+        if isinstance(problem, Member | Populations):
+            raise ProblemError(
+                f"{problem.title}: crowds are saved, and read, together: see "
+                "PopulationsSolution.load."
+            )
         if not isinstance(problem, MeanField):
             raise ProblemError(
                 f"problem must be the game or control that was saved, not {problem!r}."

@@ -17,7 +17,7 @@ from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.stationary import constant_cost
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.game import MeanField
-from mfg_fem.solution.report import markets
+from mfg_fem.solution.report import lasting_body, lasting_heading
 from mfg_fem.solution.solution import Solution
 
 
@@ -118,11 +118,14 @@ class StationarySolution:
         return self.entering - sum(self.leaving.values())
 
     def value(self) -> fem.Function:
-        """Value function; where a constant is free, with the mean 0."""
-        found = self.whole.value(0)
+        """Value function; where a constant is free, with the mean 0.
+
+        That is the mean over the crowds that exchange people with this one, if there are any.
+        """
+        found, d = self.whole.value(0), self.discrete
         if self.cost_rate is not None:
-            mean = self.discrete.integral(self.whole.levels.u[0]) / self.discrete.volume
-            found.x.array[:] -= mean
+            group = next(y for y in d.problem.groups if self.whole.place in y)
+            found.x.array[:] -= d.integral(self.whole.everybody.u[group, 0]).mean() / d.volume
         return found
 
     def density(self) -> fem.Function:
@@ -151,34 +154,7 @@ class StationarySolution:
     @property
     def report(self) -> str:
         """A page of numbers: what was solved, true residuals, who comes and goes, iterations."""
-        whole, long = self.whole, self.whole.times[-1] / self.problem.units.time
-        nodes = self.discrete.V.dofmap.index_map.size_global
-        norms = [y / np.sqrt(long) for y in (whole.residuals["hjb"], whole.residuals["fp"])]
-        lines = [
-            f"{self.problem.title} without a horizon, {self.scheme}: {nodes} nodes, "
-            f"{2 * nodes} unknowns",
-            *whole.report.splitlines()[1:5],
-            f"  residuals (L2)                HJB {norms[0]:.1e}, FP {norms[1]:.1e}; "
-            f"{whole.norm:.1e} of {whole.tolerance:.1e} allowed",
-            f"  people inside                 {self.mass:.6g}",
-        ]
-        if self.entering:
-            lines.append(f"  entering per unit of time     {self.entering:.6g}")
-        lines += [f"  leaving through {k:<14}{v:.6g}" for k, v in self.leaving.items()]
-        lines += markets(whole)
-        if self.cost_rate is not None:
-            lines.append(f"  lambda                        {self.cost_rate:.8g}")
-        beside = ""
-        if self.problem.value_is_cost:
-            beside = f" ({self.cost - self.expected_cost:+.1e} beside what u says)"
-        return "\n".join(
-            [
-                *lines,
-                f"  smallest density              {whole.min_density:.3e}",
-                f"  cost per unit of time         {self.cost:.8g}{beside}",
-                *(f"  WARNING: {text}" for text in self.warnings),
-            ]
-        )
+        return "\n".join([*lasting_heading(self, [self.whole]), *lasting_body(self)])
 
     def __str__(self) -> str:
         """The report."""

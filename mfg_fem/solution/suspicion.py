@@ -26,7 +26,7 @@ def reasons(
     problem, layers = discrete.problem.populations[i], discrete.state.layers[i]
     domain, exits = problem.domain, problem.ways_out
     (lowest, highest), found = extremes, []
-    if lowest < -NEGATIVE * highest:
+    if lowest < -NEGATIVE * max(highest, SOMEBODY * problem.units.density):
         found.append(
             f"The density is negative, down to {lowest:.3g} where its largest is {highest:.3g}: "
             "the mesh or the time step is too coarse for this scheme. Sharp() keeps it positive."
