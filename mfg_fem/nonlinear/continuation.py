@@ -47,7 +47,7 @@ from mfg_fem.problem.checks import refuse_not_finite
 log = logging.getLogger(__name__)
 
 PATH_MAX_IT = 10  # most Newton steps of the whole path, in multiples of max_it
-PRECISE = 1e-3  # what is tried for with markets, relative to the tolerance
+PRECISE = 1e-5  # what is tried for with markets, relative to the tolerance
 EASED = 0.1  # tolerance of stages on the way, relative to their first residual
 LEAST_RATIO, MOST_RATIO = 0.02, 0.97  # bounds of the ratio of a gap to the one before
 PATIENCE = Patience()

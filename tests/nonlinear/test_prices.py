@@ -20,16 +20,23 @@ from mfg_fem.discrete.stationary import Stationary
 STORED, RATE, SUPPLY, LEVEL = 0.4, 2.0, 0.2, 0.5  # mean charge at 0, supply(t) = S cos(RATE t)
 
 
+def nothing_supplied(x, t, m, v):
+    """All that is bought, where nothing is supplied."""
+    return m * v[0]
+
+
+def bought(name: str, dim: int = 1):
+    """The Hamiltonian of who pays this price and half the square of what he buys."""
+    price = mfg.price(name)
+    return lambda x, p, m: (p[0] + price) ** 2 / 2 + sum(p[i] ** 2 / 2 for i in range(1, dim))
+
+
 def batteries(n: int = 20, dim: int = 1, kind=mfg.MeanFieldGame, crowd: float = 0.0, **changes):
     """Batteries of charge x that buy all that is supplied, and pay price times what they buy."""
-
-    def hamiltonian(x, p, m):
-        return (p[0] + mfg.price("power")) ** 2 / 2 + sum(p[i] ** 2 / 2 for i in range(1, dim))
-
     given = {
         "horizon": 1.0,
         "diffusion": 1e-3,
-        "hamiltonian": hamiltonian,
+        "hamiltonian": bought("power", dim),
         "running_cost": lambda x, t, m: (x[0] - LEVEL) ** 2 / 2 + crowd * m,
         "terminal_cost": lambda x, m: (x[0] - LEVEL) ** 2 / 2,
         "initial_density": lambda x: ufl.exp(-(((x[0] - STORED) / 0.05) ** 2) / 2),
@@ -186,23 +193,30 @@ def test_jacobian_with_prices(horizon, planner, scheme):
     system.destroy()
 
 
-@pytest.mark.parametrize("horizon", [1.0, None])
-def test_prices_are_kept(horizon, tmp_path):
-    if horizon:
-        problem, steps, scheme, cls = batteries(), 6, None, mfg.Solution
+@pytest.mark.parametrize("lasts", [False, True])
+def test_prices_are_saved(lasts, tmp_path):
+    path = tmp_path / "saved.npz"
+    if lasts:
+        solution = mfg.solve(savers(), scheme=mfg.Monotone())
+        solution.save(path)
+        read = mfg.PopulationsSolution.load(path, savers())
     else:
-        problem, steps, scheme, cls = savers(), None, mfg.Monotone(), mfg.PopulationsSolution
-    (name,), path = problem.prices, tmp_path / "saved.npz"
-    solution = mfg.solve(problem, steps, scheme)
-    solution.save(path)
-    read = cls.load(path, problem)
-    assert read.converged
-    np.testing.assert_array_equal(read.prices[name], solution.prices[name])
-    assert f"price {name}" in read.report
-    # From there nothing is left to do, also with other steps.
-    again = mfg.solve(problem, steps, scheme, guess=read)
-    assert again.iterations <= 1
-    # A solve that is stopped goes on with the prices that it had.
+        solution = mfg.solve(batteries(), 6)
+        solution.save(path)
+        read = mfg.Solution.load(path, batteries())
+        with pytest.raises(mfg.FileError, match="has no price 'gas'"):
+            mfg.Solution.load(
+                path, batteries(hamiltonian=bought("gas"), market={"gas": nothing_supplied})
+            )
+    ((name, prices),) = solution.prices.items()
+    assert read.converged and f"price {name}" in read.report
+    np.testing.assert_array_equal(read.prices[name], prices)
+
+
+def test_a_solve_goes_on_with_the_prices_that_it_had(tmp_path):
+    problem = batteries()
+    solution = mfg.solve(problem, 6)
+    assert mfg.solve(problem, 6, guess=solution).iterations <= 1
     rows: list[dict] = []
 
     def stop(row):
@@ -212,21 +226,21 @@ def test_prices_are_kept(horizon, tmp_path):
 
     checkpoint = mfg.Checkpoint(tmp_path / "run.npz", every=0)
     with pytest.raises(KeyboardInterrupt):
-        mfg.solve(problem, steps, scheme, checkpoint=checkpoint, on_step=stop)
-    resumed = mfg.solve(problem, steps, scheme, checkpoint=checkpoint)
-    assert resumed.iterations == solution.iterations
-    np.testing.assert_allclose(resumed.prices[name], solution.prices[name], rtol=1e-9)
-
-
-EXCESS = lambda x, t, m, v: m * v[0]  # noqa: E731
+        mfg.solve(problem, 6, checkpoint=checkpoint, on_step=stop)
+    resumed = mfg.solve(problem, 6, checkpoint=checkpoint)
+    assert len(resumed.history) <= len(solution.history) + 1
+    np.testing.assert_allclose(resumed.prices["power"], solution.prices["power"], atol=1e-9)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"market": {}}, r"price\('power'\) needs a market .* there is none"),
-        ({"market": {"gas": EXCESS}}, r"price\('power'\) needs a market .* are 'gas'"),
-        ({"market": {"power": EXCESS, "gas": EXCESS}}, r"market\['gas'\]: no Hamiltonian"),
+        ({"market": {"gas": nothing_supplied}}, r"price\('power'\) needs a market .* are 'gas'"),
+        (
+            {"market": {"power": nothing_supplied, "gas": nothing_supplied}},
+            r"market\['gas'\]: no Hamiltonian",
+        ),
         (
             {"market": {"power": lambda x, t, m, v: m.dx(0)}},
             "power.* differentiates m",
