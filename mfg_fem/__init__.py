@@ -59,6 +59,7 @@ from mfg_fem.problem.boundary import Door, Entry, Exit, Open, Wall
 from mfg_fem.problem.data import InTime, WithCrowd
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.problem.interactions import smooth, total
+from mfg_fem.problem.market import price
 from mfg_fem.problem.populations import Crowd, Populations
 from mfg_fem.problem.samples import Samples
 from mfg_fem.problem.shared import SharedControl
@@ -139,6 +140,7 @@ __all__ = [
     "hydrodynamics",
     "optimal_transport",
     "plots",
+    "price",
     "read_mesh",
     "smooth",
     "solve",

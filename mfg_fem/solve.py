@@ -25,7 +25,7 @@ from mfg_fem.errors import NotConverged, ProblemError, SolutionWarning, alike, t
 from mfg_fem.io.files import file_path, holding
 from mfg_fem.linear import plan
 from mfg_fem.nonlinear import memory
-from mfg_fem.nonlinear.continuation import solve_stages
+from mfg_fem.nonlinear.grids import solve_stages
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.nonlinear.planning import solve_planning

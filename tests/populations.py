@@ -8,7 +8,7 @@ import ufl
 
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.nonlinear.continuation import solve_stages
+from mfg_fem.nonlinear.grids import solve_stages
 
 
 @dataclass

@@ -17,11 +17,16 @@ from mfg_fem.problem.populations import Populations
 
 
 def refuse_open(problem: MeanField):
-    """Refuse boundaries where nobody knows what people do who come in, or keep off a limit."""
+    """Refuse prices, and boundaries where it is not known what people do there."""
     if problem.limits:
         raise ProblemError(
             f"Nobody leans on {', '.join(map(repr, problem.limits))}: what players do there is not "
             "-H_p of the value function. Players, and what they could save, need walls that push."
+        )
+    if problem.prices:
+        raise ProblemError(
+            "Markets fix prices here. Players, and what they could save, need a problem whose data "
+            "are known."
         )
     if problem.open:
         raise ProblemError(

@@ -76,6 +76,7 @@ class Discretisation:
             constraints(problem, scheme),
             [quantity for *_, quantity in problem.quantities],
             problem.plans,
+            problem.prices,
         )
         if scheme.limited:
             self.state.limit.value = scheme.sharpness
@@ -269,7 +270,7 @@ class Discretisation:
             fem.assemble_vector(total.array, form, coeffs=self.packed.of(form))
         return _summed(total, space)
 
-    def total(self, name: str, i: int) -> float:
+    def total(self, name: str | tuple, i: int = 0) -> float:
         """This rank's part of a rate of population i: "running", "entering" or "expected"."""
         forms = self.compiled(name, i)
         return sum(fem.assemble_scalar(form, coeffs=self.packed.of(form)) for form in forms)

@@ -267,7 +267,7 @@ class Jacobian:
         dM[:, 1:] += self.before[:, 1:] * dm[:, :-1]
         return dM
 
-    def _seen_u(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
+    def seen_u(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
         """What the steps see of a change of u^0..u^{N-1} and of u^N, times `StepRule.worth`."""
         if not self.rule.averages:
             return du
@@ -307,13 +307,13 @@ class Jacobian:
 
     def mult_D(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
         """D du, the Fokker-Planck rows of a change of the value functions, of u(T) by du_T."""
-        return self.discrete.release(self._products(self.D, self._seen_u(du, du_T)))
+        return self.discrete.release(self._products(self.D, self.seen_u(du, du_T)))
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
         """A du, the HJB rows of a change of u^0..u^{N-1}."""
         y = self._mult("A", du, range(1, self.steps + 1))
         if self.fed("A"):
-            seen = self._seen_u(du, np.zeros((self.k, self.owned)))
+            seen = self.seen_u(du, np.zeros((self.k, self.owned)))
             for n, blocks in enumerate(self.feedback):
                 y[:, n] += blocks.rows(0, seen[:, n], None)
             self.discrete.release(y)

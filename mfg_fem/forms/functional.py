@@ -40,6 +40,7 @@ from mfg_fem.forms.boundary import entering, hamiltonian, leaving, paid
 from mfg_fem.forms.cell import at_nodes, at_vertices
 from mfg_fem.forms.derivatives import derivatives, merged
 from mfg_fem.forms.feedback import END, SHADOW, Feedback
+from mfg_fem.forms.market import market_forms
 from mfg_fem.forms.state import StepState
 from mfg_fem.forms.tables import Tables
 from mfg_fem.forms.terminal import terminal_costs
@@ -168,8 +169,9 @@ class StepForms:
         self.local = len(costs + boundary)  # parts without what a scheme adds
         self.gradients, self.rule = scheme.measures(mesh)
         self.nodes = at_nodes(mesh, scheme.degree)
-        self._rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
+        self.rows = [self._first(j ^ 1, self.v) for j in range(2 * k)]
         self.feedback: Feedback | None = None
+        self.of_market = market_forms(self)
         if state.quantities:
             self._set_feedback()
         pairs = [(i, j) for i in range(k) for j in range(k)]
@@ -187,7 +189,7 @@ class StepForms:
             y in (*form.coefficients(), *form.constants())
             for form in chain(*self.slopes.values())
             if form is not None
-            for y in (*self.components, *self.corners, *state.others, state.t)
+            for y in (*self.components, *self.corners, *state.others, *state.numbers)
         )
         self.congested, self.nonlinear = (
             any(
@@ -204,7 +206,8 @@ class StepForms:
             self.congested |= self.feedback.moving
             self.nonlinear |= self.feedback.moving
             forms += chain(*self.feedback.forms.values())
-        timed = state.changing or any(state.t in form.constants() for form in forms if form)
+        found = {y for form in forms if form for y in form.constants()}
+        timed = state.changing or found & {*state.numbers}
         self.autonomous = not (timed or self.discount or problem.switches or boundary)
 
     def of(self, name: str | tuple, i: int = 0) -> list[ufl.Form]:
@@ -214,7 +217,7 @@ class StepForms:
         """
         j = 2 * i + ("fp" in name)
         if isinstance(name, tuple):
-            forms = self.feedback.forms[name] if self.feedback else []
+            forms = (self.of_market | (self.feedback.forms if self.feedback else {}))[name]
         elif name in ("residual", "jacobian"):
             forms = self._whole(name)
         elif name == "coupling":
@@ -224,7 +227,7 @@ class StepForms:
             rates = zip(self._rates(name, i), rules, strict=False)
             forms = [rate * rule for rate, rule in rates if rate != 0]
         else:
-            forms = self._block(j, j) if " in " in name else self._rows[j]
+            forms = self._block(j, j) if " in " in name else self.rows[j]
         fields = dict(zip(self.components, ufl.split(self.state.fields), strict=True))
         fields |= {y: self.state.corners[i, :] for i, y in enumerate(self.corners)}
         return merged(ufl.replace(form, fields) for form in forms if form is not None)
@@ -249,7 +252,7 @@ class StepForms:
             [*shadows.values()],
             loads,
             {SHADOW: pulls, END: ends},
-            self._rows,
+            self.rows,
             self.components,
             partial(derivatives, direction=self.dv),
         )
@@ -267,14 +270,14 @@ class StepForms:
         changes = {self.components[column]: self.dv}
         if column % 2:  # of a density
             changes[self.corners[column // 2]] = at_vertices(self.dv, self.space.mesh)
-        return derivatives(self._rows[row], tuple(changes), tuple(changes.values()))
+        return derivatives(self.rows[row], tuple(changes), tuple(changes.values()))
 
     def _whole(self, name: str) -> list[ufl.Form | None]:
         """All residual rows, or the whole Jacobian."""
         z, dz = ufl.split(ufl.TestFunction(self.space)), ufl.split(ufl.TrialFunction(self.space))
         rows = [
             form and ufl.replace(form, {self.v: z[j]})
-            for j, row in enumerate(self._rows)
+            for j, row in enumerate(self.rows)
             for form in row
         ]
         if name == "residual":

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 import basix.ufl
 import ufl
 from dolfinx import fem
@@ -10,6 +12,38 @@ from dolfinx import fem
 from mfg_fem.forms.boundary import Constraint
 from mfg_fem.forms.cell import to_vertices
 from mfg_fem.problem.interactions import Quantity
+from mfg_fem.problem.market import Prices
+
+
+class Paid:
+    """The prices at all times: in each step one value, which the Constants of a problem take.
+
+    Attributes:
+        times: time levels.
+        values: of each price in each step, shape (prices, steps).
+    """
+
+    def __init__(self, prices: Prices):
+        self.prices = prices
+        self.set(np.array([0.0, np.inf]), np.array([[float(y.value)] for y in prices.values()]))
+
+    def set(self, times: np.ndarray, values: np.ndarray):
+        """Take over values."""
+        self.times, self.values = times, values.reshape(len(self.prices), len(times) - 1)
+
+    def at(self, times: float | np.ndarray) -> np.ndarray:
+        """The values at these times, the first or last beyond the steps."""
+        return self.values[:, np.searchsorted(self.times[1:-1], times, "right")]
+
+    @property
+    def by_name(self) -> dict[str, np.ndarray]:
+        """The values in each step by the name of the market."""
+        return {name: y.copy() for name, y in zip(self.prices, self.values, strict=True)}
+
+    @property
+    def lists(self) -> dict[str, list[float]]:
+        """The same as a file has it."""
+        return {name: y.tolist() for name, y in self.by_name.items()}
 
 
 @dataclass(frozen=True)
@@ -26,6 +60,7 @@ class StepState:
         constraints: those of `discrete/constraints.py`, of populations that have any.
         quantities: each `Quantity` of the crowd, and the Function that stands for it.
         shadows: each of them, and what all pay for a change of it, a Function: see `feedback.py`.
+        paid: the prices that Constants in the forms are set to.
         changing: Functions that depend on t, each with what fills it.
     """
 
@@ -40,6 +75,7 @@ class StepState:
     constraints: Sequence[Constraint]
     quantities: dict[Quantity, fem.Function]
     shadows: dict[Quantity, fem.Function]
+    paid: Paid
     changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
 
     @classmethod
@@ -51,6 +87,7 @@ class StepState:
         constraints: Sequence[Constraint] = (),
         quantities: Sequence[Quantity] = (),
         plans: bool = False,
+        prices: Prices | None = None,
     ) -> "StepState":
         """A state on V; `crowd` has the uniform density of each population."""
         t, stretch, share, limit = (fem.Constant(V.mesh, y) for y in (0.0, 1.0, 1.0, 1.0))
@@ -62,7 +99,8 @@ class StepState:
         made = {y: fem.Function(V) for y in quantities}
         shadows = {y: fem.Function(V) for y in (quantities if plans else ())}
         parameters = t, stretch, share, uniform, limit
-        return cls(fields, corners, *parameters, layers, constraints, made, shadows)
+        paid = Paid(prices or Prices(V.mesh, ()))
+        return cls(fields, corners, *parameters, layers, constraints, made, shadows, paid)
 
     def constraint(self, population) -> Constraint | None:
         """The walls of a population that do not push, or None if there are none."""
@@ -79,7 +117,9 @@ class StepState:
         ]
 
     def at(self, t: float):
-        """Set the time. Collective."""
+        """Set the time, and prices to those at that time. Collective."""
+        for constant, value in zip(self.paid.prices.values(), self.paid.at(t), strict=True):
+            constant.value = value
         if t != self.t.value:
             self.t.value = t
             for _, fill in self.changing:
@@ -90,6 +130,11 @@ class StepState:
         """The Functions beside fields and corners that change from step to step."""
         timed = (function for function, _ in self.changing)
         return [*timed, *self.quantities.values(), *self.shadows.values()]
+
+    @property
+    def numbers(self) -> list[fem.Constant]:
+        """The Constants that change from step to step."""
+        return [self.t, *self.paid.prices.values()]
 
     @property
     def densities(self) -> tuple:

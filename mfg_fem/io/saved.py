@@ -24,8 +24,9 @@ NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_de
 ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
 ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
 ABOUT |= {"horizon": float, "population": float, "discount": float, "crowds": str}
+ABOUT |= {"prices": dict}
 # What files of earlier versions do not say.
-EARLIER = {"times": EQUAL, "discount": 0.0, "crowds": ""}
+EARLIER = {"times": EQUAL, "discount": 0.0, "crowds": "", "prices": {}}
 OUTCOME = {"converged": bool, "reason": str, "tolerance": float, "seconds": float, "history": [ROW]}
 
 
@@ -51,6 +52,7 @@ def save(solution, path: str | Path, **more):
         "tolerance": float(solution.tolerance),
         "seconds": float(solution.seconds),
         "history": solution.history,
+        "prices": solution.discrete.state.paid.lists,
     }
     nodes = Nodes(solution.problem.domain, solution.discrete.V)
     with archive.write(path, nodes, about | more, times=solution.times) as put:
@@ -118,6 +120,7 @@ class Saved:
     tolerance: float
     history: list[dict]
     seconds: float
+    prices: dict[str, np.ndarray]
 
     def levels_on(self, discrete: Discretisation) -> list[np.ndarray]:
         """The values u and m at all levels on the dofs this rank owns. Collective.
@@ -170,4 +173,12 @@ def load(path: str | Path, problem) -> Saved:
         times = time_levels("times", grid, horizon or 1.0)
     except ProblemError as exc:
         raise FileError(f"{path} is damaged: {exc}") from exc
-    return Saved(path, scheme, times, **{key: about[key] for key in OUTCOME})
+    prices, steps = about["prices"], (about["steps"],)
+    try:
+        prices = {name: array(f"prices of {name}", y, steps) for name, y in prices.items()}
+    except ProblemError as exc:
+        raise FileError(f"{path} is damaged: {exc}") from exc
+    if missing := [name for name in problem.prices if name not in prices]:
+        raise FileError(f"{path} has no price {missing[0]!r}, which this problem has.")
+    outcome = {key: about[key] for key in OUTCOME}
+    return Saved(path, scheme, times, prices=prices, **outcome)

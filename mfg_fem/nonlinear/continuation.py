@@ -31,9 +31,9 @@ from mpi4py import MPI
 import numpy as np
 
 from mfg_fem._compat import interpolation_points
-from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.discrete.clearing import Clearing
 from mfg_fem.discrete.spacetime import SpaceTime
-from mfg_fem.discrete.stationary import system_of
+from mfg_fem.linear.coupled.bordered import BorderedForm
 from mfg_fem.linear.coupled.formulations import Equation, form_of
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import Plan
@@ -41,12 +41,13 @@ from mfg_fem.nonlinear.advice import advice
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.newton import STALE, NewtonSolver, Outcome, Patience
 from mfg_fem.nonlinear.responses import best_response, transport
-from mfg_fem.nonlinear.stages import LAST_GAP, RATIO, SHARPER, Stage, State, at_times, coarsened
+from mfg_fem.nonlinear.stages import LAST_GAP, RATIO, SHARPER, Stage, State, at_times
 from mfg_fem.problem.checks import refuse_not_finite
 
 log = logging.getLogger(__name__)
 
 PATH_MAX_IT = 10  # most Newton steps of the whole path, in multiples of max_it
+PRECISE = 1e-5  # what is tried for with markets, relative to the tolerance
 EASED = 0.1  # tolerance of stages on the way, relative to their first residual
 LEAST_RATIO, MOST_RATIO = 0.02, 0.97  # bounds of the ratio of a gap to the one before
 PATIENCE = Patience()
@@ -58,65 +59,13 @@ STRETCHES = (1.0, 8.0, 64.0)  # viscosity factors at gap 1, tried in this order
 EVEN = 0.25
 # Residual relative to that of the start, below which Newton stops because of round-off.
 ROUND_OFF = 1e-9
-COARSENING = 4  # ratio of the steps of a fine and a coarse time grid
-FEWEST_COARSE_STEPS = 8
-
-
-def solve_stages(
-    discrete: Discretisation,
-    times: np.ndarray,
-    method: Newton,
-    guess: tuple[np.ndarray, ...] | None,
-    record: Callable[[dict, State], None],
-    resume: tuple[State, list[dict]] | None = None,
-) -> tuple[SpaceTime, Plan, Outcome]:
-    """Solve the discrete problem; returns its space-time system, the plan and the last outcome.
-
-    Args:
-        discrete: the problem on its mesh.
-        times: time levels.
-        method: Newton's settings.
-        guess: initial guess: its time levels, and u and m there.
-        record: called after each Newton step with its row of the history and the state.
-        resume: the state and the history of an earlier solve, to go on from there.
-    """
-    steps, (state, rows) = len(times) - 1, resume or (None, [])
-    grids = [steps]
-    if state is not None:
-        grids = sorted({state.stage.steps, steps})
-    elif (
-        method.continuation == "auto"
-        and guess is None
-        and discrete.forms.congested
-        and steps >= COARSENING * FEWEST_COARSE_STEPS
-    ):
-        grids.insert(0, steps // COARSENING)
-    nested, failed = None, ""
-    for grid in grids:
-        system = system_of(discrete, coarsened(times, grid))
-        plan = Plan.of(system.jacobian, method.krylov, method.petsc_options)
-        with plan.in_force():
-            path = Path(system, plan, method, record, coarse=grid < steps)
-            try:
-                if state is None:
-                    state = path.first(guess, nested, failed)
-                outcome = path.walk(state, rows)
-                if outcome.converged:
-                    outcome = path.close(outcome)
-            finally:
-                path.destroy()
-                system.destroy()
-        nested = None
-        if outcome.converged:
-            levels = system.levels(outcome.X)
-            nested = system.times, levels.u, levels.m
-        failed = "" if outcome.converged else outcome.reason
-        state, rows = None, []
-    return system, plan, outcome
 
 
 class Path:
-    """The stages on one time grid; a coarse grid has no path. The plan must be in force."""
+    """The stages on one time grid; a coarse grid has no path. The plan must be in force.
+
+    Newton's unknowns Y are those of the system, X, with prices if there are any.
+    """
 
     def __init__(
         self,
@@ -128,9 +77,12 @@ class Path:
     ):
         self.system, self.method, self.record = system, method, record
         self.sweeps = Sweeps(system.jacobian, plan.sweep)
-        scale = np.broadcast_to(system.row_scale(), system.shape)
-        equation = Equation(system.jacobian, plan, self.sweeps, scale, system.unit)
-        self.newton = NewtonSolver(system, form_of(equation), self._record)
+        self.clearing = Clearing(system) if system.discrete.problem.prices else None
+        whole = self.clearing or system
+        scale = np.broadcast_to(whole.row_scale(), whole.shape)
+        equation = Equation(system.jacobian, plan, self.sweeps, scale, whole.unit)
+        form = BorderedForm(equation, self.clearing) if self.clearing else form_of(equation)
+        self.newton = NewtonSolver(whole, form, self._record)
         self.auto, self.coarse = method.continuation == "auto", coarse
         self.limited = system.discrete.scheme.limited
         self.stationary = system.discrete.problem.stationary
@@ -141,8 +93,19 @@ class Path:
         self.sweeps.destroy()
         self.system.discrete.pattern.free_parts()
 
-    def _record(self, row: dict, X: np.ndarray):
-        self.record(row, replace(self.state, X=X))
+    def _record(self, row: dict, Y: np.ndarray):
+        self.record(row, replace(self.state, X=Y))
+
+    def _unknowns(self, X: np.ndarray) -> np.ndarray:
+        return self.clearing.unknowns_of(X) if self.clearing else X
+
+    def _inside(self, Y: np.ndarray) -> np.ndarray:
+        """X of Y, with prices set."""
+        return self.clearing.inside(Y) if self.clearing else Y
+
+    def _norms(self, X: np.ndarray) -> np.ndarray:
+        """Norms of the residual at X, whether markets clear there or not."""
+        return self.system.norms(X) if self.clearing else self.newton.norms(X)
 
     def set(self, gap: float, stretch: float, sharpness: float):
         """Set the gap, the viscosity factor and the sharpness of forms and steps."""
@@ -163,30 +126,30 @@ class Path:
         succeeds.
         """
         response, solved = best_response(self.system, self.sweeps, X)
-        norms = self.newton.norms(response)
+        norms = self._norms(response)
         if solved and np.isfinite(norms).all():
             return response, norms
-        before = self.newton.norms(X)
+        before = self._norms(X)
         return (response, norms) if norms[0] <= before[0] else (X, before)
 
     def _cold(self) -> tuple[np.ndarray, np.ndarray]:
         """The cold start, with or without best response, and the norms of the residual there.
 
-        A stationary one with exits also has the density that its drift makes of those who come.
+        A stationary one with exits or markets also has the density that its drift makes.
         """
         d, X = self.system.discrete, self.system.even_crowd()
         if self.stationary:
-            if d.has_exits:
+            if d.has_exits or self.clearing:
                 X = transport(self.system, self.sweeps, self.respond(X)[0])
-            return X, self.newton.norms(X)
+            return X, self._norms(X)
         with self.system.sturdy():  # averages with the initial density are no sign of unrest
-            norms, units = self.newton.norms(X), d.problem.units
+            norms, units = self._norms(X), d.problem.units
         d.set_state(X[0, :, 0], X[1, :, 0], 0.0)
         slope = d.integral(d.coupling()[: d.k**2]).sum() / (d.k * d.volume)
         # How much the costs depend on the density, as a norm of HJB rows.
         felt = slope * units.density * units.time / units.cost
         if norms[0] <= min(EVEN * norms[1], felt):
-            return X, self.newton.norms(X) if self.limited else norms
+            return X, self._norms(X) if self.limited else norms
         return self.respond(X)
 
     def _natural_norm(self, X: np.ndarray) -> float:
@@ -205,6 +168,7 @@ class Path:
         cold = self.auto and guess is None
         sharpness = self._easy if cold and self.system.discrete.forms.congested else 1.0
         self.set(0.0, 1.0, sharpness)
+        self._start_prices()
         (X, norms), name = self._cold(), "cold"
         if not np.isfinite(norms).all():
             self._refuse()
@@ -218,12 +182,23 @@ class Path:
             X, name = self._interpolated(*guess), "guess"
         elif nested is not None:
             (X, _), name = self.respond(self._interpolated(*nested)), "nested"
-        state = State(Stage(steps, name, sharpness=sharpness), float(atol), X, X)
+        Y = self._unknowns(X)
+        state = State(Stage(steps, name, sharpness=sharpness), float(atol), Y, Y)
         return self._alone(state, replace(state.stage, failed=failed), 0) if failed else state
 
-    def _interpolated(self, times: np.ndarray, u: np.ndarray, m: np.ndarray) -> np.ndarray:
-        """Unknowns by linear interpolation in time, stretched from another horizon."""
-        here = self.system.times
+    def _start_prices(self):
+        """Let prices be those that the problem starts with."""
+        paid, steps = self.system.discrete.state.paid, self.system.steps
+        starts = [paid.prices.starts.get(name, 0.0) for name in paid.prices]
+        paid.set(self.system.times, np.repeat(starts, steps))
+
+    def _interpolated(
+        self, times: np.ndarray, u: np.ndarray, m: np.ndarray, prices: np.ndarray
+    ) -> np.ndarray:
+        """Unknowns by linear interpolation in time, stretched from another horizon; sets prices."""
+        here, paid = self.system.times, self.system.discrete.state.paid
+        paid.set(times * (here[-1] / times[-1]), prices)
+        paid.set(here, paid.at((here[:-1] + here[1:]) / 2))
         return self.system.hold(at_times(times * (here[-1] / times[-1]), u, m, here))
 
     def _refuse(self):
@@ -249,9 +224,13 @@ class Path:
                 patience = ASTRAY if stage.on_path else PATIENCE
             if stage.eased and not self.coarse:
                 atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
+            aim = PRECISE if self.clearing and stage.asked and not self.coarse else 1.0
             outcome = self.newton.solve(
-                self.state.X, atol, self.method.max_it, str(stage), rows, patience
+                self.state.X, aim * atol, self.method.max_it, str(stage), rows, patience
             )
+            if aim < 1 and outcome.norm <= atol:  # more was tried for
+                reason = outcome.reason if outcome.converged else "converged to round-off"
+                outcome = replace(outcome, converged=True, tolerance=atol, reason=reason)
             following, rows = self.after(self.state, outcome), []
         self.set(0.0, 1.0, stage.sharpness)
         if stage.settled:
@@ -270,15 +249,18 @@ class Path:
         return outcome
 
     def close(self, outcome: Outcome) -> Outcome:
-        """Replace the density by one that fulfils its equation to round-off.
+        """With the unknowns of the system; of a solution, the density fulfils its equation.
 
-        It stays as it was if the HJB residual would grow too much, as with strongly negative
+        That is to round-off, unless the HJB residual would grow too much, as with strongly negative
         densities.
         """
-        X = transport(self.system, self.sweeps, outcome.X)
-        norm = np.linalg.norm(self.newton.norms(X))
+        found = self._inside(outcome.X)
+        if not outcome.converged:
+            return replace(outcome, X=found)
+        X = transport(self.system, self.sweeps, found)
+        norm = np.linalg.norm(self.newton.norms(self._unknowns(X)))
         if norm > STALE * max(outcome.norm, outcome.tolerance):
-            X = outcome.X
+            X = found
         return replace(outcome, X=self.system.settled(X))
 
     def _at_round_off(self, state: State, outcome: Outcome) -> bool:
@@ -301,7 +283,7 @@ class Path:
             log.info("Newton goes on to more sharpness than %.3g", stage.reached)
             return replace(state, stage=stage.sharper(), start=X, X=X)
         if stage.name == "nested":
-            moved = transport(self.system, self.sweeps, X)
+            moved = self._unknowns(transport(self.system, self.sweeps, self._inside(X)))
             if np.isfinite(self.newton.norms(moved)).all():
                 log.info("Newton stopped (%s); moving the crowd along its drift", outcome.reason)
                 stage = replace(stage, name="nested, moved")
@@ -312,7 +294,8 @@ class Path:
                 log.info("Newton stopped (%s); solving to first order", outcome.reason)
                 stage = replace(stage, name="first order", sharpness=0.0)
                 self.set(0.0, 1.0, 0.0)
-                X, _ = self._cold()
+                self._start_prices()
+                X = self._unknowns(self._cold()[0])
                 return replace(state, stage=stage, start=X, X=X)
             log.info("Newton stopped (%s); going through easier problems", outcome.reason)
             return self._alone(state, stage, 0)
@@ -337,10 +320,12 @@ class Path:
         """The first stage of the path: the best response to uniform densities, and its density."""
         stretch = STRETCHES[which] * (STRETCHES[1] if self.stationary else 1.0)
         self.set(1.0, stretch, self._easy)
+        self._start_prices()
         if self.stationary:
             X, _ = self._cold()
         else:
             X = transport(self.system, self.sweeps, self.respond(self.system.even_crowd())[0])
         stage = replace(stage, name="path", stretch=stretch, before=1.0, last=LAST_GAP)
         stage = replace(stage, sharpness=self._easy, restarts=which)
-        return replace(state, stage=stage.towards(RATIO), start=X, X=X)
+        Y = self._unknowns(X)
+        return replace(state, stage=stage.towards(RATIO), start=Y, X=Y)

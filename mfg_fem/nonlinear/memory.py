@@ -44,18 +44,21 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
     blocks = 3 * k + len(discrete.forms.crossing)
     blocks += 0 if discrete.forms.steady else len(discrete.forms.costs_see)
     blocks += len(discrete.feedback.keys()) if discrete.feedback else 0
-    one_step = blocks * block + 2 * k * VALUE * FIELDS * discrete.owned
+    fields = FIELDS + 2 * len(discrete.problem.prices)  # of which each has a border
+    one_step = blocks * block + 2 * k * VALUE * fields * discrete.owned
     system = system_of(discrete, longest_step(times))
     plan, forms = Plan.of(system.jacobian, method.krylov, method.petsc_options), []
     with plan.in_force():
         joint = k if plan.sweep.exact and discrete.forms.crossing else 1  # times as wide
         one_step += joint * k * _factors(discrete, plan.sweep)
         planned = discrete.ends.planned
-        surely, perhaps = (False, False) if planned else _strong(system, plan)
+        markets = len(discrete.problem.prices)
+        surely, perhaps = (False, False) if planned or markets else _strong(system, plan)
         if perhaps:
             forms.append(_h_form(discrete, steps, plan, block))
         if not surely:
             weak = plan.weak if plan.krylov == "auto" else plan.krylov
+            weak = "two-field" if markets else weak
             vectors = _vectors(discrete, plan, weak)
             forms.append(steps * k * (VALUE * CLOSING * discrete.owned if planned else vectors))
     system.destroy()

@@ -63,7 +63,7 @@ def solve_planning(
     record: Callable[[dict, State | None], None],
     resume: tuple[State, list[dict]] | None = None,
 ) -> tuple[SpaceTime, Plan, Outcome]:
-    """As `continuation.solve_stages`, of a problem with a terminal density. Collective.
+    """As `grids.solve_stages`, of a problem with a terminal density. Collective.
 
     A Galerkin scheme starts from a solution of `Monotone`; on nodes of P2, those steps are recorded
     without a state, which a checkpoint could not keep.
@@ -205,7 +205,7 @@ class _Walk:
                     raise_end(P, X)
             Y = P.unknowns_of(X)
         else:
-            times, u, m = guess
+            times, u, m, _ = guess
             X = at_times(times * (self.system.times[-1] / times[-1]), u, m, self.system.times)
             least = floor * self.discrete.comm.allreduce(m.max(initial=0.0), MPI.MAX)
             P.ends.potential = u[:, -1].copy()

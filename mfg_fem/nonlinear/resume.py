@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from mfg_fem.discrete.clearing import joined, parted
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.errors import FileError, OutOfTime, ProblemError
 from mfg_fem.io import archive, saved
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 SECONDS = int | float | np.integer | np.floating
 RUN = {"history": [saved.ROW], "seconds": float, "longest": float}
-STATE = {"atol": float, "started": bool}
+STATE = {"atol": float, "started": bool, "prices": list, "start_prices": list}
 SAME_RESIDUAL = 1e-6  # relative; on another number of ranks the last digits differ
 
 
@@ -118,7 +119,7 @@ class Keeper:
         self.state: Any = None
         self.finished, self.seconds = False, 0.0
         self.longest, self.writing = 0.0, 0.0
-        self.k = discrete.k
+        self.k, self.markets = discrete.k, len(discrete.problem.prices)
         self.kind: Any = PlanningStage if discrete.ends.planned else Stage
         self._prepare(len(times) - 1)
         if self.comm.bcast(on_root(self.comm, f"{self.path} cannot be read", self.path.exists)):
@@ -159,16 +160,22 @@ class Keeper:
                 if not 1 <= count <= self.about["steps"]:
                     raise FileError(f"{self.path} is damaged: a stage has {count} steps")
                 stage = self.kind(**about["stage"])
-                X = self._fields(get, "", stage.levels)
-                start = self._fields(get, "start_", stage.levels) if about["started"] else X
+                X, start = (
+                    self._unknowns(get, prefix, stage.levels, about)
+                    for prefix in ("", "start_" if about["started"] else "")
+                )
             self.state = State(stage, about["atol"], start, X)
         if self.comm.rank == 0:
             taken = sum(row["step"] > 0 for row in self.history)
             log.info("%s: going on after %d Newton steps", self.path, taken)
 
-    def _fields(self, get: Callable, prefix: str, count: int) -> np.ndarray:
+    def _unknowns(self, get: Callable, prefix: str, count: int, about: dict) -> np.ndarray:
         names = [saved.members(prefix + field, self.k) for field in "um"]
-        return np.array([[get(name, count) for name in own] for own in names])
+        X = np.array([[get(name, count) for name in own] for own in names])
+        shape, prices = (self.markets, count), np.array(about[prefix + "prices"], float)
+        if prices.size != self.markets * count:
+            raise self._foreign(f"it has {prices.size} prices, and this one {shape}")
+        return joined(X, prices.reshape(shape), self.comm)
 
     def _foreign(self, why: str) -> FileError:
         return FileError(f"The checkpoint {self.path} belongs to another solve: {why}")
@@ -245,16 +252,20 @@ class Keeper:
 
     def _save(self, state: State):
         started = state.stage.needs_start
+        X, prices = parted(state.X, self.markets, self.comm)
+        start, earlier = parted(state.start, self.markets, self.comm)
         about = self.about | {
             "stage": asdict(state.stage),
             "atol": state.atol,
             "started": started,
+            "prices": prices.tolist(),
+            "start_prices": earlier.tolist(),
             "history": self.history,
             "longest": self.longest,
             "seconds": self.seconds + time.perf_counter() - self.began,
         }
         with archive.write(self.path, self.nodes, about) as put:
-            for prefix, X in [("", state.X)] + [("start_", state.start)] * started:
+            for prefix, X in [("", X)] + [("start_", start)] * started:
                 for field, values in zip("um", X, strict=True):
                     for name, own in zip(
                         saved.members(prefix + field, self.k), values, strict=True

@@ -29,6 +29,7 @@ from ufl.domain import extract_domains
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.problem.densities import Densities, spread
 from mfg_fem.problem.interactions import Quantity
+from mfg_fem.problem.market import Price, Prices
 from mfg_fem.validate import is_number
 
 COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
@@ -89,20 +90,29 @@ def _is_made(y) -> TypeGuard[Quantity]:
     return isinstance(y, Quantity)
 
 
+def _is_price(y) -> TypeGuard[Price]:
+    return isinstance(y, Price)
+
+
 class Data:
     """The data on a domain as expressions by name. Collective.
 
-    Callables of one of several crowds, with these names, get the `Densities` of all for m.
+    Callables of one of several crowds, with these names, get the `Densities` of all for m. Prices
+    that they see become the Constants of `prices`.
     """
 
-    def __init__(self, domain, crowds: Sequence[str] = ()):
+    def __init__(self, domain, crowds: Sequence[str] = (), prices: Prices | None = None):
         self.comm, self.mesh = domain.comm, domain.mesh
         cell, shape, mesh = self.mesh.topology.cell_name(), (domain.dim,), self.mesh.ufl_domain()
         self.x, self.t = ufl.SpatialCoordinate(mesh), _Moment(mesh)
         elements = (basix.ufl.element("Lagrange", cell, 1, shape=s) for s in (None, shape))
         scalar, vector = (ufl.FunctionSpace(mesh, element) for element in elements)
         self.p = _Field(vector)
-        self.m = Densities(crowds, [_Field(scalar) for _ in crowds]) if crowds else _Field(scalar)
+        self.m, self.v = (
+            Densities(crowds, [_Field(space) for _ in crowds]) if crowds else _Field(space)
+            for space in (scalar, vector)
+        )
+        self.prices = prices or Prices(self.mesh, ())
         self._stated: dict[str, tuple[ufl.core.expr.Expr, str, type | None]] = {}
         self.quantities: list[Quantity] = []  # that the data see, made of the symbols
 
@@ -124,12 +134,12 @@ class Data:
             marker, arguments, value = type(value), value.arguments(arguments), value.data
         symbols = [getattr(self, argument) for argument in arguments]
         with together(self.comm, ProblemError, f"{name} could not be built"):
-            expression = as_data(value, self.mesh, *symbols)
+            expression = self._priced(name, as_data(value, self.mesh, *symbols))
             if expression.ufl_shape not in shapes:
                 expected = " or ".join(map(str, shapes))
                 raise ProblemError(f"its shape is {expression.ufl_shape}, expected {expected}")
             for node in extract_type(expand_derivatives(expression), ufl.classes.Grad):
-                for symbol in {"m", "p"} & {*arguments}:
+                for symbol in {"m", "p", "v"} & {*arguments}:
                     if {*spread(getattr(self, symbol))} & {*extract_coefficients(node)}:
                         raise ProblemError(
                             f"it differentiates {symbol}; only the value of {symbol} at the same "
@@ -144,6 +154,12 @@ class Data:
         self.quantities += [y for y in quantities if y not in self.quantities]
         self._stated[name] = expression, arguments, marker
 
+    def _priced(self, name: str, expression):
+        """The expression with the Constants of the prices in it."""
+        found = [y for y in traverse_unique_terminals(expression) if _is_price(y)]
+        mapping = {price: self.prices.seen(price, name) for price in found}
+        return ufl.replace(expression, mapping) if mapping else expression
+
     def _check_operand(self, operand, arguments: str):
         terminals = [*traverse_unique_terminals(operand)]
         if any(_is_made(y) for y in terminals):
@@ -152,6 +168,8 @@ class Data:
             raise ProblemError("smooth() and total() are of densities, where the callable gets m")
         if any(y is self.p for y in terminals):
             raise ProblemError("the operand of smooth() or total() sees p, which is one player's")
+        if any(_is_price(y) for y in terminals):
+            raise ProblemError("a price() is within smooth() or total(); multiply outside")
         if extract_type(expand_derivatives(operand), ufl.classes.Grad):
             raise ProblemError("the operand of smooth() or total() is differentiated in space")
 

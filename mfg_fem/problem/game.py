@@ -24,6 +24,7 @@ from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.densities import Densities, spread
 from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.interactions import Quantity
+from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets, title
 from mfg_fem.problem.units import Units
 
 Given: TypeAlias = (
@@ -51,6 +52,8 @@ class MeanField:
     population: float = 1.0
     boundary: Mapping[str, Condition] = field(default_factory=dict)
     source: Given | None = None
+    market: Mapping[str, Callable] = field(default_factory=dict)
+    prices: Prices = field(init=False, repr=False)
     data: Data = field(init=False, repr=False)
     units: Units = field(init=False, repr=False)
     infinite: tuple[str, ...] = field(init=False, repr=False)  # of the data at m = 0
@@ -61,6 +64,7 @@ class MeanField:
         for name, value in check_arguments(self).items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "boundary", MappingProxyType(dict(self.boundary)))
+        object.__setattr__(self, "prices", self._prices())
         object.__setattr__(self, "data", self._stated())
         self.check()
 
@@ -68,12 +72,18 @@ class MeanField:
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
         check_flows(self)
-        units, infinite = check_values(self, Crowding([self]))
+        self.prices.begin()
+        crowding = Crowding([self])
+        units, infinite = check_values(self, crowding)
         object.__setattr__(self, "units", units)
         object.__setattr__(self, "infinite", infinite)
+        check_markets(self, crowding)
+
+    def _prices(self) -> Prices:
+        return prices_of(self)
 
     def _data(self) -> Data:
-        return Data(self.domain)
+        return Data(self.domain, prices=self.prices)
 
     def _stated(self) -> Data:
         data, d = self._data(), self.domain.dim
@@ -90,6 +100,7 @@ class MeanField:
         for boundary, condition in self.boundary.items():
             for name, value in given(condition).items():
                 data.state(data_name(boundary, name), value, "x")
+        state_markets(data, self.market)
         return data
 
     @property
@@ -171,6 +182,10 @@ class MeanField:
     def at_boundary(self, boundary: str, name: str, x, t, m=None) -> ufl.core.expr.Expr:
         """A datum of a boundary condition; see `boundary.NUMBERS`."""
         return self.data(data_name(boundary, name), x=x, t=t, m=m)
+
+    def excess(self, market: str, x, t, m: Sequence, v: Sequence) -> ufl.core.expr.Expr:
+        """Excess demand in a market, per unit of volume: densities and drifts of populations."""
+        return self.data(title(market), x=x, t=t, m=self.crowd(m), v=self.crowd(v))
 
     def named(self, kind) -> list[str]:
         """Names of the boundaries with a condition of this kind."""
@@ -281,6 +296,9 @@ class MeanFieldGame(MeanField):
         boundary: name of a boundary -> Exit, Open, Door, Entry or Wall. Where they meet, or share
             facets, people pass the one that is named first.
         source: s(x, t), players entering per unit of volume and time, or None.
+        market: name -> excess demand (x, t, m, v), per unit of volume, of the density and of the
+            optimal drift v = -H_p as a vector. Its integral over the domain is zero in every step,
+            which fixes `mfg.price(name)` there.
 
     Raises:
         ProblemError: data that make no sense, on every rank alike.

@@ -1,26 +1,26 @@
 """Several crowds who share a domain, see each other, and may change from one into another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import permutations
 from types import MappingProxyType
 
 import ufl
-from dolfinx import fem
 
 from mfg_fem.errors import MFGError, ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain
-from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.boundary import Condition, Door
 from mfg_fem.problem.checks import check_values
 from mfg_fem.problem.conditions import check_datum
 from mfg_fem.problem.crowding import Crowding
-from mfg_fem.problem.data import Data, InTime, moments
+from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.densities import Densities
 from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.game import Given, MeanField
 from mfg_fem.problem.interactions import Quantity
+from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets, title
 from mfg_fem.problem.monotone import doubt
+from mfg_fem.problem.switching import check_rates, rate_name
 from mfg_fem.problem.units import Units
 
 PLANNERS = (None, "all", "each")
@@ -58,7 +58,10 @@ class Member(MeanField):
         return f"crowd {self.name!r}: "
 
     def _data(self) -> Data:
-        return Data(self.domain, list(self.together.crowds))
+        return Data(self.domain, list(self.together.crowds), self.prices)
+
+    def _prices(self) -> Prices:
+        return self.together.prices
 
     @property
     def title(self) -> str:
@@ -129,6 +132,7 @@ class Populations:
         planner: None: every player for himself. "all": one planner for all crowds, who minimises
             what all pay together. "each": one planner for each crowd, between whom there is a Nash
             equilibrium.
+        market: as of a MeanFieldGame, with the density and the drift of each crowd by name.
 
     Raises:
         ProblemError: data that make no sense, on every rank alike; it names the crowd.
@@ -140,8 +144,10 @@ class Populations:
     crowds: Mapping[str, Crowd]
     switching: Mapping[tuple[str, str], float | Given] = field(default_factory=dict)
     planner: str | None = None
+    market: Mapping[str, Callable] = field(default_factory=dict)
+    prices: Prices = field(init=False, repr=False)
     populations: tuple[Member, ...] = field(init=False, repr=False)
-    data: Data = field(init=False, repr=False)  # the rates of switching
+    data: Data = field(init=False, repr=False)  # the rates of switching, the markets
     units: Units = field(init=False, repr=False)
     infinite: tuple[str, ...] = field(init=False, repr=False)
     doubt: str = field(init=False, repr=False)  # that there is one equilibrium, a sentence or none
@@ -155,19 +161,21 @@ class Populations:
         alike(domain.comm, crowds=[*self.crowds], switching=[*self.switching], planner=self.planner)
         object.__setattr__(self, "crowds", MappingProxyType(dict(self.crowds)))
         object.__setattr__(self, "switching", MappingProxyType(dict(self.switching)))
+        object.__setattr__(self, "prices", prices_of(self))
         members = tuple(self._each(self._member))
         object.__setattr__(self, "populations", members)
         if len({member.discount for member in members}) > 1:
             given = ", ".join(f"crowd {own.name!r} {own.discount:g}" for own in members)
             raise ProblemError(f"All crowds must have the same discount: {given}.")
-        data = Data(domain, [*self.crowds])
+        data = Data(domain, [*self.crowds], self.prices)
         for pair, rate in self.switching.items():
-            data.state(_name(pair), rate, "xtm")
+            data.state(rate_name(pair), rate, "xtm")
         if data.quantities and self.planner == "each":
             raise ProblemError(
                 "Rates that see smooth() or total() cannot be had with a planner for each crowd: "
                 "which of them would answer for it?"
             )
+        state_markets(data, self.market)
         object.__setattr__(self, "data", data)
         object.__setattr__(self, "horizon", members[0].horizon)  # a float now
         self.check()
@@ -191,7 +199,7 @@ class Populations:
                     f"switching[{pair!r}]: it goes from the name of a crowd to that of another, of "
                     f"{', '.join(map(repr, self.crowds))}."
                 )
-            check_datum(_name(pair), rate, 0.0)
+            check_datum(rate_name(pair), rate, 0.0)
 
     def _each(self, make):
         """What `make` returns for each crowd by its name, with the name in errors."""
@@ -210,15 +218,17 @@ class Populations:
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
         check_flows(self)
+        self.prices.begin()
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}
         for _ in self._each(lambda name: members[name].check_with(crowding)):
             pass
         self._set_units()
-        self._check_rates(crowding)
+        check_rates(self, crowding)
         infinite = (f"{own.name}: {name}" for own in self.populations for name in own.infinite)
         object.__setattr__(self, "infinite", tuple(infinite))
         object.__setattr__(self, "doubt", doubt(self, crowding))
+        check_markets(self, crowding)
 
     def _set_units(self):
         """One unit of time and of cost for all; of density for each group of crowds."""
@@ -233,23 +243,6 @@ class Populations:
                 object.__setattr__(self.populations[i], "units", units)
         units = replace(own[0], time=time, cost=cost, density=self.population / volume)
         object.__setattr__(self, "units", units)
-
-    def _check_rates(self, crowding: "Crowding"):
-        mesh, t = self.domain.mesh, fem.Constant(self.domain.mesh, 0.0)
-        if self.stationary and (timed := self.data.timed):
-            raise ProblemError(f"{timed[0]} depends on t, and there is no time without a horizon.")
-        crowding.initial()
-        for pair in self.switching:
-            rate = self.data(_name(pair), x=self.x, t=t, m=crowding.seen_by(self, t))
-            values = VertexValues(mesh, rate)
-            for t.value in moments(self.duration, self.data.depends(_name(pair), "t")):
-                (ends,) = values.extremes()
-                check_finite(ends, _name(pair), f" at t = {float(t.value):g}")
-                if ends[0] < 0:
-                    raise ProblemError(
-                        f"{_name(pair)} is negative somewhere, {ends[0]:.3g} at t = "
-                        f"{float(t.value):g}: a rate must be >= 0."
-                    )
 
     @property
     def title(self) -> str:
@@ -313,12 +306,16 @@ class Populations:
 
     def replaced_rates(self, mapping: dict) -> dict[tuple[str, str], Given]:
         """What would state the same switching with terminals replaced."""
-        return {pair: self.data.replaced(_name(pair), mapping) for pair in self.switching}
+        return {pair: self.data.replaced(rate_name(pair), mapping) for pair in self.switching}
 
     def rate(self, i: int, j: int, x, t, m: Densities) -> ufl.core.expr.Expr:
         """The rate at which players of crowd i become players of crowd j."""
         names = list(self.crowds)
-        return self.data(_name((names[i], names[j])), x=x, t=t, m=m)
+        return self.data(rate_name((names[i], names[j])), x=x, t=t, m=m)
+
+    def excess(self, market: str, x, t, m: Sequence, v: Sequence) -> ufl.core.expr.Expr:
+        """Excess demand in a market, per unit of volume, of densities and drifts of crowds."""
+        return self.data(title(market), x=x, t=t, m=self.crowd(m), v=self.crowd(v))
 
     @property
     def quantities(self) -> list[tuple[int, Data, Quantity]]:
@@ -344,7 +341,3 @@ class Populations:
         if self.planner == "each":
             return *frozen[:i], own[i], *frozen[i + 1 :]
         return own if self.planner else frozen
-
-
-def _name(pair: tuple[str, str]) -> str:
-    return f"switching[{pair!r}]"

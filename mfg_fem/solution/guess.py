@@ -13,7 +13,7 @@ from mfg_fem.solution.stationary import StationarySolution
 
 
 def start_of(guess: Any, discrete: Discretisation) -> tuple[np.ndarray, ...]:
-    """The time levels of a guess, and the values of all populations there. Collective."""
+    """The time levels of a guess, the values of all populations there, and prices. Collective."""
     if isinstance(guess, PopulationsSolution):
         first = guess.whole[0]
     else:
@@ -25,7 +25,9 @@ def start_of(guess: Any, discrete: Discretisation) -> tuple[np.ndarray, ...]:
         (np.isfinite([u, m]).all(), "contains numbers that are not finite"),
     ):
         require(discrete.comm, good, f"guess {text}.")
-    return first.times, u, m
+    paid, known = discrete.state.paid, first.prices
+    starts = {name: np.full(first.steps, paid.prices.starts.get(name, 0.0)) for name in paid.prices}
+    return first.times, u, m, np.array([known.get(name, y) for name, y in starts.items()])
 
 
 def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:

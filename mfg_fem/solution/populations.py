@@ -127,6 +127,11 @@ class PopulationsSolution(Mapping):
         return self.whole[0].steps
 
     @property
+    def prices(self) -> dict[str, Any]:
+        """The price of each market by name, in each step; without a horizon one number."""
+        return next(iter(self._parts.values())).prices
+
+    @property
     def converged(self) -> bool:
         """Whether Newton reached its tolerance."""
         return self.whole[0].converged

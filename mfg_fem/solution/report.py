@@ -19,8 +19,19 @@ def heading(solution: Any, parts: list) -> list[str]:
         f"{first.seconds:.1f} s",
         f"  last step by the {first.history[-1]['form'] or 'guess alone'}",
         *([f"  solvers                       {first.solvers}"] if first.solvers else []),
+        *_markets(first),
         f"  residuals (L2)                HJB {first.residuals['hjb']:.1e}, "
         f"FP {first.residuals['fp']:.1e}; {first.norm:.1e} of {first.tolerance:.1e} allowed",
+    ]
+
+
+def _markets(part: Any) -> list[str]:
+    """Prices, in the first and in the last step, and how nearly markets clear."""
+    ends = {name: [f"{y:.8g}" for y in prices[[0, -1]]] for name, prices in part.prices.items()}
+    return [
+        f"  price {name:<24}{' to '.join(dict.fromkeys(values))}, excess demand "
+        f"{part.excess[name]:.1e}"
+        for name, values in ends.items()
     ]
 
 

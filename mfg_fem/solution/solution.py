@@ -16,6 +16,7 @@ from mfg_fem.certainty.certificate import Certificate
 from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.compilation import pointwise
+from mfg_fem.discrete.clearing import Clearing
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.planning import Planning
 from mfg_fem.discrete.schemes import Scheme
@@ -44,6 +45,9 @@ class Solution:
         problem, scheme: what was solved and how it was discretised.
         times: levels 0..steps.
         masses: population inside the domain at each level.
+        prices: the price of each market in each step, by name.
+        excess: the largest excess demand of each market in any step, relative to its size there if
+            people were everywhere alike: zero up to the tolerance of Newton.
         gone: exit name -> people who have left through it by each level.
         entered: people who have entered through the source by each level.
         cost: total discounted cost of the population: running, terminal and exit costs.
@@ -82,6 +86,8 @@ class Solution:
     expected_cost: float
     limited_cost: float
     residuals: dict[str, float]
+    prices: dict[str, np.ndarray]
+    excess: dict[str, float]
     terminal_gap: float
     min_density: float
     max_density: float
@@ -113,11 +119,17 @@ class Solution:
         if d.ends.planned:
             planning = Planning(system)
             norm, gap = planning.norm(X), planning.gap(X[1, :, -1])
+        excess: dict[str, float] = {}
+        if d.problem.prices:
+            clearing = Clearing(system)
+            norm, excess = clearing.norm(X), clearing.defect(X)
         physical = norms * np.sqrt(d.volume / units.time) * [units.cost, 1.0]
         shared = {
             "scheme": d.scheme,
             "times": system.times,
             "residuals": {"hjb": float(physical[0]), "fp": float(physical[1])},
+            "prices": d.state.paid.by_name,
+            "excess": excess,
             "terminal_gap": gap,
             "converged": outcome.converged,
             "reason": outcome.reason,
@@ -308,6 +320,8 @@ class Solution:
         discrete = Discretisation(problem, data.scheme)
         u, m = data.levels_on(discrete)
         system = system_of(discrete, data.times)
+        if prices := discrete.problem.prices:
+            discrete.state.paid.set(data.times, np.array([data.prices[name] for name in prices]))
         if discrete.ends.planned:
             discrete.ends.potential = u[:, -1]
         try:

@@ -88,6 +88,11 @@ class StationarySolution:
         return self.whole.discrete
 
     @property
+    def prices(self) -> dict[str, float]:
+        """The price of each market, by name."""
+        return {name: float(y[0]) for name, y in self.whole.prices.items()}
+
+    @property
     def converged(self) -> bool:
         """Whether Newton reached its tolerance."""
         return self.whole.converged

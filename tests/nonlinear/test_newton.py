@@ -123,7 +123,7 @@ def test_a_nested_start_that_fails_moves_the_crowd_along_its_drift():
     with plan_of(system).in_force():
         path = path_of(system)
         levels = system.levels(system.even_crowd())
-        nested = path.first(None, (system.times, levels.u, levels.m))
+        nested = path.first(None, (system.times, levels.u, levels.m, np.zeros((0, 4))))
         moved = path.after(nested, Outcome(nested.X, False, "", 3))
         easier = path.after(moved, Outcome(moved.X, False, "", 3))
         stages = [state.stage.name for state in (nested, moved, easier)]
