@@ -50,6 +50,16 @@ def test_what_lasts_for_ever_in_the_readme():
     assert names["state"].converged and names["state"].cost_rate > 1
 
 
+def test_crowds_of_the_readme():
+    pytest.importorskip("matplotlib")
+    text = (ROOT / "README.md").read_text()
+    script = re.search(r"## Several crowds.*?```python\n(.*?)```", text, re.S)
+    names = {"mfg": mfg, "ufl": ufl}
+    exec(script.group(1).replace("(32, 16)", "(8, 4)").replace("steps=16", "steps=4"), names)
+    solution = names["solution"]
+    assert solution.mass(4, "runners") > 0 and abs(solution.balance).max() < 1e-12
+
+
 def test_files_named_in_the_readme_exist():
     text = (ROOT / "README.md").read_text()
     paths = re.findall(r"`((?:demos|docker|meshes|mfg_fem|\.ci)/[\w./]*)`?", text)

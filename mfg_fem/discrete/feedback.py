@@ -39,11 +39,16 @@ class Feedback:
                 function.x.scatter_forward()
             discrete.packed.stale()
 
+    def keys(self, kind: str = SHADOW) -> list[tuple]:
+        """Of the matrices of a linearisation, of a step or of the END."""
+        kinds = ("load", kind, *(["row"] if kind == SHADOW else []))
+        return [key for key in self.forms if len(key) > 2 and key[0] in kinds]
+
     def linearised(self, discrete, kind: str = SHADOW) -> "FeedbackBlocks":
         """The derivatives at the present fields."""
-        kinds = ("load", kind, *(["row"] if kind == SHADOW else []))
-        keys = [key for key in self.forms if len(key) > 2 and key[0] in kinds]
-        made = {key: discrete.pattern.create(discrete.assemble_single(key)) for key in keys}
+        made = {
+            key: discrete.pattern.create(discrete.assemble_single(key)) for key in self.keys(kind)
+        }
         return FeedbackBlocks(self, kind, made)
 
 

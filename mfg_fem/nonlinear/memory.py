@@ -43,6 +43,7 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
     block = VALUE * discrete.mass.getInfo(PETSc.Mat.InfoType.LOCAL)["nz_used"]
     blocks = 3 * k + len(discrete.forms.crossing)
     blocks += 0 if discrete.forms.steady else len(discrete.forms.costs_see)
+    blocks += len(discrete.feedback.keys()) if discrete.feedback else 0
     fields = FIELDS + 2 * len(discrete.problem.prices)  # of which each has a border
     one_step = blocks * block + 2 * k * VALUE * fields * discrete.owned
     system = system_of(discrete, longest_step(times))

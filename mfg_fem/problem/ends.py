@@ -1,7 +1,5 @@
 """What a problem says of the ends of the time interval, if it has any."""
 
-from collections.abc import Sequence
-
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.boundary import Entry
 from mfg_fem.validate import number
@@ -22,31 +20,29 @@ def check_ends(problem):
         )
 
 
-def check_flows(populations: Sequence, switches: Sequence = ()):
-    """Refuse people who come or go alone, where nothing changes in time.
-
-    Args:
-        populations: who exchange people, in a problem without a horizon.
-        switches: pairs of numbers of populations between which they change.
-    """
-    leaving = {i for i, own in enumerate(populations) if own.ways_out}
-    enter = any(own.source is not None or own.named(Entry) for own in populations)
-    if any(own.open for own in populations):
-        return
-    if enter != bool(leaving):
-        missing = "a source= or an Entry" if leaving else "an Exit or a Door that they leave by"
-        raise ProblemError(
-            "Without a horizon as many people come as go: "
-            f"{' with '.join(own.title for own in populations)} needs {missing}, or neither."
-        )
-    for _ in populations:
-        leaving |= {i for i, j in switches if j in leaving}
-    staying = [own.title for i, own in enumerate(populations) if enter and i not in leaving]
-    if staying:
-        raise ProblemError(
-            f"Without a horizon as many people come as go, and who is once in {staying[0]} can "
-            "never leave: give it an Exit or a Door, or a rate back to a crowd that has one."
-        )
+def check_flows(problem):
+    """Refuse people who come or go alone, or come and can never leave, where nothing changes."""
+    for group in problem.groups if problem.stationary else ():
+        members = {i: problem.populations[i] for i in group}
+        leaving = {i for i, own in members.items() if own.ways_out}
+        enter = any(own.source is not None or own.named(Entry) for own in members.values())
+        if any(own.open for own in members.values()):
+            continue
+        if enter != bool(leaving):
+            missing = "a source= or an Entry" if leaving else "an Exit or a Door that they leave by"
+            raise ProblemError(
+                "Without a horizon as many people come as go: "
+                f"{' with '.join(own.title for own in members.values())} needs {missing}, or "
+                "neither."
+            )
+        for _ in group:
+            leaving |= {i for i, j in problem.switches if j in leaving}
+        staying = [own.title for i, own in members.items() if enter and i not in leaving]
+        if staying:
+            raise ProblemError(
+                f"Without a horizon as many people come as go, and who is once in {staying[0]} can "
+                "never leave: give it an Exit or a Door, or a rate back to a crowd that has one."
+            )
 
 
 def floor_of(problem) -> float | None:

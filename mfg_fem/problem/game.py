@@ -71,8 +71,7 @@ class MeanField:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
-        if self.stationary:
-            check_flows([self])
+        check_flows(self)
         self.prices.begin()
         crowding = Crowding([self])
         units, infinite = check_values(self, crowding)

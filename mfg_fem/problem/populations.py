@@ -158,8 +158,7 @@ class Populations:
         object.__setattr__(self, "domain", domain)
         with together(domain.comm):
             self._check_arguments()
-        names = list(self.crowds)
-        alike(domain.comm, crowds=names, switching=[*self.switching], planner=self.planner)
+        alike(domain.comm, crowds=[*self.crowds], switching=[*self.switching], planner=self.planner)
         object.__setattr__(self, "crowds", MappingProxyType(dict(self.crowds)))
         object.__setattr__(self, "switching", MappingProxyType(dict(self.switching)))
         object.__setattr__(self, "prices", prices_of(self))
@@ -168,7 +167,7 @@ class Populations:
         if len({member.discount for member in members}) > 1:
             given = ", ".join(f"crowd {own.name!r} {own.discount:g}" for own in members)
             raise ProblemError(f"All crowds must have the same discount: {given}.")
-        data = Data(domain, names, self.prices)
+        data = Data(domain, [*self.crowds], self.prices)
         for pair, rate in self.switching.items():
             data.state(rate_name(pair), rate, "xtm")
         if data.quantities and self.planner == "each":
@@ -219,9 +218,7 @@ class Populations:
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
         self.prices.begin()
-        for group in self.groups if self.stationary else ():
-            inner = [(group.index(i), group.index(j)) for i, j in self.switches if i in group]
-            check_flows([self.populations[i] for i in group], inner)
+        check_flows(self)
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}
         for _ in self._each(lambda name: members[name].check_with(crowding)):
