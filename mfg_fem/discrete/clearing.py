@@ -22,6 +22,8 @@ import numpy as np
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.forms.market import EXCESS, ROWS
 
+EXACT = 1e-11  # relative to the size of a market: an excess demand that is zero
+
 
 def joined(X: np.ndarray, prices: np.ndarray, comm: MPI.Comm) -> np.ndarray:
     """Unknowns with prices of shape (markets, N), which are the same on all ranks."""
@@ -62,8 +64,8 @@ class Clearing:
         self.shape = *system.shape[:-1], system.owned + self.markets * (self.comm.rank == 0)
         self.unit = self._beside(system.unit, 1.0)
         sizes = np.array([d.problem.prices.sizes[name] for name in d.problem.prices])
-        share = np.sqrt(system.dt / system.times[-1])
-        self.weights = share / sizes[:, None]
+        self.share = np.sqrt(system.dt / system.times[-1])
+        self.weights = self.share / sizes[:, None]
 
     def _beside(self, factors: np.ndarray, other) -> np.ndarray:
         """Factors of the fields, with others in the columns of prices."""
@@ -166,6 +168,12 @@ class Clearing:
         X, _ = parted(Y, self.markets, self.comm)
         dX, dpi = parted(dY, self.markets, self.comm)
         return [joined(step, dpi, self.comm) for step in self.inner.admissible(X, dX)]
+
+    def enough(self, rows: np.ndarray, atol: float) -> bool:
+        """Whether the norm of these scaled rows is at most atol, and all markets clear to EXACT."""
+        norm = np.sqrt(self.comm.allreduce(np.vdot(rows, rows), MPI.SUM))
+        _, scaled = _narrowed(rows, self.markets, 1, self.comm)
+        return bool(norm <= atol and (np.abs(scaled) <= EXACT * self.share).all())
 
     def facts(self, Y: np.ndarray) -> dict[str, float]:
         """Entries of the history beside residuals."""

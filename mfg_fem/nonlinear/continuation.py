@@ -25,6 +25,7 @@ ended, so that a solve can go on from any `State`: see `resume.py`.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from mpi4py import MPI
 
@@ -47,7 +48,7 @@ from mfg_fem.problem.checks import refuse_not_finite
 log = logging.getLogger(__name__)
 
 PATH_MAX_IT = 10  # most Newton steps of the whole path, in multiples of max_it
-PRECISE = 1e-5  # what is tried for with markets, relative to the tolerance
+PRECISE = 1e-5  # tolerance where markets do not clear yet, relative to the usual
 EASED = 0.1  # tolerance of stages on the way, relative to their first residual
 LEAST_RATIO, MOST_RATIO = 0.02, 0.97  # bounds of the ratio of a gap to the one before
 PATIENCE = Patience()
@@ -224,11 +225,17 @@ class Path:
                 patience = ASTRAY if stage.on_path else PATIENCE
             if stage.eased and not self.coarse:
                 atol = max(atol, EASED * float(np.linalg.norm(self.newton.norms(self.state.start))))
-            aim = PRECISE if self.clearing and stage.asked and not self.coarse else 1.0
+            closing = self.clearing if stage.asked and not self.coarse else None
             outcome = self.newton.solve(
-                self.state.X, aim * atol, self.method.max_it, str(stage), rows, patience
+                self.state.X,
+                PRECISE * atol if closing else atol,
+                self.method.max_it,
+                str(stage),
+                rows,
+                patience,
+                partial(closing.enough, atol=atol) if closing else None,
             )
-            if aim < 1 and outcome.norm <= atol:  # more was tried for
+            if closing and outcome.norm <= atol:  # more was tried for
                 reason = outcome.reason if outcome.converged else "converged to round-off"
                 outcome = replace(outcome, converged=True, tolerance=atol, reason=reason)
             following, rows = self.after(self.state, outcome), []

@@ -155,12 +155,15 @@ class NewtonSolver:
         stage: str,
         rows: Sequence[dict] = (),
         patience: Patience | None = None,
+        enough: Callable[[np.ndarray], bool] | None = None,
     ) -> Outcome:
         """Newton from X until the norm of the scaled residual is below atol. Collective.
 
         If an earlier solve began the stage, `rows` is the history that led to X, whose last row is
-        recorded again. Newton also stops when its patience, if any, ends.
+        recorded again. Newton also stops when its patience, if any, ends, and where the scaled rows
+        are `enough`.
         """
+        self.enough = enough
         self.stage, self.last, self.ahead = stage, X, None
         if X is not self.measured[0]:
             self.measured = None, None
@@ -271,6 +274,8 @@ class NewtonSolver:
         self.rows.append(row)
         if self._is_stuck(self.rows) and not snes.reason:
             snes.setConvergedReason(PETSc.SNES.ConvergedReason.DIVERGED_LINE_SEARCH)
+        if self.enough and self.enough(R) and not snes.reason:
+            snes.setConvergedReason(PETSc.SNES.ConvergedReason.CONVERGED_FNORM_ABS)
         self.record(row, X)
         self.last = X
 

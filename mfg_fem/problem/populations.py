@@ -217,8 +217,8 @@ class Populations:
     def check(self):
         """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
         self.domain.check()
-        check_flows(self)
         self.prices.begin()
+        check_flows(self)
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}
         for _ in self._each(lambda name: members[name].check_with(crowding)):
