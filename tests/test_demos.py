@@ -363,7 +363,7 @@ def test_the_benchmark_has_a_table_and_a_picture_of_each_section(tmp_path):
     pytest.importorskip("scipy")
     printed = run(1, "benchmarks/benchmark.py", "--quick", "--out", tmp_path)
     sections = re.findall(r"^(\w+): ", printed, re.M)
-    assert len(sections) == 8
+    assert len(sections) == 9
     for name in sections:
         assert (tmp_path / f"{name}.png").exists()
         rows = json.loads((tmp_path / f"{name}.json").read_text())
