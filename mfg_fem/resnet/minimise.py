@@ -31,6 +31,8 @@ PART = 512  # samples that are moved at once
 WALL = 1e3  # times the cost at rest: the cost where an implicit layer has no solution
 ROUGH = 1e-2  # gradient, in the unit of tolerances, at which Newton takes over
 INNER = 300  # steps of conjugate gradients in a Newton step, at most
+OPTIONS = "pontryagin_"
+SAME = 1e-14  # change of the cost, as a part of that at rest, which Newton takes for none
 STUCK = 12  # steps of Newton that gain nothing, after which it ends
 CONVERGED = "converged (the gradient is small enough)"
 REASONS = {
@@ -218,6 +220,10 @@ class _Descent:
                 tao.setHessian(self._linearise, self.hessian)
                 tao.getKSP().setTolerances(max_it=INNER)
                 tao.getKSP().getPC().setType("none")
+                # By default PETSc takes any step for good that changes the cost by less than 1e-6.
+                tao.setOptionsPrefix(petsc.PREFIX + OPTIONS)
+                with petsc.options({f"{OPTIONS}tao_ntr_epsilon": SAME * self.unit**2}):
+                    tao.setFromOptions()
             tao.setTolerances(gatol=tolerance, grtol=0.0, gttol=0.0)
             tao.setMaximumIterations(max_it)
             tao.setMonitor(lambda tao: self._monitor(name, tao))
