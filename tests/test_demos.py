@@ -47,6 +47,7 @@ SMALL = {
     "around_pillars": (("pillars", COARSER_PILLARS), "--steps", 4, "--diffusion", 0.6),
     "intruder": (("intruder", COARSER_INTRUDER), "--discounts", 6),
     "station_doors": (("station", COARSER_STATION), "--steps", 4),
+    "wealth": (None, "--cells", 50),
     "two_streams": (None, "--cells", 4, "--steps", 4, "--aversions", 0.25),
     "first_game": (None, "--cells", 4, 8),
     "fluid_of_a_game": (None, "--cells", 8, "--steps", 4, 8),
@@ -235,6 +236,16 @@ def test_the_doors_of_a_station_hold_their_capacity(tmp_path):
     assert 1.2 < most[:2].max() <= 1.3 < most[2:].max()  # doors, then exits
     assert gone == pytest.approx([69.8, 66.8, 72.0, 64.6], abs=2.0)
     assert {"platform.png", "counts.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_loans_clear_at_a_rate_of_interest(tmp_path):
+    printed = run(1, "wealth.py", "--cells", 50, 100, "--out", tmp_path)
+    rates = [float(y) for y in re.findall(r"rate (\S+), of", printed)]
+    atoms = [float(y) for y in re.findall(r"limit (\S+)", printed)]
+    assert rates == pytest.approx([0.02512, 0.02853], abs=2e-4)
+    assert atoms == pytest.approx([0.170, 0.103], abs=2e-3)
+    assert float(re.search(r"excess demand (\S+)", printed)[1]) < 1e-10
+    assert (tmp_path / "wealth.png").exists()
 
 
 def test_streams_that_mind_each_other_part_into_lanes(tmp_path):

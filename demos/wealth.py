@@ -1,0 +1,127 @@
+# # Who is rich, and at what rate of interest
+#
+# Huggett's economy (1993), in continuous time as Achdou, Han, Lasry, Lions and Moll (2022) have it.
+# Incomes are low or high and change at random; people save for bad times and may borrow up to a
+# limit. Savings are loans to others, and the rate of interest $r$ is that for which they cancel.
+# With wealth $a$, incomes $z_i$ and consumption $c$, everybody maximises his discounted utility,
+#
+# $$ \rho v_i = \max_c \; -1/c + v_i' (z_i + r a - c) + \lambda (v_j - v_i), \qquad
+#    a \ge -b, \qquad \int a \, (m_1 + m_2) \, da = 0. $$
+#
+# This is a mean-field game without a horizon: the value function is $u = -v$, the two incomes are
+# crowds that switch, the limit of credit is a wall that does not push, the rate is a price, and the
+# last equation is its market. Newton solves for all of it at once. At the limit there is an atom:
+# many of the poor have borrowed all they can. Years, and incomes of a year.
+
+import argparse
+from pathlib import Path
+
+from mpi4py import MPI
+
+import numpy as np
+
+import mfg_fem as mfg
+
+parser = argparse.ArgumentParser(description="Savings, and the rate of interest that clears them.")
+parser.add_argument("--cells", type=int, nargs="+", default=[50, 100, 200])
+parser.add_argument("--out", default="results/wealth", type=Path)
+options = parser.parse_args()
+
+INCOMES, CHANGES = {"poor": 0.1, "rich": 0.2}, 1.2  # of a year; per year
+PATIENCE, DEBT, RICHEST = 0.05, 0.15, 1.85  # per year; b; largest wealth
+NOISE = 1e-5  # of wealth, per year: nearly none
+
+
+def economy(cells):
+    """x[0] is the wealth above the limit of credit."""
+    rate = mfg.price("r", start=0.03)
+
+    def saver(income):
+        return mfg.Crowd(
+            diffusion=NOISE,
+            hamiltonian=mfg.hamiltonians.consumption(
+                lambda x: income + rate * (x[0] - DEBT), aversion=2, largest=0.5
+            ),
+            running_cost=lambda *_: 0.0,
+            discount=PATIENCE,
+            population=0.5,
+            boundary={end: mfg.Wall(pushes=False) for end in ("left", "right")},
+        )
+
+    return mfg.Populations(
+        mfg.box((DEBT + RICHEST,), cells),
+        crowds={name: saver(income) for name, income in INCOMES.items()},
+        switching={("poor", "rich"): CHANGES, ("rich", "poor"): CHANGES},
+        market={"r": lambda x, t, m, v: m.all * (x[0] - DEBT)},
+    )
+
+
+# 1. The rate against the number of cells: the scheme is of first order.
+
+runs = {n: mfg.solve(economy(n), scheme=mfg.Monotone()) for n in options.cells}
+finest = runs[max(runs)]
+
+
+def gathered(solution, name):
+    """Wealth, density and drift at all nodes of all ranks, by wealth."""
+    part, comm = solution[name], MPI.COMM_WORLD
+    drift = part.velocity()  # constant on each cell: of its nodes the mean
+    cells = drift.function_space.dofmap.list.ravel()
+    left = drift.function_space.tabulate_dof_coordinates()[cells, 0]
+    pairs = (
+        [part.coordinates[:, 0] - DEBT, part.nodal_densities],
+        [left - DEBT, drift.x.array[cells]],
+    )
+    found = []
+    for pair in pairs:
+        values = np.concatenate(comm.allgather(np.stack(pair)), axis=1)
+        found.append(values[:, np.unique(values[0], return_index=True)[1]])
+    return found
+
+
+def at_the_limit(solution, name):
+    """The share of a crowd that is at the limit of credit: of its node."""
+    (wealth, density), _ = gathered(solution, name)
+    return density[0] * (wealth[1] - wealth[0]) / 2 / solution[name].mass
+
+
+limits = {n: at_the_limit(solution, "poor") for n, solution in runs.items()}
+if MPI.COMM_WORLD.rank == 0:
+    for n, solution in runs.items():
+        print(
+            f"{n} cells: {solution.iterations} Newton steps, rate {solution.prices['r']:.6f}, "
+            f"of the poor at the limit {limits[n]:.4f}"
+        )
+    print(finest)
+
+# 2. The pictures: who owns what, and who saves.
+
+lines = {name: gathered(finest, name) for name in INCOMES}
+if MPI.COMM_WORLD.rank == 0:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    matplotlib.rcParams.update(mfg.plots.STYLE)
+    figure = Figure((mfg.plots.WIDTH, 2.4), layout="constrained")
+    owned, saved, rates = figure.subplots(1, 3)
+    for (name, (density, drift)), colour in zip(lines.items(), ("C3", "C0"), strict=True):
+        owned.plot(density[0][1:], density[1][1:], color=colour, label=name)
+        saved.plot(*drift, color=colour)
+        if name == "poor":
+            owned.annotate(
+                f"atom: {limits[max(runs)]:.0%} of the poor",
+                (density[0][0], density[1][1]),
+                (0.35, 0.85),
+                textcoords="axes fraction",
+                arrowprops={"arrowstyle": "->"},
+            )
+    saved.axhline(0, color="0.7", lw=0.8)
+    rates.plot([1 / n for n in runs], [y.prices["r"] for y in runs.values()], "o-", color="k")
+    owned.set(xlabel="wealth", ylabel="density", xlim=(-DEBT, 0.6), ylim=(0, None))
+    saved.set(xlabel="wealth", ylabel="savings per year", xlim=(-DEBT, 1))
+    rates.set(xlabel="1 / cells", ylabel="rate of interest", xlim=(0, None))
+    owned.legend(frameon=False, loc="center right")
+    for ax in (owned, saved, rates):
+        ax.spines[["top", "right"]].set_visible(False)
+    figure.savefig(options.out / "wealth.png", dpi=200)
