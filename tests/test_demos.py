@@ -47,6 +47,7 @@ SMALL = {
     "around_pillars": (("pillars", COARSER_PILLARS), "--steps", 4, "--diffusion", 0.6),
     "intruder": (("intruder", COARSER_INTRUDER), "--discounts", 6),
     "station_doors": (("station", COARSER_STATION), "--steps", 4),
+    "storage": (None, "--cells", 40, "--steps", 24, "--capacities", 8),
     "wealth": (None, "--cells", 50),
     "two_streams": (None, "--cells", 4, "--steps", 4, "--aversions", 0.25),
     "first_game": (None, "--cells", 4, 8),
@@ -236,6 +237,17 @@ def test_the_doors_of_a_station_hold_their_capacity(tmp_path):
     assert 1.2 < most[:2].max() <= 1.3 < most[2:].max()  # doors, then exits
     assert gone == pytest.approx([69.8, 66.8, 72.0, 64.6], abs=2.0)
     assert {"platform.png", "counts.png"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_storage_takes_the_peaks_off_a_price(tmp_path):
+    options = ("--cells", 40, "--steps", 24, "--capacities", 0.5, 8, "--out", tmp_path)
+    printed = run(1, "storage.py", *options)
+    found = re.findall(r"(\d+) Newton steps, price (\S+) to (\S+), excess demand (\S+),", printed)
+    newton, low, high, excess = np.array(found, dtype=float).T
+    assert (newton <= 15).all() and (excess < 1e-10).all()
+    assert low[0] < low[1] < high[1] < high[0]
+    assert high[0] - low[0] > 0.7 and high[1] - low[1] < 0.5
+    assert (tmp_path / "storage.png").exists()
 
 
 def test_loans_clear_at_a_rate_of_interest(tmp_path):
