@@ -91,16 +91,41 @@ class Monotone:
         population, mesh = constraint.population, constraint.normal.function_space.mesh
         free = edges(population, state, w, around)
         allowed = edges(population, state, w, around, constraint)
-        n, still, M = (cell.at_vertices(y, mesh) for y in (constraint.normal, constraint.still, m))
+        n, M = (cell.at_vertices(y, mesh) for y in (constraint.normal, m))
+        still = [
+            standing_still(constraint, vertex, state.t, seen)
+            for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True)
+        ]
         found = 0
         for (kappa, low, t, ends), (_, less, *_) in zip(free, allowed, strict=True):
             share = 1 - self.limiter(population, state, corners, t, ends)
             for i, sign in zip(ends, (-1, 1), strict=True):
                 wall = ufl.dot(n[i, :], n[i, :])
-                stay = ufl.dot(t, still[i, :])
+                stay = ufl.dot(t, still[i])
                 change = share * wall * (less - low) * (ufl.dot(t, p) - stay)
                 found += sign * M[i] * (change - (share * (low - kappa) + wall * kappa) * stay)
         return found
+
+
+def standing_still(constraint, vertex, t, seen):
+    """The p for which players stand still at a vertex, which is `vertex` from the middle of a cell.
+
+    One step of Newton's method from p_0 takes care of changes in t, m and prices.
+    """
+    population = constraint.population
+    p = ufl.variable(constraint.still + ufl.dot(ufl.grad(constraint.still), vertex))
+    H_p = ufl.diff(at_vertex(population.H(population.x + vertex, t, p, seen), vertex, (p, seen)), p)
+    H_pp = ufl.diff(H_p, p)
+    return p - (H_p / H_pp[0, 0] if len(p) == 1 else ufl.dot(ufl.inv(H_pp), H_p))
+
+
+def at_vertex(H, vertex, fields):
+    """H with Functions in its data as they are at a vertex, if they are linear; not the fields."""
+    known = {
+        y for e in (fields[0], *spread(fields[1])) for y in extract_coefficients(ufl.as_ufl(e))
+    }
+    data = [y for y in extract_coefficients(H) if isinstance(y, fem.Function)]
+    return ufl.replace(H, {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in known})
 
 
 def edges(population, state, w, around, constraint=None, warn: bool = False) -> Iterator[tuple]:
@@ -130,10 +155,7 @@ def edges(population, state, w, around, constraint=None, warn: bool = False) -> 
     p, H_p = ufl.variable(ufl.grad(w)), []
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
         H = hamiltonian(population, constraint, population.x + vertex, t, p, seen)
-        fields = {y for e in (p, *spread(seen)) for y in extract_coefficients(ufl.as_ufl(e))}
-        data = [y for y in extract_coefficients(H) if isinstance(y, fem.Function)]
-        moved = {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in fields}
-        H_p.append(ufl.diff(ufl.replace(H, moved), p))
+        H_p.append(ufl.diff(at_vertex(H, vertex, (p, seen)), p))
     D = stretch * ufl.tr(population.D(population.x, t)) / d
     lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
     ends, vectors = cell.edges(mesh), cell.edge_vectors(mesh)
