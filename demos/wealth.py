@@ -12,6 +12,9 @@
 # crowds that switch, the limit of credit is a wall that does not push, the rate is a price, and the
 # last equation is its market. Newton solves for all of it at once. At the limit there is an atom:
 # many of the poor have borrowed all they can. Years, and incomes of a year.
+#
+# Then all incomes fall by a part that recovers in some years, which nobody had expected: with the
+# lasting solution at both ends of a horizon, the rate of each step is found with the rest.
 
 import argparse
 from pathlib import Path
@@ -20,37 +23,50 @@ from mpi4py import MPI
 
 import numpy as np
 
+import ufl
+
 import mfg_fem as mfg
 
 parser = argparse.ArgumentParser(description="Savings, and the rate of interest that clears them.")
 parser.add_argument("--cells", type=int, nargs="+", default=[50, 100, 200])
+parser.add_argument("--shock", type=float, default=0.02, help="fall of all incomes; 0: none")
+parser.add_argument("--steps", type=int, default=40, help="of the time after the shock")
 parser.add_argument("--out", default="results/wealth", type=Path)
 options = parser.parse_args()
 
 INCOMES, CHANGES = {"poor": 0.1, "rich": 0.2}, 1.2  # of a year; per year
 PATIENCE, DEBT, RICHEST = 0.05, 0.15, 1.85  # per year; b; largest wealth
 NOISE = 1e-5  # of wealth, per year: nearly none
+HORIZON, RECOVERY = 10.0, 2.0  # years
 
 
-def economy(cells):
-    """x[0] is the wealth above the limit of credit."""
+def economy(cells, lasting=None):
+    """For ever, or after a shock to what has lasted; x[0] is the wealth above the limit."""
     rate = mfg.price("r", start=0.03)
 
-    def saver(income):
+    def saver(name):
+        def hamiltonian(x, t, p, m):
+            shock = options.shock * ufl.exp(-t / RECOVERY) if lasting else 0
+            income = INCOMES[name] * (1 - shock) + rate * (x[0] - DEBT)
+            return mfg.hamiltonians.consumption(lambda _: income, largest=0.5)(x, p, m)
+
+        ends = {}
+        if lasting:
+            ends = {"initial_density": lasting.density(name), "terminal_cost": lasting.value(name)}
         return mfg.Crowd(
             diffusion=NOISE,
-            hamiltonian=mfg.hamiltonians.consumption(
-                lambda x: income + rate * (x[0] - DEBT), aversion=2, largest=0.5
-            ),
+            hamiltonian=mfg.InTime(hamiltonian),
             running_cost=lambda *_: 0.0,
             discount=PATIENCE,
             population=0.5,
             boundary={end: mfg.Wall(pushes=False) for end in ("left", "right")},
+            **ends,
         )
 
     return mfg.Populations(
-        mfg.box((DEBT + RICHEST,), cells),
-        crowds={name: saver(income) for name, income in INCOMES.items()},
+        lasting.problem.domain if lasting else mfg.box((DEBT + RICHEST,), cells),
+        horizon=HORIZON if lasting else None,
+        crowds={name: saver(name) for name in INCOMES},
         switching={("poor", "rich"): CHANGES, ("rich", "poor"): CHANGES},
         market={"r": lambda x, t, m, v: m.all * (x[0] - DEBT)},
     )
@@ -94,7 +110,20 @@ if MPI.COMM_WORLD.rank == 0:
         )
     print(finest)
 
-# 2. The pictures: who owns what, and who saves.
+# 2. After the shock, on the coarsest grid but one.
+
+before = runs[sorted(runs)[min(1, len(runs) - 1)]]
+after = None
+if options.shock:
+    after = mfg.solve(economy(0, before), options.steps, mfg.Monotone())
+    path = after.prices["r"]
+    if MPI.COMM_WORLD.rank == 0:
+        print(
+            f"after the shock: {after.iterations} Newton steps, rate {path[0]:.5f} at first, "
+            f"{path[options.steps // 2]:.5f} after {HORIZON / 2:g} years"
+        )
+
+# 3. The pictures: who owns what, and who saves.
 
 lines = {name: gathered(finest, name) for name in INCOMES}
 if MPI.COMM_WORLD.rank == 0:
@@ -103,8 +132,8 @@ if MPI.COMM_WORLD.rank == 0:
 
     options.out.mkdir(parents=True, exist_ok=True)
     matplotlib.rcParams.update(mfg.plots.STYLE)
-    figure = Figure((mfg.plots.WIDTH, 2.4), layout="constrained")
-    owned, saved, rates = figure.subplots(1, 3)
+    figure = Figure((mfg.plots.WIDTH, 4.4), layout="constrained")
+    (owned, saved), (rates, later) = figure.subplots(2, 2)
     for (name, (density, drift)), colour in zip(lines.items(), ("C3", "C0"), strict=True):
         owned.plot(density[0][1:], density[1][1:], color=colour, label=name)
         saved.plot(*drift, color=colour)
@@ -121,7 +150,12 @@ if MPI.COMM_WORLD.rank == 0:
     owned.set(xlabel="wealth", ylabel="density", xlim=(-DEBT, 0.6), ylim=(0, None))
     saved.set(xlabel="wealth", ylabel="savings per year", xlim=(-DEBT, 1))
     rates.set(xlabel="1 / cells", ylabel="rate of interest", xlim=(0, None))
+    if after:
+        middles = (after.times[1:] + after.times[:-1]) / 2
+        later.plot(middles[:-1], after.prices["r"][:-1], color="k")
+        later.axhline(before.prices["r"], color="0.7", lw=0.8)
+        later.set(xlabel="years after the shock", ylabel="rate of interest", xlim=(0, HORIZON))
     owned.legend(frameon=False, loc="center right")
-    for ax in (owned, saved, rates):
+    for ax in (owned, saved, rates, later):
         ax.spines[["top", "right"]].set_visible(False)
     figure.savefig(options.out / "wealth.png", dpi=200)

@@ -48,7 +48,7 @@ SMALL = {
     "intruder": (("intruder", COARSER_INTRUDER), "--discounts", 6),
     "station_doors": (("station", COARSER_STATION), "--steps", 4),
     "storage": (None, "--cells", 40, "--steps", 24, "--capacities", 8),
-    "wealth": (None, "--cells", 50),
+    "wealth": (None, "--cells", 50, "--shock", 0),
     "two_streams": (None, "--cells", 4, "--steps", 4, "--aversions", 0.25),
     "first_game": (None, "--cells", 4, 8),
     "fluid_of_a_game": (None, "--cells", 8, "--steps", 4, 8),
@@ -251,12 +251,14 @@ def test_storage_takes_the_peaks_off_a_price(tmp_path):
 
 
 def test_loans_clear_at_a_rate_of_interest(tmp_path):
-    printed = run(1, "wealth.py", "--cells", 50, 100, "--out", tmp_path)
+    printed = run(1, "wealth.py", "--cells", 50, 100, "--steps", 10, "--out", tmp_path)
     rates = [float(y) for y in re.findall(r"rate (\S+), of", printed)]
     atoms = [float(y) for y in re.findall(r"limit (\S+)", printed)]
     assert rates == pytest.approx([0.02512, 0.02853], abs=2e-4)
     assert atoms == pytest.approx([0.170, 0.103], abs=2e-3)
     assert float(re.search(r"excess demand (\S+)", printed)[1]) < 1e-10
+    first, later = re.search(r"rate (\S+) at first, (\S+) after", printed).groups()
+    assert 0.03 < float(later) < float(first) < 0.05
     assert (tmp_path / "wealth.png").exists()
 
 

@@ -34,7 +34,8 @@ class Quantity(ufl.Coefficient):
         if self.operand.ufl_shape or not domains:
             raise ProblemError(f"{name} takes a scalar expression of the density m, not {operand}.")
         (mesh,) = domains
-        element = basix.ufl.element("Lagrange", mesh.ufl_cell().cellname(), 1)
+        cell = mesh.ufl_coordinate_element().cell_type
+        element = basix.ufl.element("Lagrange", cell, 1)
         super().__init__(ufl.FunctionSpace(mesh, element))
 
     def of(self, operand) -> "Quantity":

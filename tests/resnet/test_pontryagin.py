@@ -142,11 +142,15 @@ def test_units_of_the_data_do_not_matter():
     X, _ = spirals(60)
     targets = np.stack([X[:, 0] * X[:, 1], np.sin(X[:, 0])], axis=1)
     sizes = {"layers": 5, "width": 4, "loss": "squares", "form": "block"}
-    one = Pontryagin(X, targets, **sizes).solve()
     stretched, shifted = 1000 * X + [5, -7], 30 * targets - 2
-    other = Pontryagin(stretched, shifted, **sizes).solve()
+    # After a few steps: there are several minima, and in hundreds round-off chooses among them.
+    one, other = (
+        Pontryagin(*data, **sizes).solve(max_it=40, throw=False)
+        for data in ((X, targets), (stretched, shifted))
+    )
     assert other.cost == pytest.approx(one.cost, rel=1e-9)
     assert other.predict(stretched) == pytest.approx(30 * one.predict(X) - 2, rel=1e-5, abs=1e-4)
+    one = Pontryagin(X, targets, **sizes).solve()
     assert one.score(X, targets) > 0.95 and "training R^2" in str(one)
     with pytest.raises(mfg.ProblemError, match="needs classes"):
         one.predict_proba(X)
