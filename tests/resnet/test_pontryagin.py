@@ -145,10 +145,10 @@ def test_units_of_the_data_do_not_matter():
     stretched, shifted = 1000 * X + [5, -7], 30 * targets - 2
     # After a few steps: there are several minima, and in hundreds round-off chooses among them.
     one, other = (
-        Pontryagin(*data, **sizes).solve(max_it=40, throw=False)
+        Pontryagin(*data, **sizes).solve(max_it=10, throw=False)
         for data in ((X, targets), (stretched, shifted))
     )
-    assert other.cost == pytest.approx(one.cost, rel=1e-9)
+    assert other.cost == pytest.approx(one.cost, rel=1e-8)
     assert other.predict(stretched) == pytest.approx(30 * one.predict(X) - 2, rel=1e-5, abs=1e-4)
     one = Pontryagin(X, targets, **sizes).solve()
     assert one.score(X, targets) > 0.95 and "training R^2" in str(one)

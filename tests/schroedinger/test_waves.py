@@ -154,9 +154,12 @@ def test_the_same_wave_in_other_units():
     for scheme in SECOND:
         one, other = (solved(*units, scheme) for units in ((1.0, 1.0, 1.0), (1e-6, 1e-9, 1e20)))
         assert other.waves / 1e10 == pytest.approx(one.waves, abs=1e-10)
-        for key in ("newton", "krylov"):  # round-off may cost an iteration at a threshold
-            counts = np.array([[row[key] for row in y.history] for y in (one, other)])
-            assert np.abs(counts[0] - counts[1]).sum() <= 2
+        newton, krylov = (
+            np.array([[row[key] for row in y.history] for y in (one, other)])
+            for key in ("newton", "krylov")
+        )
+        same = newton[0] == newton[1]  # round-off may cost one step a Newton step, at a threshold
+        assert (~same).sum() <= 1 and (krylov[0] == krylov[1])[same].all()
 
 
 def test_a_box_with_walls_has_its_eigenfrequencies():
