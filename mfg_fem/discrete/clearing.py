@@ -62,20 +62,20 @@ class Clearing:
         d = system.discrete
         self.paid, self.markets = d.state.paid, len(d.problem.prices)
         self.shape = *system.shape[:-1], system.owned + self.markets * (self.comm.rank == 0)
-        self.unit = self._beside(system.unit, 1.0)
+        self.unit = self._beside(system.unit)
         sizes = np.array([d.problem.prices.sizes[name] for name in d.problem.prices])
         self.share = np.sqrt(system.dt / system.times[-1])
         self.weights = self.share / sizes[:, None]
 
-    def _beside(self, factors: np.ndarray, other) -> np.ndarray:
-        """Factors of the fields, with others in the columns of prices."""
+    def _beside(self, factors: np.ndarray) -> np.ndarray:
+        """Factors of the fields, with 1 in the columns of prices."""
         found = np.ones(self.shape)
         found[..., : self.inner.owned] = factors
-        return found * other
+        return found
 
     def row_scale(self) -> np.ndarray:
         """Factors of the rows; those of markets are scaled as they are assembled."""
-        return self._beside(self.inner.row_scale(), 1.0)
+        return self._beside(self.inner.row_scale())
 
     def unknowns_of(self, X: np.ndarray) -> np.ndarray:
         """The unknowns for those of the SpaceTime, with the present prices."""

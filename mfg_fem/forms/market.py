@@ -1,8 +1,8 @@
 """How markets depend on what a step sees, and how its equations depend on prices."""
 
 import ufl
-from ufl.algorithms import expand_derivatives
 
+from mfg_fem.forms.derivatives import derivatives
 from mfg_fem.forms.drift import drift
 
 ROWS, EXCESS = "rows", "excess"
@@ -23,23 +23,22 @@ def market_forms(step) -> dict[tuple, list[ufl.Form]]:
     prices = {y: ufl.Coefficient(step.single) for y in state.paid.prices.values()}
     back = {symbol: constant for constant, symbol in prices.items()}
 
-    def derivative(form, symbol, direction):
-        form = expand_derivatives(ufl.derivative(form, symbol, step.dv))
-        return None if form.empty() else ufl.replace(form, back | {step.dv: direction})
+    def slopes(forms, symbol, direction):
+        found = derivatives(forms, symbol, step.dv)
+        return [form and ufl.replace(form, back | {step.dv: direction}) for form in found]
 
     seen = problem.crowd(state.seen(step.m), state.quantities)
     populations = zip(problem.populations, step.u, strict=True)
     drifts = [drift(own, state.t, u, seen) for own, u in populations]
     for j, name in enumerate(state.paid.prices):
         e = problem.excess(name, problem.x, state.t, step.m, drifts)
-        form = ufl.replace(e * step.rule, prices)
-        found[EXCESS, j] = [ufl.replace(form, back)]
+        forms = [ufl.replace(e * step.rule, prices)]
+        found[EXCESS, j] = [ufl.replace(form, back) for form in forms]
         for other, symbol in enumerate(prices.values()):
-            found[EXCESS, j, "price", other] = [derivative(form, symbol, one)]
+            found[EXCESS, j, "price", other] = slopes(forms, symbol, one)
         for c, symbol in enumerate(step.components):
-            found[EXCESS, j, c] = [derivative(form, symbol, step.v)]
+            found[EXCESS, j, c] = slopes(forms, symbol, step.v)
         for c, row in enumerate(step.rows):
-            parts = [ufl.replace(part, prices) for part in row if part is not None]
-            symbol = prices[state.paid.prices[name]]
-            found[ROWS, c, j] = [derivative(part, symbol, one) for part in parts]
+            parts = [part and ufl.replace(part, prices) for part in row]
+            found[ROWS, c, j] = slopes(parts, prices[state.paid.prices[name]], one)
     return {key: forms for key, forms in found.items() if any(forms)}

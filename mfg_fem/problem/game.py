@@ -24,7 +24,8 @@ from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.densities import Densities, spread
 from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.interactions import Quantity
-from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets, title
+from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets
+from mfg_fem.problem.statement import Statement
 from mfg_fem.problem.units import Units
 
 Given: TypeAlias = (
@@ -33,7 +34,7 @@ Given: TypeAlias = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MeanField:
+class MeanField(Statement):
     """The data shared by games and controls. Costs are per player.
 
     All callables return UFL. Each is called once, when the problem is stated.
@@ -104,11 +105,6 @@ class MeanField:
         return data
 
     @property
-    def stationary(self) -> bool:
-        """Whether it has no horizon."""
-        return self.horizon is None
-
-    @property
     def title(self) -> str:
         """What reports and files call it."""
         return type(self).__name__
@@ -138,17 +134,7 @@ class MeanField:
         """Whether nobody may be there at the start."""
         return False
 
-    @property
-    def duration(self) -> float:
-        """The horizon; without one the unit of time, in which diffusion crosses the domain."""
-        return self.units.time if self.horizon is None else self.horizon
-
     # The data as UFL.
-
-    @property
-    def x(self) -> ufl.SpatialCoordinate:
-        """The space coordinate of the forms."""
-        return self.data.x
 
     def D(self, x, t) -> ufl.core.expr.Expr:
         """Diffusion at x as a (d, d) tensor. The PDE diffusion: half the squared noise."""
@@ -182,10 +168,6 @@ class MeanField:
     def at_boundary(self, boundary: str, name: str, x, t, m=None) -> ufl.core.expr.Expr:
         """A datum of a boundary condition; see `boundary.NUMBERS`."""
         return self.data(data_name(boundary, name), x=x, t=t, m=m)
-
-    def excess(self, market: str, x, t, m: Sequence, v: Sequence) -> ufl.core.expr.Expr:
-        """Excess demand in a market, per unit of volume: densities and drifts of populations."""
-        return self.data(title(market), x=x, t=t, m=self.crowd(m), v=self.crowd(v))
 
     def named(self, kind) -> list[str]:
         """Names of the boundaries with a condition of this kind."""

@@ -18,8 +18,9 @@ from mfg_fem.problem.densities import Densities
 from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.game import Given, MeanField
 from mfg_fem.problem.interactions import Quantity
-from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets, title
+from mfg_fem.problem.market import Prices, check_markets, prices_of, state_markets
 from mfg_fem.problem.monotone import doubt
+from mfg_fem.problem.statement import Statement
 from mfg_fem.problem.switching import check_rates, rate_name
 from mfg_fem.problem.units import Units
 
@@ -108,7 +109,7 @@ class Member(MeanField):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Populations:
+class Populations(Statement):
     """Several crowds in one domain: a Nash equilibrium of all their players, or planners.
 
     With u_i and m_i of crowd i, D_i, H_i, f_i, g_i and s_i its data, which see the densities m of
@@ -250,16 +251,6 @@ class Populations:
         return f"Populations of {', '.join(map(repr, self.crowds))}"
 
     @property
-    def stationary(self) -> bool:
-        """Whether they have no horizon."""
-        return self.horizon is None
-
-    @property
-    def duration(self) -> float:
-        """The horizon; without one the unit of time."""
-        return self.units.time if self.horizon is None else self.horizon
-
-    @property
     def discount(self) -> float:
         """That of all crowds."""
         return self.populations[0].discount
@@ -273,11 +264,6 @@ class Populations:
     def terminal_density(self) -> None:
         """There is none."""
         return None
-
-    @property
-    def x(self) -> ufl.SpatialCoordinate:
-        """The space coordinate of the forms."""
-        return self.data.x
 
     @property
     def open(self) -> list[str]:
@@ -312,10 +298,6 @@ class Populations:
         """The rate at which players of crowd i become players of crowd j."""
         names = list(self.crowds)
         return self.data(rate_name((names[i], names[j])), x=x, t=t, m=m)
-
-    def excess(self, market: str, x, t, m: Sequence, v: Sequence) -> ufl.core.expr.Expr:
-        """Excess demand in a market, per unit of volume, of densities and drifts of crowds."""
-        return self.data(title(market), x=x, t=t, m=self.crowd(m), v=self.crowd(v))
 
     @property
     def quantities(self) -> list[tuple[int, Data, Quantity]]:
