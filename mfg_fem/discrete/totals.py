@@ -9,14 +9,21 @@ from mfg_fem.discrete.step import Levels
 from mfg_fem.problem.boundary import Door
 
 
-def departures(system: SpaceTime, X: np.ndarray, i: int) -> tuple[dict[str, np.ndarray], float]:
-    """Who of population i has left by each level, by boundary; what they paid. Collective.
+def departures(system: SpaceTime, X: np.ndarray) -> list[tuple[dict[str, np.ndarray], float]]:
+    """Of each population who has left by each level, by boundary; what they paid. Collective.
 
     At exits the rows of the Fokker-Planck equation at Dirichlet dofs say who leaves.
     """
+    rows = system.residual(X, held=False)[1]
+    return [_departed(system, X, i, own) for i, own in enumerate(rows)]
+
+
+def _departed(
+    system: SpaceTime, X: np.ndarray, i: int, rows: np.ndarray
+) -> tuple[dict[str, np.ndarray], float]:
     d, rule, dt = system.discrete, system.jacobian.rule, system.dt
     exits, c, population = d.exits[i], rule.c[:, None], d.problem.populations[i]
-    leaving = -dt[:, None] * system.residual(X, held=False)[1, i][:, exits.held]  # in each step
+    leaving = -dt[:, None] * rows[:, exits.held]  # in each step
     costs = rule.of_levels[:, None] * exits.costs(system.times)
     parts = [(leaving * ((1 - c) * costs[:-1] + c * costs[1:])).sum(axis=1)]
     parts += [leaving[:, np.isin(exits.held, dofs)].sum(axis=1) for dofs in exits.dofs.values()]

@@ -115,6 +115,7 @@ class Solution:
         """Measure the outcome of a solve, population by population. Collective."""
         d, X, whole = system.discrete, outcome.X, system.levels(outcome.X)
         totals, norms = measure(system, whole), system.norms(X)
+        departed = departures(system, X)
         norm, gap, units = float(np.linalg.norm(norms)), 0.0, d.problem.units
         if d.ends.planned:
             planning = Planning(system)
@@ -142,8 +143,7 @@ class Solution:
             "discrete": d,
         }
         return [
-            cls._measured(i, [y[i] for y in totals], departures(system, X, i), shared)
-            for i in range(system.k)
+            cls._measured(i, [y[i] for y in totals], departed[i], shared) for i in range(system.k)
         ]
 
     @classmethod

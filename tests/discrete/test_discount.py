@@ -122,7 +122,7 @@ def costs_around(scheme, **changes) -> np.ndarray:
         for share in (-1.0, 0.0, 1.0, -0.5, 0.5):
             moved = transport(system, sweeps, X + share * change)
             running, _, terminal, _, _ = measure(system, system.levels(moved))
-            _, paid = departures(system, moved, 0)
+            _, paid = departures(system, moved)[0]
             found.append(running.sum() + terminal[0] + paid)
         sweeps.destroy()
     system.destroy()
