@@ -8,6 +8,8 @@ from dolfinx import fem
 from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.values import VertexValues, check_finite
 
+ROUND_OFF = 1e-12  # of the largest density: less below 0 is that of a solution, taken as data
+
 
 class Crowding:
     """The densities of populations as the checks look at them. Collective.
@@ -77,7 +79,7 @@ def check_sign(mesh, m, name: str) -> VertexValues:
     density = VertexValues(mesh, m)
     (found,) = density.extremes()
     check_finite(found, name)
-    if found[0] < 0:
+    if found[0] < -ROUND_OFF * found[1]:
         raise ProblemError(
             f"{name} is negative somewhere (minimum {found[0]:.3g}); "
             "a density must be >= 0. Cut it off, e.g. ufl.max_value(m, 0)."
