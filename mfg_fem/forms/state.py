@@ -35,6 +35,18 @@ class Paid:
         """The values at these times, the first or last beyond the steps."""
         return self.values[:, np.searchsorted(self.times[1:-1], times, "right")]
 
+    def take(self, n: int):
+        """Let the Constants be the prices of step n."""
+        self._pay(self.values[:, n])
+
+    def take_at(self, t: float):
+        """Let the Constants be the prices at this time."""
+        self._pay(self.at(t))
+
+    def _pay(self, values: np.ndarray):
+        for constant, value in zip(self.prices.values(), values, strict=True):
+            constant.value = value
+
     @property
     def by_name(self) -> dict[str, np.ndarray]:
         """The values in each step by the name of the market."""
@@ -118,8 +130,7 @@ class StepState:
 
     def at(self, t: float):
         """Set the time, and prices to those at that time. Collective."""
-        for constant, value in zip(self.paid.prices.values(), self.paid.at(t), strict=True):
-            constant.value = value
+        self.paid.take_at(t)
         if t != self.t.value:
             self.t.value = t
             for _, fill in self.changing:

@@ -8,6 +8,7 @@ import numpy as np
 
 from dolfinx import fem
 
+from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.step import Levels
@@ -192,6 +193,16 @@ class PopulationsSolution(Mapping):
     def __repr__(self) -> str:
         """Its first line."""
         return f"<PopulationsSolution of {self.report.splitlines()[0]}>"
+
+    def players(
+        self, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
+    ) -> dict[str, Players]:
+        """So many players of all crowds, by name: see `certainty/players.py`. Collective.
+
+        A player who changes crowds is a row of the positions of each, where he is at the time.
+        """
+        found = simulate(self.whole, number, seed, substeps=substeps, among=among)
+        return dict(zip(self, found, strict=True))
 
     def frames(self, degree: int, family: str = "Lagrange") -> CrowdFrames:
         """What files show of it: see `Frames`. Collective."""
