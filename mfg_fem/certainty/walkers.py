@@ -144,7 +144,8 @@ class Walkers:
             who = self._inside(c)
             g = at(crowd.ends()[..., 0], self.cell[who], self.weights[who])
             self.cost[c, who] += self._worth(self.times[-1]) * g
-        return [tuple(map(np.array, zip(*of, strict=True))) for of in zip(*found, strict=True)]
+        by_crowd = [zip(*levels, strict=True) for levels in zip(*found, strict=True)]
+        return [(np.array(paths), np.array(left)) for paths, left in by_crowd]
 
     def _worth(self, t: float) -> float:
         """What costs at this time count."""

@@ -8,6 +8,8 @@ import numpy as np
 
 from dolfinx import fem
 
+from mfg_fem.certainty.certificate import Certificate
+from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.schemes import Scheme
@@ -193,6 +195,14 @@ class PopulationsSolution(Mapping):
     def __repr__(self) -> str:
         """Its first line."""
         return f"<PopulationsSolution of {self.report.splitlines()[0]}>"
+
+    def exploitability(self, problem: Populations | None = None) -> Certificate:
+        """What all players together could still save by leaving their policies. Collective.
+
+        In another problem, of crowds with the same names, it judges what these would do there. See
+        `certainty`.
+        """
+        return exploitability(self, problem)
 
     def players(
         self, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
