@@ -27,7 +27,8 @@ class Certificate:
         excess: the largest excess demand of each market in any step, as that of a `Solution`, of
             who follows the policy at the prices of the solution.
         times: the levels of the finer grid; without a horizon one, infinity.
-        gone: exit name -> people who have left through it by each of these levels.
+        gone: exit name -> people who have left through it by each of these levels; of several
+            crowds those of all.
         nodes: of the finer mesh.
         sharpness: of the scheme there, `Sharp(sharpness)`.
         control: whether it is the gap of a planner.
@@ -57,10 +58,8 @@ class Certificate:
             if crowd is not None and crowd not in self._densities:
                 raise ProblemError(f"density: {crowd!r} is none of {[*self._densities]}.")
         names = self._densities if crowd is None else [crowd]
-        m, own = (
-            fem.Function(self._space, name="density"),
-            sum(self._densities[y][n] for y in names),
-        )
+        own = np.sum([self._densities[name][n] for name in names], axis=0)
+        m = fem.Function(self._space, name="density")
         m.x.array[: len(own)] = own
         m.x.scatter_forward()
         return m

@@ -41,31 +41,24 @@ def finer(problem: MeanField | Populations, refinement: Refinement) -> Any:
     Raises:
         ProblemError: a Function that cannot be carried over.
     """
+    found = counterparts(problem.data, refinement)
+    market = {name: problem.data.replaced(market_name(name), found) for name in problem.prices}
+    changes: dict[str, Any]
     if isinstance(problem, MeanField):
-        data = _carried(problem, refinement)
-        data["market"] = _markets(problem, counterparts(problem.data, refinement))
-        return replace(problem, domain=refinement.domain, **data)
-    found = counterparts(problem.data, refinement)
-    return replace(
-        problem,
-        domain=refinement.domain,
-        crowds={
-            own.name: replace(problem.crowds[own.name], **_carried(own, refinement))
+        changes = _carried(problem, found)
+    else:
+        crowds = {
+            own.name: replace(
+                problem.crowds[own.name], **_carried(own, counterparts(own.data, refinement))
+            )
             for own in problem.populations
-        },
-        switching=problem.replaced_rates(found),
-        market=_markets(problem, found),
-    )
+        }
+        changes = {"crowds": crowds, "switching": problem.replaced_rates(found)}
+    return replace(problem, domain=refinement.domain, market=market, **changes)
 
 
-def _markets(problem: MeanField | Populations, found: dict) -> dict:
-    """The excess demands of the markets on the refined mesh."""
-    return {name: problem.data.replaced(market_name(name), found) for name in problem.prices}
-
-
-def _carried(problem: MeanField, refinement: Refinement) -> dict:
-    """The data of one population on the refined mesh."""
-    found = counterparts(problem.data, refinement)
+def _carried(problem: MeanField, found: dict) -> dict:
+    """The data of one population on the refined mesh, by its `counterparts`."""
 
     def same(name: str):
         return problem.data.replaced(name, found)

@@ -13,8 +13,9 @@ those of the density that the policy makes, without the numerical diffusion of a
 one of several crowds sees all of them as they are in the solution, as smooth() and total() do, and
 everybody pays the prices that markets have in the solution in each step.
 
-*Who changes crowds* does so at the rates at the place where he is, as costs are read there, half of
-them before a substep and half after it, and moves and pays as those of his crowd do.
+*Who changes crowds* does so at the rates at the place where he is, as costs are read there: during
+half of a substep before he walks, and during half of it afterwards. He walks and pays as those of
+his crowd do.
 
 *Among each other.* With `among` m is the density that the players make themselves, everybody's
 weight w = population / N shared by the nodes of the cell that she is in and divided by their
@@ -166,7 +167,13 @@ def simulate(
         substeps, among = count("substeps", substeps), flag("among", among)
         for own in solutions:
             refuse_open(own.problem)
-            _refuse_alone(own, len(solutions))
+            if own.problem.stationary:
+                raise ProblemError("players walk for a time, and the problem has no horizon.")
+            if len(solutions) == 1 and not own.problem.keeps_its_players:
+                raise ProblemError(
+                    f"players: those of {own.problem.title} change from or into other crowds: take "
+                    "the players of all crowds, solution.players(...) of the PopulationsSolution."
+                )
             if among and own.problem.quantities:
                 raise ProblemError(
                     "players: smooth() and total() are of the density of the solution, not of the "
@@ -175,18 +182,6 @@ def simulate(
     alike(comm, number=number, seed=seed, substeps=substeps, among=among)
     walkers = Walkers(solutions, number, seed, substeps, among)
     return [_counted(walkers, c, *found) for c, found in enumerate(walkers.walk())]
-
-
-def _refuse_alone(solution, number: int):
-    """Refuse one of several populations whose players do not stay in it."""
-    problem = solution.problem
-    if problem.stationary:
-        raise ProblemError("players walk for a time, and the problem has no horizon.")
-    if number == 1 and not problem.keeps_its_players:
-        raise ProblemError(
-            f"players: those of {problem.title} change from or into other crowds: take the players "
-            "of all crowds, solution.players(...) of the PopulationsSolution."
-        )
 
 
 def _counted(walkers: Walkers, c: int, paths: np.ndarray, left: np.ndarray) -> Players:

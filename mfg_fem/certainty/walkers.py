@@ -1,7 +1,7 @@
 """Players while they walk, and change from crowd to crowd: see `players.py`."""
 
 from collections.abc import Sequence
-from math import exp
+from math import ceil, exp, log2
 
 from mpi4py import MPI
 
@@ -13,7 +13,8 @@ from mfg_fem.certainty.behaviour import Behaviour
 from mfg_fem.certainty.walk import Floor
 from mfg_fem.mesh.periodic import wrap
 
-CERTAIN = 1e-14  # what a chance may lack of 1
+FEW = 2.0  # jumps on average, for which their numbers are summed over
+CERTAIN = 1e-14  # what the chances of their numbers may lack of 1
 
 at = Floor.at
 
@@ -22,7 +23,8 @@ class Walkers:
     """The players of this rank.
 
     Attributes:
-        crowds: how those of each population behave; `of` says where each player of this rank is.
+        crowds: how those of each population behave.
+        of: the crowd of each player of this rank.
         weight: people for whom one player stands.
         total: the number of players of all ranks, in the order in which they enter.
         entry: the step in which each of them enters, -1 for those who are there at the start.
@@ -202,30 +204,26 @@ class Walkers:
         self._change(tables, dt / 2, changes[1])
 
     def _change(self, tables: list[np.ndarray], dt: float, chance: np.ndarray):
-        """Let players change crowds in a time dt, at the rates Q where they are.
+        """Let players change crowds in a time dt, at the rates where they are.
 
-        With a bound q of all rates they have the chances exp(Q dt) = sum_n exp(-q dt) (q dt)^n / n!
-        (1 + Q / q)^n: each has occasions to change at random times (Jensen 1953).
+        Each has occasions to do so at random times, with a bound of all rates as their rate.
         """
         rates = [crowd.rates(table) for crowd, table in zip(self.crowds, tables, strict=True)]
         bound = max(y.sum(axis=2).max() for y in rates)
-        who = np.flatnonzero(self.inside & (chance >= exp(-bound * dt)))
+        never = exp(-bound * dt)
+        who = np.flatnonzero(self.inside & (chance >= never))
         if not len(who):
             return
-        here, k = (self.cell[who], self.weights[who]), len(self.crowds)
+        here, of, k = (self.cell[who], self.weights[who]), self.of[who], len(self.crowds)
         jump = np.tile(np.eye(k), (len(who), 1, 1))
         for c, (crowd, own) in enumerate(zip(self.crowds, rates, strict=True)):
             to = at(own, *here) / bound
             jump[:, c, crowd.targets] = to
             jump[:, c, c] -= to.sum(axis=1)
-        shares, weight, known, n = np.eye(k)[self.of[who]], exp(-bound * dt), 0.0, 0
-        found, left = np.zeros_like(shares), chance[who] - weight
-        while 1 - exp(-bound * dt) - known > CERTAIN:
-            n += 1
-            shares, weight = np.einsum("ni,nij->nj", shares, jump), weight * bound * dt / n
-            found, known = found + weight * shares, known + weight
-        after = (np.cumsum(found, axis=1) < left[:, None]).sum(axis=1)
-        self.of[who] = after.clip(max=k - 1)
+        shares = _transitions(jump, bound * dt)[np.arange(len(who)), of]
+        shares[np.arange(len(who)), of] -= never
+        chosen = np.cumsum(shares, axis=1) < (chance[who] - never)[:, None]
+        self.of[who] = chosen.sum(axis=1).clip(max=k - 1)
 
     def _pay(self, tables: list[np.ndarray], duration: float):
         """Let players inside pay for being where they are, for so long."""
@@ -242,3 +240,21 @@ class Walkers:
             left = np.bincount(self.out[gone], minlength=len(crowd.names))
             found.append((np.where(here[:, None], x, np.nan), left))
         return found
+
+
+def _transitions(jump: np.ndarray, mean: float) -> np.ndarray:
+    """The chances of changes after a Poisson number of jumps of this mean (Jensen 1953).
+
+    Both are matrices for each player, shape (players, k, k), with a row for the crowd before.
+    """
+    halvings = max(0, ceil(log2(mean / FEW)))
+    part = mean / 2**halvings
+    found, n, weight, known = np.zeros_like(jump), 0, exp(-part), 0.0
+    term = np.broadcast_to(np.eye(jump.shape[1]), jump.shape)
+    while 1 - known > CERTAIN:
+        found, known = found + weight * term, known + weight
+        n += 1
+        term, weight = term @ jump, weight * part / n
+    for _ in range(halvings):
+        found = found @ found
+    return found
