@@ -76,11 +76,10 @@ class Walkers:
         """What players of each crowd do and pay a share of step n after level n. Collective."""
         whole, times = self.everybody, self.times
         levels = [(level, part) for level, part in ((n, 1 - share), (n + 1, share)) if part]
-        self.discrete.set_state(
-            *(sum(part * y[:, level] for level, part in levels) for y in (whole.u, whole.m)),
-            sum(part * times[level] for level, part in levels),
-        )
-        self.state.paid.take(n)
+        t = sum(part * times[level] for level, part in levels)
+        fields = (sum(part * y[:, level] for level, part in levels) for y in (whole.u, whole.m))
+        self.discrete.set_state(*fields, t)
+        self.state.at(t, n)
         if self.among:
             self._deposit()
         return [own.table() for own in self.crowds]

@@ -14,13 +14,13 @@ from ufl.algorithms import expand_derivatives, extract_coefficients
 
 from mfg_fem._compat import interpolation_points
 from mfg_fem.compilation import compiled, pointwise
-from mfg_fem.discrete.constraints import constraints
 from mfg_fem.discrete.ends import ends_of
 from mfg_fem.discrete.exits import Exits
 from mfg_fem.discrete.feedback import Feedback
 from mfg_fem.discrete.layers import layers
 from mfg_fem.discrete.packing import Packed
 from mfg_fem.discrete.pattern import Assembler, Pattern
+from mfg_fem.discrete.standing import add_standing
 from mfg_fem.discrete.step import function_space
 from mfg_fem.forms.functional import StepForms
 from mfg_fem.forms.state import StepState
@@ -73,11 +73,11 @@ class Discretisation:
             self.V,
             [number / self.volume for number in people],
             [layers(population, self.V, scheme.degree) for population in problem.populations],
-            constraints(problem, scheme),
             [quantity for *_, quantity in problem.quantities],
             problem.plans,
             problem.prices,
         )
+        add_standing(problem, scheme, self.state)
         if scheme.limited:
             self.state.limit.value = scheme.sharpness
         self.forms = StepForms(problem, scheme, self.state)

@@ -7,6 +7,10 @@ density rho of the boundary in space, rho(x_i) = w_i / v_i: terms on a boundary 
 others, in the same kernels.
 """
 
+from collections.abc import Sequence
+
+from mpi4py import MPI
+
 import numpy as np
 
 import ufl
@@ -39,20 +43,25 @@ def layers(problem, V: fem.FunctionSpace, degree: int) -> dict[str, fem.Function
     return found
 
 
-def normal(domain, names: list[str]) -> fem.Function:
-    """The unit outer normal at the nodes of these boundaries. Collective.
+def normals(domain, names: Sequence[str]) -> tuple[fem.Function, np.ndarray]:
+    """The unit outer normal at the nodes of these boundaries, and nodes of others. Collective.
 
-    It is 0 at other nodes, and where boundaries meet the mean of theirs.
+    It is 0 at other nodes, and where boundaries meet the mean of theirs. The integral of n over the
+    whole boundary is that of the gradient over the domain, times a basis function.
     """
     d = domain.dim
     found = fem.Function(fem.functionspace(domain.mesh, ("Lagrange", 1, (d,))))
     test, n = ufl.TestFunction(found.function_space), ufl.FacetNormal(domain.mesh)
-    facets = np.unique(np.concatenate([domain.facets(name) for name in names]))
-    sums = _sums(ufl.dot(test, n) * domain.ds(facets)).reshape(-1, d)
-    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
-    lengths[lengths <= SMALL * lengths.max(initial=0.0)] = np.inf
-    found.x.array[:] = (sums / lengths).ravel()
-    return found
+    total = _sums(ufl.div(test) * ufl.dx(domain=domain.mesh)).reshape(-1, d)
+    some = 0 * total
+    if names:
+        facets = np.unique(np.concatenate([domain.facets(name) for name in names]))
+        some = _sums(ufl.dot(test, n) * domain.ds(facets)).reshape(-1, d)
+    largest = domain.comm.allreduce(np.abs(total).max(initial=0.0), MPI.MAX)
+    lengths = np.linalg.norm(some, axis=1, keepdims=True)
+    lengths[lengths <= SMALL * largest] = np.inf
+    found.x.array[:] = (some / lengths).ravel()
+    return found, np.linalg.norm(total - some, axis=1) > SMALL * largest
 
 
 def _sums(form: ufl.Form) -> np.ndarray:

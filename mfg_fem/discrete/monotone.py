@@ -68,55 +68,65 @@ class Monotone:
         return sum(
             (low - self.limiter(population, state, corners, t, ends) * (low - kappa))
             * (ufl.dot(t, p) * ufl.dot(t, q))
-            for kappa, low, t, ends in found
+            for kappa, low, _, t, ends in found
         )
 
     def limiter(self, population, state, corners, t, ends):
         """The share of low_E - kappa_E of an edge that is not needed."""
         return 0
 
-    def at_walls(self, constraint, state, w, around, corners, p, m):
-        """What walls that do not push change in m times the HJB rows of diffusion. Collective.
+    def standing(self, standing, state, w, around, corners, p, m):
+        """What the p for which players stand still changes in m times the HJB rows of diffusion.
 
-        Without them, the row of a node i has c_E t_E . p times m_i and a sign, on all edges at i.
+        Without that, the row of a node i has c_E t_E . p times m_i and a sign, on all edges at i.
         With p_i for which players at i stand still, it becomes
 
-            kappa_E t_E . p + (c_E - kappa_E) t_E . (p - p_i),
+            c_E t_E . p - (c_i - kappa_E) t_E . p_i,
 
-        and at nodes of the walls, where c_E is that of the drifts which the walls allow,
-        c_E t_E . (p - p_i). So the row is monotone in u where D is small, as for p > p_i in 1D
-        the derivative of H - |H_p| (p - p_i) is -H_pp (p - p_i) <= 0, and what pushes players at a
-        wall, noise, costs as much as standing still there.
+        where c_i is c_E of the drift at i alone, so that the change vanishes where p is even and
+        edges are opposite. The row is then monotone in u where D is small, as for p > p_i in 1D the
+        derivative of H - |H_p| (p - p_i) is -H_pp (p - p_i) <= 0; without p_i it is positive
+        between 0 and p_i. Of players with walls that do not push, c_i is c_E, and at these walls
+        c_E is that of the drifts which they allow and kappa_E 0 in the second term: noise, which
+        pushes players there, costs as much as standing still. Collective.
         """
-        population, mesh = constraint.population, constraint.normal.function_space.mesh
-        free = edges(population, state, w, around)
-        allowed = edges(population, state, w, around, constraint)
-        n, M = (cell.at_vertices(y, mesh) for y in (constraint.normal, m))
+        population, mesh = standing.population, standing.still.function_space.mesh
+        M, known = cell.at_vertices(m, mesh), cell.at_vertices(standing.still, mesh)
         still = [
-            standing_still(constraint, vertex, state.t, seen)
-            for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True)
+            standing_still(population, vertex, known[i, :], state.t, seen)
+            for i, (vertex, seen) in enumerate(zip(cell.to_vertices(mesh), around, strict=True))
         ]
+        free = list(edges(population, state, w, around))
+        if walls := standing.normal is not None:
+            n = cell.at_vertices(standing.normal, mesh)
+            allowed = list(edges(population, state, w, around, standing))
         found = 0
-        for (kappa, low, t, ends), (_, less, *_) in zip(free, allowed, strict=True):
+        for e, (kappa, low, own, t, ends) in enumerate(free):
             share = 1 - self.limiter(population, state, corners, t, ends)
-            for i, sign in zip(ends, (-1, 1), strict=True):
-                wall = ufl.dot(n[i, :], n[i, :])
+            for i, sign, c in zip(ends, (-1, 1), own, strict=True):
                 stay = ufl.dot(t, still[i])
-                change = share * wall * (less - low) * (ufl.dot(t, p) - stay)
-                found += sign * M[i] * (change - (share * (low - kappa) + wall * kappa) * stay)
+                change = -share * ((low if walls else c) - kappa) * stay
+                if walls:
+                    wall, less = ufl.dot(n[i, :], n[i, :]), allowed[e][1]
+                    change += wall * (share * (less - low) * (ufl.dot(t, p) - stay) - kappa * stay)
+                found += sign * M[i] * change
         return found
 
 
-def standing_still(constraint, vertex, t, seen):
-    """The p for which players stand still at a vertex, which is `vertex` from the middle of a cell.
+def standing_still(population, vertex, known, t, seen):
+    """The p with H_p = 0 at a vertex, where `Standing.still` has these values.
 
-    One step of Newton's method from p_0 takes care of changes in t, m and prices.
+    It is `vertex` from the middle of a cell. One step of Newton's method takes care of changes in
+    the densities, and of those in t and prices.
     """
-    population = constraint.population
-    p = ufl.variable(constraint.still + ufl.dot(ufl.grad(constraint.still), vertex))
-    H_p = ufl.diff(at_vertex(population.H(population.x + vertex, t, p, seen), vertex, (p, seen)), p)
+    d = len(vertex)
+    p = ufl.variable(ufl.as_vector([known[i] for i in range(d)]))
+    H = at_vertex(population.H(population.x + vertex, t, p, seen), vertex, (p, seen))
+    H_p = ufl.diff(H, p)
     H_pp = ufl.diff(H_p, p)
-    return p - (H_p / H_pp[0, 0] if len(p) == 1 else ufl.dot(ufl.inv(H_pp), H_p))
+    step = [H_p[0] / H_pp[0, 0]] if d == 1 else ufl.dot(ufl.inv(H_pp), H_p)
+    there_is = ufl.gt(known[d], 0.5)
+    return ufl.as_vector([p[i] - ufl.conditional(there_is, step[i], 0.0) for i in range(d)])
 
 
 def at_vertex(H, vertex, fields):
@@ -128,8 +138,8 @@ def at_vertex(H, vertex, fields):
     return ufl.replace(H, {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in known})
 
 
-def edges(population, state, w, around, constraint=None, warn: bool = False) -> Iterator[tuple]:
-    """Of each edge E of a cell kappa_E, smax(kappa_E, b_E), t_E and the numbers of its ends.
+def edges(population, state, w, around, standing=None, warn: bool = False) -> Iterator[tuple]:
+    """Of each edge E of a cell kappa_E, smax(kappa_E, b_E), the same of each end, t_E, its ends.
 
     On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
     (t_E.g_k)(t_E.g_l) is -1 for {k, l} = {i, j} and 0 for all other off-diagonal pairs: each
@@ -144,8 +154,10 @@ def edges(population, state, w, around, constraint=None, warn: bool = False) -> 
     smax >= max is smooth, so that Newton converges. Its width, 0.1 |D||g|/L with the size L of
     the domain, vanishes with h relative to |D||g|^2.
 
+    Of each end b_E is that with H_p at this end alone.
+
     w is the value function, `around` what is seen at each vertex. The drifts -H_p are those that
-    walls allow if a `Constraint` is given.
+    walls allow if a `Standing` is given.
     """
     mesh = population.domain.mesh
     d = mesh.geometry.dim
@@ -154,16 +166,18 @@ def edges(population, state, w, around, constraint=None, warn: bool = False) -> 
     kappa, t, stretch = edge_diffusion(population, state, warn), state.t, state.stretch
     p, H_p = ufl.variable(ufl.grad(w)), []
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
-        H = hamiltonian(population, constraint, population.x + vertex, t, p, seen)
+        H = hamiltonian(population, standing, population.x + vertex, t, p, seen)
         H_p.append(ufl.diff(at_vertex(H, vertex, (p, seen)), p))
     D = stretch * ufl.tr(population.D(population.x, t)) / d
     lengths = [ufl.sqrt(ufl.dot(y, y)) for y in g]
     ends, vectors = cell.edges(mesh), cell.edge_vectors(mesh)
     for edge, ((i, j), vector) in enumerate(zip(ends, vectors, strict=True)):
         width = 0.05 * D / L * (lengths[i] + lengths[j])
-        b = smooth_max(ufl.dot(H_p[j], g[i]), ufl.dot(H_p[i], g[j]), width) / (d + 1)
         diffusion = stretch * kappa[edge]
-        yield diffusion, smooth_max(diffusion, b, width), vector, (i, j)
+        pairs = [(H_p[j], H_p[i]), (H_p[i], H_p[i]), (H_p[j], H_p[j])]
+        b = [smooth_max(ufl.dot(y, g[i]), ufl.dot(z, g[j]), width) / (d + 1) for y, z in pairs]
+        low, *own = (smooth_max(diffusion, y, width) for y in b)
+        yield diffusion, low, own, vector, (i, j)
 
 
 def size(domain) -> fem.Constant:

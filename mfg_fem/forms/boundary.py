@@ -8,6 +8,7 @@ the derivatives of which are the conditions of `Door` and `Entry`.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import ufl
 from dolfinx import fem
@@ -20,34 +21,35 @@ HALF = 0.05  # of the mean density: half of a door's capacity passes there by de
 
 
 @dataclass(frozen=True)
-class Constraint:
-    """Walls of a population that do not push.
+class Standing:
+    """Where the players of a population stand still, and walls of theirs that do not push.
 
     Attributes:
-        population: whose walls they are.
-        normal: the unit outer normal at their nodes, 0 at others.
-        still: the gradient of the value function for which players stand still, H_p = 0.
+        population: whose they are.
+        normal: the unit outer normal at nodes of these walls, 0 at others; None without any.
+        still: at each node the p with H_p = 0, the gradient of the value function for which players
+            stand still, and 1; or p = 0 and 0 where there is none or a boundary pushes.
     """
 
-    population: object
-    normal: fem.Function
+    population: Any
+    normal: fem.Function | None
     still: fem.Function
 
 
-def hamiltonian(population, constraint, x, t, p, m):
+def hamiltonian(population, standing, x, t, p, m):
     """H, and at walls that do not push its least value on p + s n, s >= 0.
 
-    The `Constraint` is None if there are no such walls. With p_0 for which players stand still,
+    `Standing` is None where there are no such walls. With p_0 for which players stand still,
     H_p = H_pp (p - p_0) for an H that is quadratic, as it is in more than one dimension, so that
 
         s = max(n.H_pp (p_0 - p), 0) / (n.H_pp n);
 
-    in one dimension that is max(n.(p_0 - p), 0), which is right for any convex H. One step of
-    Newton's method for p_0 takes care of changes in t and m.
+    in one dimension that is max(n.(p_0 - p), 0), which is right for any convex H.
     """
-    if constraint is None:
+    if standing is None or standing.normal is None:
         return population.H(x, t, p, m)
-    n, still = constraint.normal, ufl.variable(constraint.still)
+    n, d = standing.normal, population.domain.dim
+    still = ufl.variable(ufl.as_vector([standing.still[i] for i in range(d)]))
     H_p = ufl.diff(population.H(x, t, still, m), still)
     H_pp = ufl.diff(H_p, still)
     along = ufl.dot(H_pp, n)

@@ -53,13 +53,13 @@ def symbols(V: fem.FunctionSpace, k: int) -> tuple[ufl.Coefficient, ...]:
     return tuple(ufl.Coefficient(V) for _ in range(k))
 
 
-def cost_terms(population, constraint, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
+def cost_terms(population, standing, t, p, m, seen, tables: Tables) -> ufl.core.expr.Expr:
     """The terms of A that a population pays for, m (H(x, p, seen) - f(x, t, seen)), at p = grad u.
 
     A new cost is a new term here: the equations and the cost that is reported follow from it.
     """
     x = population.x
-    H = hamiltonian(population, constraint, x, t, p, seen)
+    H = hamiltonian(population, standing, x, t, p, seen)
     return m * (H - tables(population.f(x, t, seen)))
 
 
@@ -83,10 +83,10 @@ def functional(
         seen = problem.crowd(densities, state.quantities)
         fields = ufl.grad(u[i]), ufl.grad(m[i])
         diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
-        if constraint := state.constraint(population):
+        if standing := state.standing_of(population):
             fields = ufl.grad(u[i]), m[i]
-            diffusion[-1] += scheme.at_walls(constraint, state, w[i], around, corners[i], *fields)
-        costs.append(cost_terms(population, constraint, t, ufl.grad(u[i]), m[i], seen, tables))
+            diffusion[-1] += scheme.standing(standing, state, w[i], around, corners[i], *fields)
+        costs.append(cost_terms(population, standing, t, ufl.grad(u[i]), m[i], seen, tables))
         costs.append(-tables(population.s(x, t)) * u[i])
         costs += [
             tables(problem.rate(i, j, x, t, seen)) * m[i] * (u[i] - u[j])
@@ -337,14 +337,14 @@ class StepForms:
             return population.s(x, t) * value, entering(population, layers, t) * value
         # With the cost of moving L = p . H_p - H (Legendre), m (L + f) = p . a_p - a.
         p = ufl.variable(ufl.grad(u))
-        constraint = self.state.constraint(population)
-        a = cost_terms(population, constraint, t, p, m, crowd, self.tables)
-        return ufl.dot(p, ufl.diff(a, p)) - a, 0, self._staying(i, constraint)
+        standing = self.state.standing_of(population)
+        a = cost_terms(population, standing, t, p, m, crowd, self.tables)
+        return ufl.dot(p, ufl.diff(a, p)) - a, 0, self._staying(i, standing)
 
-    def _staying(self, i: int, constraint):
-        """What players pay for standing still while noise pushes them, by a `Constraint`."""
-        if constraint is None:
+    def _staying(self, i: int, standing):
+        """What players pay for standing still while noise pushes them, by their `Standing`."""
+        if standing is None:
             return 0
         around = self.state.around(self.problem, self.corners, self.state.quantities)
         p, frozen = 0 * ufl.grad(self.u[i]), (self.state, self.u[i], around, self.corners[i])
-        return -self.scheme.at_walls(constraint, *frozen, p, self.m[i])
+        return -self.scheme.standing(standing, *frozen, p, self.m[i])

@@ -9,7 +9,7 @@ import basix.ufl
 import ufl
 from dolfinx import fem
 
-from mfg_fem.forms.boundary import Constraint
+from mfg_fem.forms.boundary import Standing
 from mfg_fem.forms.cell import to_vertices
 from mfg_fem.problem.interactions import Quantity
 from mfg_fem.problem.market import Prices
@@ -35,18 +35,6 @@ class Paid:
         """The values at these times, the first or last beyond the steps."""
         return self.values[:, np.searchsorted(self.times[1:-1], times, "right")]
 
-    def take(self, n: int):
-        """Let the Constants be the prices of step n."""
-        self._pay(self.values[:, n])
-
-    def take_at(self, t: float):
-        """Let the Constants be the prices at this time."""
-        self._pay(self.at(t))
-
-    def _pay(self, values: np.ndarray):
-        for constant, value in zip(self.prices.values(), values, strict=True):
-            constant.value = value
-
     @property
     def by_name(self) -> dict[str, np.ndarray]:
         """The values in each step by the name of the market."""
@@ -69,11 +57,11 @@ class StepState:
         t: the time.
         stretch, share, crowd, limit: the parameters of continuation, see `functional.py`.
         layers: of each population, boundary name -> rho of `discrete/layers.py`.
-        constraints: those of `discrete/constraints.py`, of populations that have any.
         quantities: each `Quantity` of the crowd, and the Function that stands for it.
         shadows: each of them, and what all pay for a change of it, a Function: see `feedback.py`.
         paid: the prices that Constants in the forms are set to.
-        changing: Functions that depend on t, each with what fills it.
+        standing: those of `discrete/standing.py`, of populations that have any.
+        changing: Functions that depend on t or prices, each with what fills it.
     """
 
     fields: fem.Function
@@ -84,10 +72,10 @@ class StepState:
     crowd: tuple[fem.Constant, ...]
     limit: fem.Constant
     layers: Sequence[dict[str, fem.Function]]
-    constraints: Sequence[Constraint]
     quantities: dict[Quantity, fem.Function]
     shadows: dict[Quantity, fem.Function]
     paid: Paid
+    standing: list[Standing] = field(default_factory=list)
     changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
 
     @classmethod
@@ -96,7 +84,6 @@ class StepState:
         V: fem.FunctionSpace,
         crowd: Sequence[float],
         layers: Sequence[dict[str, fem.Function]],
-        constraints: Sequence[Constraint] = (),
         quantities: Sequence[Quantity] = (),
         plans: bool = False,
         prices: Prices | None = None,
@@ -112,11 +99,11 @@ class StepState:
         shadows = {y: fem.Function(V) for y in (quantities if plans else ())}
         parameters = t, stretch, share, uniform, limit
         paid = Paid(prices or Prices(V.mesh, ()))
-        return cls(fields, corners, *parameters, layers, constraints, made, shadows, paid)
+        return cls(fields, corners, *parameters, layers, made, shadows, paid)
 
-    def constraint(self, population) -> Constraint | None:
-        """The walls of a population that do not push, or None if there are none."""
-        return next((y for y in self.constraints if y.population is population), None)
+    def standing_of(self, population) -> Standing | None:
+        """Where the players of a population stand still, or None if that is at p = 0."""
+        return next((y for y in self.standing if y.population is population), None)
 
     def around(self, problem, corners: Sequence, quantities: dict) -> list:
         """What is seen at each vertex of a cell, where these are the densities and quantities."""
@@ -128,11 +115,12 @@ class StepState:
             for v, vector in enumerate(to_vertices(problem.domain.mesh))
         ]
 
-    def at(self, t: float):
-        """Set the time, and prices to those at that time. Collective."""
-        self.paid.take_at(t)
-        if t != self.t.value:
-            self.t.value = t
+    def at(self, t: float, step: int | None = None):
+        """Set the time, and prices to those at that time, or to those of a step. Collective."""
+        numbers = [t, *(self.paid.at(t) if step is None else self.paid.values[:, step])]
+        if any(y.value != z for y, z in zip(self.numbers, numbers, strict=True)):
+            for constant, value in zip(self.numbers, numbers, strict=True):
+                constant.value = value
             for _, fill in self.changing:
                 fill()
 
