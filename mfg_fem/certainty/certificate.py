@@ -6,7 +6,7 @@ import numpy as np
 
 from dolfinx import fem
 
-from mfg_fem.errors import together
+from mfg_fem.errors import ProblemError, together
 from mfg_fem.validate import index
 
 
@@ -24,8 +24,11 @@ class Certificate:
             average over time, as a part of the population; None if the policy is a velocity, which
             has no density of its own.
         cost: what the population pays that follows the policy.
+        excess: the largest excess demand of each market in any step, as that of a `Solution`, of
+            who follows the policy at the prices of the solution.
         times: the levels of the finer grid; without a horizon one, infinity.
-        gone: exit name -> people who have left through it by each of these levels.
+        gone: exit name -> people who have left through it by each of these levels; of several
+            crowds those of all.
         nodes: of the finer mesh.
         sharpness: of the scheme there, `Sharp(sharpness)`.
         control: whether it is the gap of a planner.
@@ -36,19 +39,27 @@ class Certificate:
     relative: float
     crowd: float | None
     cost: float
+    excess: dict[str, float]
     times: np.ndarray
     gone: dict[str, np.ndarray]
     nodes: int
     sharpness: float
     control: bool
     _space: fem.FunctionSpace
-    _densities: np.ndarray
+    _densities: dict[str, np.ndarray]
 
-    def density(self, n: int) -> fem.Function:
-        """The density that the policy makes, at level n of `times`, on the finer mesh."""
+    def density(self, n: int, crowd: str | None = None) -> fem.Function:
+        """The density that the policy makes, at level n of `times`, on the finer mesh.
+
+        That of everybody, or of one of several crowds.
+        """
         with together(self._space.mesh.comm):
             n = index("density", n, len(self.times), "levels")
-        m, own = fem.Function(self._space, name="density"), self._densities[n]
+            if crowd is not None and crowd not in self._densities:
+                raise ProblemError(f"density: {crowd!r} is none of {[*self._densities]}.")
+        names = self._densities if crowd is None else [crowd]
+        own = np.sum([self._densities[name][n] for name in names], axis=0)
+        m = fem.Function(self._space, name="density")
         m.x.array[: len(own)] = own
         m.x.scatter_forward()
         return m
@@ -77,6 +88,8 @@ class Certificate:
         ]
         if self.crowd is not None:
             lines.append(f"  L1 distance of the densities  {self.crowd:.1e} of the population")
+        for name, excess in self.excess.items():
+            lines.append(f"  {f'excess demand of {name}':<30}{excess:.1e} of its size")
         return "\n".join(lines)
 
     def __str__(self) -> str:

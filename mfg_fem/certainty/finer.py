@@ -13,20 +13,17 @@ from mfg_fem.problem.boundary import data_name
 from mfg_fem.problem.boundary import given as given_at
 from mfg_fem.problem.data import Data
 from mfg_fem.problem.game import MeanField
+from mfg_fem.problem.market import price
+from mfg_fem.problem.market import title as market_name
 from mfg_fem.problem.populations import Populations
 
 
 def refuse_open(problem: MeanField):
-    """Refuse prices, and boundaries where it is not known what people do there."""
+    """Refuse boundaries where it is not known what people do there."""
     if problem.limits:
         raise ProblemError(
             f"Nobody leans on {', '.join(map(repr, problem.limits))}: what players do there is not "
             "-H_p of the value function. Players, and what they could save, need walls that push."
-        )
-    if problem.prices:
-        raise ProblemError(
-            "Markets fix prices here. Players, and what they could save, need a problem whose data "
-            "are known."
         )
     if problem.open:
         raise ProblemError(
@@ -44,22 +41,24 @@ def finer(problem: MeanField | Populations, refinement: Refinement) -> Any:
     Raises:
         ProblemError: a Function that cannot be carried over.
     """
-    if isinstance(problem, MeanField):
-        return replace(problem, domain=refinement.domain, **_carried(problem, refinement))
-    return replace(
-        problem,
-        domain=refinement.domain,
-        crowds={
-            own.name: replace(problem.crowds[own.name], **_carried(own, refinement))
-            for own in problem.populations
-        },
-        switching=problem.replaced_rates(counterparts(problem.data, refinement)),
-    )
-
-
-def _carried(problem: MeanField, refinement: Refinement) -> dict:
-    """The data of one population on the refined mesh."""
     found = counterparts(problem.data, refinement)
+    market = {name: problem.data.replaced(market_name(name), found) for name in problem.prices}
+    changes: dict[str, Any]
+    if isinstance(problem, MeanField):
+        changes = _carried(problem, found)
+    else:
+        crowds = {
+            own.name: replace(
+                problem.crowds[own.name], **_carried(own, counterparts(own.data, refinement))
+            )
+            for own in problem.populations
+        }
+        changes = {"crowds": crowds, "switching": problem.replaced_rates(found)}
+    return replace(problem, domain=refinement.domain, market=market, **changes)
+
+
+def _carried(problem: MeanField, found: dict) -> dict:
+    """The data of one population on the refined mesh, by its `counterparts`."""
 
     def same(name: str):
         return problem.data.replaced(name, found)
@@ -85,8 +84,12 @@ def _carried(problem: MeanField, refinement: Refinement) -> dict:
 
 
 def counterparts(data: Data, refinement: Refinement) -> dict:
-    """What stands for the Functions, the Constants and the geometry of data. Collective."""
-    return {y: _counterpart(y, refinement) for y in data.terminals}
+    """What stands for the Functions, the Constants and the geometry of data. Collective.
+
+    For the Constant of a price it is the price, of which the refined problem has its own.
+    """
+    prices = {y: price(name, data.prices.starts.get(name)) for name, y in data.prices.items()}
+    return {y: prices.get(y) or _counterpart(y, refinement) for y in data.terminals}
 
 
 def _counterpart(terminal, refinement: Refinement):

@@ -10,7 +10,12 @@ l at it with the probability 1 - exp(-kappa l), each paying what it costs then a
 (`touch.py`); the rate of one with a capacity, and costs `WithCrowd`, are those in the solution's
 density. Through an `Entry` people come in as its flux is. Their numbers and costs scatter about
 those of the density that the policy makes, without the numerical diffusion of a scheme. A player of
-one of several crowds sees all of them as they are in the solution, as smooth() and total() do.
+one of several crowds sees all of them as they are in the solution, as smooth() and total() do, and
+everybody pays the prices that markets have in the solution in each step.
+
+*Who changes crowds* does so at the rates at the place where he is, as costs are read there: during
+half of a substep before he walks, and during half of it afterwards. He walks and pays as those of
+his crowd do.
 
 *Among each other.* With `among` m is the density that the players make themselves, everybody's
 weight w = population / N shared by the nodes of the cell that she is in and divided by their
@@ -27,6 +32,7 @@ the rate 1 / N). A node at the boundary takes the mean of a cell for the density
 where people queue at a door the costs of many are those of the solution but for the mesh size.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,13 +54,15 @@ class Players:
     """Players who have followed the policy of a solution. See `simulate`.
 
     Attributes:
-        number: of all players, those who have entered through a source or an entry too.
+        number: of all players, those who have entered through a source or an entry too, and with
+            several crowds those of all who walk together.
         weight: people for whom one player stands.
         times: the time levels of the solution.
         gone: name of an exit or a door -> people who have left through it by each level.
         inside: people inside the domain at each level.
         inside_error: its standard errors.
-        cost: of the whole population, estimated by the players' mean.
+        cost: of the whole population, estimated by the players' mean; of a crowd what players
+            pay while they are in it.
         standard_error: of the cost, if players are independent: not of those among each other.
     """
 
@@ -72,7 +80,7 @@ class Players:
     def positions(self, n: int) -> np.ndarray:
         """Where the players are at level n, shape (number, d), on every rank. Collective.
 
-        Those who have left, or have not entered yet, are NaN.
+        Those who have left, have not entered yet, or are in another crowd are NaN.
         """
         with together(self._comm):
             n = index("positions", n, len(self.times), "levels")
@@ -133,61 +141,69 @@ class Players:
 
 
 def simulate(
-    solution, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
-) -> Players:
-    """Let players follow the policy of a solution: see above. Collective.
+    solutions: Sequence, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
+) -> list[Players]:
+    """Let players follow the policies of solutions: see above. Collective.
 
     The same players walk on any number of ranks, each of which moves a part of them.
 
     Args:
-        solution: a Solution.
-        number: of players who are there at the start, for the whole population.
+        solutions: a Solution, or those of all populations of a game.
+        number: of players who are there at the start, for the populations of all solutions.
         seed: an integer >= 0; another seed lets others walk.
         substeps: of each time step; the error of their law is of first order in their length.
-        among: whether players see the density that they make themselves, not the solution's.
+        among: whether players see the densities that they make themselves, not the solution's.
+
+    Returns:
+        Those of each population, in the order of the solutions.
 
     Raises:
         ProblemError: arguments that make no sense, or boundaries where nobody knows what players
             do: `Open`, and `Wall(pushes=False)`.
     """
-    comm = solution.problem.domain.comm
+    comm = solutions[0].problem.domain.comm
     with together(comm):
         number, seed = count("number", number), count("seed", seed, 0)
         substeps, among = count("substeps", substeps), flag("among", among)
-        refuse_open(solution.problem)
-        if not solution.problem.keeps_its_players:
-            raise ProblemError(
-                f"players: those of {solution.problem.title} change from or into other crowds, and "
-                "players are for those who stay in theirs."
-            )
-        if among and solution.problem.quantities:
-            raise ProblemError(
-                "players: smooth() and total() are of the density of the solution, not of the one "
-                "that players make themselves: leave out among=True."
-            )
+        for own in solutions:
+            refuse_open(own.problem)
+            if own.problem.stationary:
+                raise ProblemError("players walk for a time, and the problem has no horizon.")
+            if len(solutions) == 1 and not own.problem.keeps_its_players:
+                raise ProblemError(
+                    f"players: those of {own.problem.title} change from or into other crowds: take "
+                    "the players of all crowds, solution.players(...) of the PopulationsSolution."
+                )
+            if among and own.problem.quantities:
+                raise ProblemError(
+                    "players: smooth() and total() are of the density of the solution, not of the "
+                    "one that players make themselves: leave out among=True."
+                )
     alike(comm, number=number, seed=seed, substeps=substeps, among=among)
-    walkers = Walkers(solution, number, seed, substeps, among)
-    return _counted(walkers, *walkers.walk())
+    walkers = Walkers(solutions, number, seed, substeps, among)
+    return [_counted(walkers, c, *found) for c, found in enumerate(walkers.walk())]
 
 
-def _counted(walkers: Walkers, paths: np.ndarray, left: np.ndarray) -> Players:
-    """What is known of the players of all ranks. Collective."""
-    times, weight, total, comm = walkers.solution.times, walkers.weight, walkers.total, walkers.comm
-    inside = np.isfinite(paths[..., 0]).sum(axis=1)
+def _counted(walkers: Walkers, c: int, paths: np.ndarray, left: np.ndarray) -> Players:
+    """What is known of the players of crowd c, of all ranks. Collective."""
+    times, weight, comm = walkers.times, walkers.weight, walkers.comm
+    inside, cost = np.isfinite(paths[..., 0]).sum(axis=1), walkers.cost[c]
     counts = comm.allreduce(np.column_stack([inside, left]), MPI.SUM)
-    sums = comm.allreduce(np.array([walkers.cost.sum(), walkers.cost @ walkers.cost]), MPI.SUM)
-    inside, mean = counts[:, 0], sums / total
-    share = inside / np.searchsorted(walkers.entry, np.arange(len(times)))
-    variance = max(mean[1] - mean[0] ** 2, 0.0)
+    sums = comm.allreduce(np.array([cost.sum(), cost @ cost]), MPI.SUM)
+    # Who may be in this crowd, by the step of entry.
+    entry = np.sort(walkers.entry[np.isin(walkers.first, walkers.exchanging[c])])
+    inside, number = counts[:, 0], np.searchsorted(entry, np.arange(len(times)))
+    share = np.divide(inside, number, out=np.zeros(len(times)), where=number > 0)
+    variance = max(sums[1] - sums[0] ** 2 / max(len(entry), 1), 0.0)
     return Players(
-        number=total,
+        number=walkers.total,
         weight=weight,
         times=times,
-        gone=dict(zip(walkers.names, weight * counts[:, 1:].T, strict=True)),
+        gone=dict(zip(walkers.crowds[c].names, weight * counts[:, 1:].T, strict=True)),
         inside=weight * inside,
         inside_error=weight * np.sqrt(inside * (1 - share)),
         cost=float(weight * sums[0]),
-        standard_error=float(weight * np.sqrt(total * variance)),
+        standard_error=float(weight * np.sqrt(variance)),
         _comm=comm,
         _paths=paths,
     )

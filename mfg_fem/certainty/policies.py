@@ -7,7 +7,7 @@ carrier is -a.p, so that it is the package's own scheme, positive and conservati
 a wall stops who would be carried through it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
@@ -85,20 +85,26 @@ def _followed(system: SpaceTime, sweeps: Sweeps, X: np.ndarray) -> np.ndarray | 
 class ValuePolicy:
     """The policy -H_p(x, grad u, mu) of a solution, in a problem on a refined mesh. Collective.
 
-    Of several crowds all follow theirs, and the policy that is judged is that of one.
+    Of several crowds all follow theirs, and the policies that are judged are those at `places`.
+    Prices are those of the solution.
 
     Attributes:
         system, carrier: see above.
-        place: number of the population that is judged.
+        places: numbers of the populations that are judged.
         X: u and m of the solution, as unknowns.
         u_T: u(T) of the solution.
-        t, m: the time and the density, as UFL.
-        seen, crowd: the density as players see it, a variable, and what callables get for m.
+        t, m: the time and the densities of all populations, as UFL.
+        seen: the same densities as variables, which those in costs are that a planner moves.
     """
 
-    def __init__(self, whole, problem: MeanField | Populations, refinement: Refinement):
+    def __init__(
+        self, solutions: Sequence, problem: MeanField | Populations, refinement: Refinement
+    ):
+        whole, self.places = solutions[0], [own.place for own in solutions]
         times = whole.times if problem.stationary else halved(whole.times)
-        d, self.place = Discretisation(problem, Sharp()), whole.place
+        d = Discretisation(problem, Sharp())
+        prices = [whole.prices[name] for name in problem.prices]
+        d.state.paid.set(whole.times, np.array(prices))
         memory.check(d, times, Newton())
         coarse = fem.Function(whole.discrete.V)
 
@@ -119,10 +125,8 @@ class ValuePolicy:
         self.system = self.carrier = system_of(d, times)
         X = self.system.hold(at_times(whole.times, u, m, times))
         self.X = self.system.settled(X)
-        densities = [*d.state.densities]
-        self.m = densities[self.place]
-        self.seen = densities[self.place] = ufl.variable(self.m)
-        self.t, self.crowd = d.state.t, problem.crowd(densities, d.state.quantities)
+        self.t, self.m = d.state.t, d.state.densities
+        self.seen = tuple(map(ufl.variable, self.m))
 
     def sharpen(self, sharpness: float):
         """Take this share of what the scheme has beyond first order."""
@@ -133,12 +137,12 @@ class ValuePolicy:
         with told(self.carrier, self.u_T):
             return _followed(self.carrier, sweeps, self.X)
 
-    def motion(self) -> tuple:
-        """The velocity and the cost of moving, as UFL with the density `m`."""
+    def motion(self, i: int, crowd) -> tuple:
+        """The velocity of population i, whose callables get this crowd, and its cost, as UFL."""
         d = self.system.discrete
-        problem = d.problem.populations[self.place]
-        p = ufl.variable(ufl.grad(d.state.fields[2 * self.place]))
-        H = problem.H(problem.x, self.t, p, self.crowd)
+        problem = d.problem.populations[i]
+        p = ufl.variable(ufl.grad(d.state.fields[2 * i]))
+        H = problem.H(problem.x, self.t, p, crowd)
         H_p = ufl.diff(H, p)
         return -H_p, ufl.dot(p, H_p) - H
 
@@ -191,7 +195,7 @@ class FieldPolicy:
     """The policy to move with a given velocity. Collective; attributes as of a `ValuePolicy`."""
 
     X = u_T = None
-    place = 0
+    places: Sequence[int] = (0,)
 
     def __init__(self, velocity: Velocity, problem: MeanField, times: np.ndarray):
         self.velocity = velocity
@@ -200,9 +204,9 @@ class FieldPolicy:
         self.system = system_of(d, times)
         carried = _Carrying(_Carried.by(velocity.a, problem), velocity, self.system.times)
         self.carrier = system_of(carried, times)
-        self.m, self.t = fem.Function(d.V), fem.Constant(d.V.mesh, 0.0)
-        self.seen = self.crowd = ufl.variable(self.m)
-        self._legendre = Legendre(problem, self.m, velocity.a)
+        self._density, self.t = fem.Function(d.V), fem.Constant(d.V.mesh, 0.0)
+        self.m, self.seen = (self._density,), (ufl.variable(self._density),)
+        self._legendre = Legendre(problem, self._density, velocity.a)
 
     def sharpen(self, sharpness: float):
         """Take this share of what the scheme has beyond first order."""
@@ -230,15 +234,15 @@ class FieldPolicy:
                 own.destroy()
         return self.X
 
-    def motion(self) -> tuple:
-        """The velocity and the cost of moving, as UFL with the density `m`."""
+    def motion(self, i: int, crowd) -> tuple:
+        """The velocity and its cost, as UFL."""
         return self.velocity.a, self._legendre.L
 
     def see(self, t: float, u: np.ndarray, m: np.ndarray):
         """Let the policy be that of a step in the middle of which is t. Collective."""
         self.t.value = t
-        self.m.x.array[: m.shape[1]] = m[0]
-        self.m.x.scatter_forward()
+        self._density.x.array[: m.shape[1]] = m[0]
+        self._density.x.scatter_forward()
         self.velocity.see(t)
         self._legendre.transform(t)
 

@@ -115,9 +115,9 @@ class StepState:
             for v, vector in enumerate(to_vertices(problem.domain.mesh))
         ]
 
-    def at(self, t: float):
-        """Set the time, and prices to those at that time. Collective."""
-        numbers = [t, *self.paid.at(t)]
+    def at(self, t: float, step: int | None = None):
+        """Set the time, and prices to those at that time, or to those of a step. Collective."""
+        numbers = [t, *(self.paid.at(t) if step is None else self.paid.values[:, step])]
         if any(y.value != z for y, z in zip(self.numbers, numbers, strict=True)):
             for constant, value in zip(self.numbers, numbers, strict=True):
                 constant.value = value

@@ -73,7 +73,7 @@ def _strong(system: SpaceTime, plan: Plan) -> tuple[bool, bool]:
     coupling.refresh(system.linearise(system.even_crowd()))
     uniform = np.array([own.units.density for own in discrete.problem.populations])
     crowding = (discrete.ends.start.max(axis=1, initial=0.0) / uniform).max()
-    crowding = discrete.comm.allreduce(crowding, MPI.MAX)
+    crowding = max(1.0, discrete.comm.allreduce(crowding, MPI.MAX))
     return coupling.strength > STRONG, coupling.strength * crowding > STRONG
 
 

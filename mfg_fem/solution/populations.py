@@ -8,6 +8,9 @@ import numpy as np
 
 from dolfinx import fem
 
+from mfg_fem.certainty.certificate import Certificate
+from mfg_fem.certainty.exploitability import exploitability
+from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.step import Levels
@@ -192,6 +195,24 @@ class PopulationsSolution(Mapping):
     def __repr__(self) -> str:
         """Its first line."""
         return f"<PopulationsSolution of {self.report.splitlines()[0]}>"
+
+    def exploitability(self, problem: Populations | None = None) -> Certificate:
+        """What all players together could still save by leaving their policies. Collective.
+
+        In another problem, of crowds with the same names, it judges what these would do there. See
+        `certainty`.
+        """
+        return exploitability(self, problem)
+
+    def players(
+        self, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
+    ) -> dict[str, Players]:
+        """So many players of all crowds, by name: see `certainty/players.py`. Collective.
+
+        A player who changes crowds is a row of the positions of each, where he is at the time.
+        """
+        found = simulate(self.whole, number, seed, substeps=substeps, among=among)
+        return dict(zip(self, found, strict=True))
 
     def frames(self, degree: int, family: str = "Lagrange") -> CrowdFrames:
         """What files show of it: see `Frames`. Collective."""

@@ -284,7 +284,7 @@ class Solution:
         self, number: int, seed: int = 0, *, substeps: int = 4, among: bool = False
     ) -> Players:
         """So many players who follow the policy: see `certainty/players.py`. Collective."""
-        return simulate(self, number, seed, substeps=substeps, among=among)
+        return simulate([self], number, seed, substeps=substeps, among=among)[0]
 
     def write(self, path: str | Path, every: int = 1) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import default
+from crowds import two
 from ranks import run_on, serial_only
 
 import mfg_fem as mfg
@@ -18,6 +19,15 @@ SMALL = 1e6  # bytes
 
 def problem(n: int = 8):
     return default(mfg.box((1, 1), n))
+
+
+@pytest.mark.parametrize("coupling", [5.0, 10.0, 20.0])
+def test_crowds_that_start_thinner_than_all_together_need_memory_too(coupling):
+    """The density that couplings are measured by is that of all who change into each other."""
+    even = {"running_cost": lambda x, t, m: coupling * m.all, "initial_density": lambda x: 1.0}
+    crowds = two(mfg.box(1.0, 8), a=even, b=even, switching={("a", "b"): 1.0})
+    discrete = Discretisation(crowds, mfg.Sharp())
+    assert 1e4 < memory.estimate(discrete, np.linspace(0, 1, 5), mfg.Newton()) < 1e6
 
 
 def test_solve_that_does_not_fit_is_refused(monkeypatch):
@@ -86,6 +96,7 @@ from pathlib import Path
 import numpy as np
 import mfg_fem as mfg
 from cases import default
+from crowds import two
 from mfg_fem.nonlinear import memory
 from mfg_fem.discrete.discretisation import Discretisation
 

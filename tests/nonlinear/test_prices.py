@@ -42,7 +42,7 @@ def batteries(n: int = 20, dim: int = 1, kind=mfg.MeanFieldGame, crowd: float = 
         "initial_density": lambda x: ufl.exp(-(((x[0] - STORED) / 0.05) ** 2) / 2),
         "market": {"power": lambda x, t, m, v: m * v[0] - SUPPLY * ufl.cos(RATE * t)},
     }
-    return kind(mfg.box((1.0,) * dim, n, MPI.COMM_WORLD), **(given | changes))
+    return kind(**({"domain": mfg.box((1.0,) * dim, n, MPI.COMM_WORLD)} | given | changes))
 
 
 def exact_price(t: np.ndarray) -> np.ndarray:
@@ -289,9 +289,13 @@ def test_what_is_not_done_with_prices():
     problem = batteries(8)
     with pytest.raises(mfg.ProblemError, match="one formulation"):
         mfg.solve(problem, 2, method=mfg.Newton(krylov="schur"))
-    solution = mfg.solve(problem, 4)
     with pytest.raises(mfg.ProblemError, match="Markets fix prices"):
-        solution.exploitability()
+        mfg.exploitability(lambda x, t: 0.0 * x[0], problem)
+    free = batteries(8, domain=problem.domain, hamiltonian=mfg.hamiltonians.quadratic(), market={})
+    with pytest.raises(mfg.ProblemError, match="'power', and the policy was found without"):
+        mfg.solve(free, 4).exploitability(problem)
+    with pytest.raises(mfg.ProblemError, match="'left', 'right'"):
+        mfg.solve(savers(), scheme=mfg.Monotone()).exploitability()
     never = batteries(8, market={"power": lambda x, t, m, v: m * t - 0.5})
     with pytest.raises(mfg.ProblemError, match="does not react to its price"):
         mfg.solve(never, 2)

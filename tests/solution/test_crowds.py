@@ -114,7 +114,8 @@ REFUSED = {
     "fit": lambda s: fit(s["a"], layers=1, width=1),
     "fit of all": fit,
     "criteria": lambda s: criteria(s["a"]),
-    "exploitability of all": mfg.exploitability,
+    "exploitability in a crowd": lambda s: s.exploitability(s["a"].problem),
+    "exploitability of a crowd elsewhere": lambda s: s["a"].exploitability(s.problem),
     "velocity in a crowd": lambda s: mfg.exploitability(lambda x, t: x, s["a"].problem),
     "velocity in all": lambda s: mfg.exploitability(lambda x, t: x, s.problem),
     "solve": lambda s: mfg.solve(s["a"].problem, 2),
@@ -129,17 +130,6 @@ REFUSED = {
 def test_what_is_of_one_population_is_refused(what):
     with pytest.raises(ProblemError, match=r"rowd|Populations"):
         REFUSED[what](solved(4))
-
-
-@pytest.mark.parametrize("planner", [None, "each"])
-def test_who_does_not_play_for_himself_in_his_crowd_is_refused(planner):
-    changes = {"planner": planner} if planner else {"switching": {("a", "b"): 1.0}}
-    solution = mfg.solve(two(mfg.box(1.0, 4), **changes), 2)
-    with pytest.raises(ProblemError, match="Crowd 'a'"):
-        solution["a"].exploitability()
-    if "switching" in changes:
-        with pytest.raises(ProblemError, match="Crowd 'b' change"):
-            solution["b"].players(10)
 
 
 def test_quantities_of_the_crowd_are_refused_where_they_are_not_known():
