@@ -172,7 +172,7 @@ class CoarseSpace:
         BgO = lower.T - c * (1 - c) * D if self.adjoint else r * BgA - (1 + r) * BgW
         next_own = r * BgO - (1 + r) * (r * WgA - (1 + r) * WgW) + c**2 * D
         own = BgA + ((1 - c) ** 2 * D if c else 0.0)
-        upper, discount = BgO + c * (1 - c) * D, J.rule.discount[n]
+        upper, discount = BgO + c * (1 - c) * D, J.rule.discount[i, n]
         found = own, discount * upper, longer * lower, longer * discount * next_own
         return np.array([y.ravel()[self.places] for y in found])
 

@@ -84,7 +84,7 @@ class Coupling:
         self.uniform = J.uniform and not self.sloped
         slopes = coefficients[: k * k].reshape(k, k, J.steps, J.owned)
         # u^N = u_T(m^N) is eliminated
-        slopes[:, :, -1] += J.rule.discount[-1] / J.dt[-1] * J.terminal_slopes
+        slopes[:, :, -1] += J.rule.discount[:, -1, None, None] / J.dt[-1] * J.terminal_slopes
         f, a = slopes[np.arange(k), np.arange(k)] if k > 1 else slopes[0], coefficients[k * k :]
         for i, j in np.argwhere(~np.eye(k, dtype=bool)):
             f[i] += np.abs(slopes[i, j])
