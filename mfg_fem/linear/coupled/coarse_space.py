@@ -161,19 +161,15 @@ class CoarseSpace:
         combine the same products.
         """
         J, after = self.J, min(n + 1, self.J.steps - 1)
-        c, B = J.rule.c[n], self._rows("B", [self._evenly(i, n) for i in self.members], n)
-        gA = self._times(
-            "gA", self._rows("A", [J.A[i][n] for i in self.members], n).matMult, self.Z
-        )
+        c, B = J.rule.c[n], self._rows("B", n)
+        gA = self._times("gA", self._rows("A", n).matMult, self.Z)
         gW = self._mass_times("gW", self.Z.copy(), n)
         inverse = gA.createVecLeft()
         inverse.array[:] = 1 / coupling.F0[self.members, n].ravel()
         for M in (gA, gW):
             M.diagonalScale(inverse, None)
         HZ = self._times("HZ", B.matMult, gA)
-        DZ = self._times(
-            "DZ", self._rows("D", [J.D[i][n] for i in self.members], n).matMult, self.Z
-        )
+        DZ = self._times("DZ", self._rows("D", n).matMult, self.Z)
         D = self.projection.of(DZ) if c else 0.0
         HZ.axpy(1.0, DZ, SUBSET)
         BgA = self.projection.of(HZ) - D
@@ -203,8 +199,9 @@ class CoarseSpace:
         """Whether the upper blocks are the transposes of the lower ones, but for a discount."""
         return self.J.discrete.adjoint and self.J.even and len(self.members) == 1
 
-    def _rows(self, name: str, own: list[PETSc.Mat], n: int) -> PETSc.Mat:
-        """Rows of step n by name, of the blocks of each member and of those between them."""
+    def _rows(self, name: str, n: int) -> PETSc.Mat:
+        """Rows of step n by name, with the blocks between members. Collective."""
+        own = [self._block(name, i, n) for i in self.members]
         if len(own) == 1:
             return own[0]
         found = self.J.between(name, n) if name in "AB" else {}
@@ -219,14 +216,15 @@ class CoarseSpace:
         self.passing += [*between.values(), whole]
         return whole
 
-    def _evenly(self, i: int, n: int) -> PETSc.Mat:
-        """B of population i and step n if it saw (1 - c) m^{n+1} at all nodes."""
-        B = self.J.B[i][n]
-        if not (self.J.rule.limited and self.J.rule.c[n]):
-            return B
-        B, mass, rate = B.copy(), self.J.discrete.free_mass[i], 1 / self.J.dt[n]
+    def _block(self, name: str, i: int, n: int) -> PETSc.Mat:
+        """The block of population i; B as if it saw (1 - c) m^{n+1} at all nodes."""
+        J, mass = self.J, self.J.discrete.free_mass[i]
+        block = mass if name == "mass" else getattr(J, name)[i][n]
+        if not (name == "B" and J.rule.limited and J.rule.c[n]):
+            return block
+        B, rate = block.copy(), 1 / J.dt[n]
         B.axpy(-rate, mass, SAME)
-        self.J.scale_columns(B, (1 - self.J.rule.c[n]) / self.J.after[i, n])
+        J.scale_columns(B, (1 - J.rule.c[n]) / J.after[i, n])
         B.axpy(rate, mass, SAME)
         self.passing.append(B)
         return B
@@ -235,8 +233,7 @@ class CoarseSpace:
         """W M of step n without Dirichlet dofs; it overwrites M if mass is lumped. Collective."""
         d = self.J.discrete
         if not d.scheme.lumped:
-            mass = self._rows("mass", [d.free_mass[i] for i in self.members], n)
-            M = self._times(name, mass.matMult, M)
+            M = self._times(name, self._rows("mass", n).matMult, M)
             M.scale(1 / self.J.dt[n])
             return M
         weights = M.createVecLeft()
