@@ -1,5 +1,6 @@
 """Statements of several populations whose callables get the densities of all as a vector m."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,20 +50,21 @@ def statement(
     horizon: float | None = 1.0,
     planner: str | None = None,
     rates: dict | None = None,
-    discount: float = 0.0,
+    discount: float | Sequence[float] = 0.0,
 ):
     """A game of these populations, or of their planners.
 
-    `rates` has (i, j) -> lambda_ij, a number or a callable of x, t, m.
+    `rates` has (i, j) -> lambda_ij, a number or a callable of x, t, m. One discount is that of all.
     """
 
     def switching(rate):
         return (lambda x, t, m: rate(x, t, vector(m))) if callable(rate) else rate
 
+    discounts, lasts = np.broadcast_to(discount, len(populations)), horizon is None
     return mfg.Populations(
         populations[0].domain,
         horizon=horizon,
-        crowds={f"{i}": own.crowd(discount, horizon is None) for i, own in enumerate(populations)},
+        crowds={f"{i}": own.crowd(discounts[i], lasts) for i, own in enumerate(populations)},
         planner=planner,
         switching={(f"{i}", f"{j}"): switching(y) for (i, j), y in (rates or {}).items()},
     )

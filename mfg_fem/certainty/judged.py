@@ -79,6 +79,12 @@ def _with_solution(own, problem: MeanField | Populations, steps) -> MeanField | 
         refuse_open(population)
     if problem.plans:
         refuse_quantities("exploitability with a planner", problem)
+    unlike = problem.horizon is not None and len({*problem.discounts}) > 1
+    if isinstance(problem, Populations) and problem.switching and unlike:
+        raise ProblemError(
+            "exploitability: players change between crowds with different discounts, so that what "
+            "they save does not add up. Judge it with one discount."
+        )
     if not isinstance(problem, Member):
         return problem
     if problem.together.planner == "all" or not problem.keeps_its_players:

@@ -38,7 +38,8 @@ class Walkers:
         self.seed, self.substeps, self.among = seed, substeps, among
         self.discrete, self.everybody, self.times = whole.discrete, whole.everybody, whole.times
         self.state, self.domain = self.discrete.state, whole.problem.domain
-        self.comm, self.discount = self.domain.comm, whole.problem.discount
+        self.comm = self.domain.comm
+        self.discounts = np.array([own.problem.discount for own in solutions])
         densities, places = [*self.state.densities], [own.place for own in solutions]
         if among:
             V = fem.functionspace(self.domain.mesh, ("Lagrange", 1))
@@ -144,13 +145,13 @@ class Walkers:
         for c, crowd in enumerate(self.crowds):
             who = self._inside(c)
             g = at(crowd.ends()[..., 0], self.cell[who], self.weights[who])
-            self.cost[c, who] += self._worth(self.times[-1]) * g
+            self.cost[c, who] += self._worth(self.times[-1])[c] * g
         by_crowd = [zip(*levels, strict=True) for levels in zip(*found, strict=True)]
         return [(np.array(paths), np.array(left)) for paths, left in by_crowd]
 
-    def _worth(self, t: float) -> float:
-        """What costs at this time count."""
-        return np.exp(-self.discount * t)
+    def _worth(self, t: float) -> np.ndarray:
+        """What costs at this time count, of each crowd."""
+        return np.exp(-self.discounts * t)
 
     def _place(self, who: np.ndarray, samplers: list[list], n: int):
         """Draw where players enter in step n, with what each crowd is drawn from. Collective."""
@@ -195,7 +196,7 @@ class Walkers:
             self.out[who] = stride.out
             leaving = who[stride.out >= 0]
             # Who leaves does so in the middle of the step, on average.
-            self.cost[c, leaving] += worth * crowd.fees(table, stride)
+            self.cost[c, leaving] += worth[c] * crowd.fees(table, stride)
             self.inside[leaving] = False
         if self.among:
             tables = self._seen(n, (k + 0.5) / self.substeps)
@@ -224,11 +225,11 @@ class Walkers:
         chosen = np.cumsum(shares, axis=1) < (chance[who] - never)[:, None]
         self.of[who] = chosen.sum(axis=1).clip(max=k - 1)
 
-    def _pay(self, tables: list[np.ndarray], duration: float):
-        """Let players inside pay for being where they are, for so long."""
+    def _pay(self, tables: list[np.ndarray], duration: np.ndarray):
+        """Let players inside pay for being where they are, for so long in each crowd."""
         for c, (crowd, table) in enumerate(zip(self.crowds, tables, strict=True)):
             who = self._inside(c)
-            self.cost[c, who] += duration * crowd.pace(table, self.cell[who], self.weights[who])
+            self.cost[c, who] += duration[c] * crowd.pace(table, self.cell[who], self.weights[who])
 
     def _where(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each crowd what `walk` returns, at the present level."""

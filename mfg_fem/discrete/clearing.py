@@ -136,7 +136,7 @@ class Clearing:
         for n, (columns, rows, own) in self.inner.each(self.inner.levels(X), assemble):
             self.columns[..., n, :], self.rows[..., n, :], self.own[..., n] = columns, rows, own
         self.own = self.comm.allreduce(self.own, MPI.SUM)
-        self.columns[:, 0] *= self.inner.jacobian.rule.worth[:, None]
+        self.columns[:, 0] *= self.inner.jacobian.rule.worth[..., None]
         for column in self.columns.reshape(-1, *self.inner.shape[1:]):
             d.release(column)
         return coefficients
@@ -151,7 +151,7 @@ class Clearing:
         These are sums of products, and of their absolute values, flattened of (markets, N).
         """
         J, (du, dm) = self.inner.jacobian, dX
-        dU = J.seen_u(du, J.terminal_change(dm[:, -1])) / J.rule.worth[:, None]
+        dU = J.seen_u(du, J.terminal_change(dm[:, -1])) / J.rule.worth[..., None]
         products = self.rows * np.stack([dU, J.seen_m(dm)])
         axes = 1, 2, 4
         return products.sum(axes).ravel(), np.abs(products).sum(axes).ravel()

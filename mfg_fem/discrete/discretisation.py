@@ -95,7 +95,7 @@ class Discretisation:
         self._at_vertices = fem.Function(self.forms.coefficients)
         self.has_source = any(map(self.forms.of, ["entering"] * self.k, range(self.k)))
         # Whether B is the transpose of A; congestion and edge viscosity add terms.
-        self.adjoint = not (self.forms.nonlinear or scheme.positive or self.forms.discount)
+        self.adjoint = not (self.forms.nonlinear or scheme.positive or any(self.forms.discounts))
         self.exits = [
             Exits.of(population, self.V, self._values) for population in problem.populations
         ]

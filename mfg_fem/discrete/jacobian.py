@@ -56,8 +56,8 @@ class Jacobian:
         if self.even:  # else round-off would make the factors of steps differ
             self.dt = np.full(self.steps, (times[-1] - times[0]) / self.steps)
         rule = discrete.scheme.rule(self.dt, discrete.has_exits, discrete.decay)
-        gamma = 0.0 if discrete.problem.stationary else discrete.problem.discount
-        self.rule = replace(rule, decay=gamma * self.dt)
+        decay = np.outer(discrete.problem.discounts, self.dt)
+        self.rule = replace(rule, decay=0 * decay if discrete.problem.stationary else decay)
         self.see(np.ones((self.k, self.steps + 1, self.owned)))
         forms, populations = discrete.forms, range(self.k)
         self.A, self.B, self.D = ([self._blocks() for _ in populations] for _ in range(3))
@@ -123,7 +123,7 @@ class Jacobian:
         for name in "AB":
             self.fill_field(name, n, entries)
         for i in range(self.k):
-            fill(self.D[i][n], entries[2 * i + 1, 2 * i] / self.rule.worth[n])
+            fill(self.D[i][n], entries[2 * i + 1, 2 * i] / self.rule.worth[i, n])
         if not (n and self.discrete.forms.steady):
             for (i, j), F in self.F.items():
                 fill(F[n], -entries[2 * i, 2 * j + 1])
@@ -137,9 +137,11 @@ class Jacobian:
                 self.fill_diagonal(self.A[i][n], i, n, own)
             else:
                 self.fill_B(i, n, own)
+        worth = np.ones(self.k) if field else self.rule.worth[:, n]
         for (row, column), blocks in self.crossing.items():
             if row % 2 == field:
-                self.discrete.pattern.fill(blocks[n], entries[row, column])
+                ratio = worth[row // 2] / worth[column // 2]
+                self.discrete.pattern.fill(blocks[n], ratio * entries[row, column])
 
     def fill_diagonal(self, block: PETSc.Mat, i: int, n: int, entries: np.ndarray):
         """Write (1 - c) entries of population i and step n, plus Mass/dt, into a block."""
@@ -228,7 +230,7 @@ class Jacobian:
 
     def carried(self, name: str, n: int, y: np.ndarray) -> np.ndarray:
         """What step n sees of y on its other level: for A it is later, and discounted."""
-        return self.rule.discount[n] * y if name == "A" else y
+        return self.rule.discount[:, n, None] * y if name == "A" else y
 
     def own_share(self, name: str, n: int) -> np.ndarray | float:
         """What step n sees of its own level, for A or B by name."""
@@ -272,9 +274,9 @@ class Jacobian:
         if not self.rule.averages:
             return du
         c = self.rule.c[:, None]
-        dU, later = (1 - c) * du, c * self.rule.discount[:, None]
-        dU[:, :-1] += later[:-1] * du[:, 1:]
-        dU[:, -1] += later[-1] * du_T
+        dU, later = (1 - c) * du, c * self.rule.discount[..., None]
+        dU[:, :-1] += later[:, :-1] * du[:, 1:]
+        dU[:, -1] += later[:, -1] * du_T
         return dU
 
     def terminal_change(self, dm: np.ndarray) -> np.ndarray:
@@ -285,13 +287,12 @@ class Jacobian:
     def mult_F(self, dm: np.ndarray) -> np.ndarray:
         """F dm, which a change of the densities adds to the right-hand side of the HJB rows."""
         dM, y = self.seen_m(dm), np.zeros_like(dm)
-        if self.rule.decay.any():
-            dM = self.rule.worth[:, None] * dM
         for (i, j), F in self.F.items():
             self._add_products(y[i], F, dM[j])
         for n, blocks in enumerate(self.feedback):
             if blocks:
                 y[:, n] -= blocks.rows(0, None, dM[:, n])
+        y *= self.rule.worth[..., None]
         self.discrete.release(y)
         y[:, -1] += self.end_rows(self.terminal_change(dm[:, -1]))
         return y
@@ -301,7 +302,7 @@ class Jacobian:
         last = self.steps - 1
         y = self.other_level("A", last, du_T)
         if self.fed("A") and self.rule.c[last]:
-            seen = self.rule.c[last] * self.rule.discount[last] * du_T
+            seen = self.rule.c[last] * self.rule.discount[:, last, None] * du_T
             y -= self.discrete.release(self.feedback[last].rows(0, seen, None))
         return y
 

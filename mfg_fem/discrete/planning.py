@@ -109,7 +109,7 @@ class Planning:
         m = self.inner.jacobian.mult_mass(ends.target[0])
         means = ends.sums(d, m * ends.potential[0]) / ends.sums(d, m)
         ends.potential = ends.potential - means[ends.part]
-        worth = np.cumprod(self.inner.jacobian.rule.discount[::-1])[::-1, None]
+        worth = np.cumprod(self.inner.jacobian.rule.discount[0, ::-1])[::-1, None]
         return np.stack([X[0] - worth * means[ends.part], X[1]])
 
     def norm(self, X: np.ndarray) -> float:

@@ -23,6 +23,14 @@ w = (1 - b) / (gamma dt),
 
 so that d hjb^n / d u^n = Mass / dt + (1 - c) K is what it was, the transpose of d fp^n / d m^{n+1}
 where that was so.
+
+Each population has its own gamma_i, and with it e_i, b_i and w_i. A player who changes from i to j
+at the rate lambda_ij discounts at gamma_j from then on: row i sees U_j. The cost of population j
+counts exp(-gamma_j t), whoever pays it, and so
+
+    sum of costs = sum v^0 Mass m^0 + sum_n dt sum_ij (e_j - e_i) int lambda_ij M_i U_j,
+
+where the last sum is zero if nobody changes, or if all have one discount.
 """
 
 from collections.abc import Callable, Iterator
@@ -85,7 +93,7 @@ class SpaceTime:
             sums = self.comm.allreduce(self.residual(X)[0].sum(axis=2), MPI.SUM)
             still, discount = np.zeros(self.k), self.jacobian.rule.discount
             for n in reversed(range(self.steps)):
-                still = discount[n] * still + self.dt[n] / d.volume * sums[:, n]
+                still = discount[:, n] * still + self.dt[n] / d.volume * sums[:, n]
                 X[0, d.closed, n] -= still[d.closed, None]
         return X
 
@@ -175,8 +183,9 @@ class SpaceTime:
         levels, R, rule = self.levels(X), np.empty(self.shape), self.jacobian.rule
         for n, rows in self.each(levels, lambda: self.discrete.assemble_rows("residual")):
             R[:, :, n] = rows.reshape(self.k, 2, -1).swapaxes(0, 1)
-            R[0, :, n] *= rule.worth[n]
-            R[0, :, n] += self._rate(levels.u[:, n] - rule.discount[n] * levels.u[:, n + 1], n)
+            R[0, :, n] *= rule.worth[:, n, None]
+            later = rule.discount[:, n, None] * levels.u[:, n + 1]
+            R[0, :, n] += self._rate(levels.u[:, n] - later, n)
             R[1, :, n] += self._rate(levels.m[:, n + 1] - levels.m[:, n], n)
         if held:
             for i, exits in enumerate(self.discrete.exits):
@@ -220,8 +229,8 @@ class SpaceTime:
             J.fill(n, entries)
             J.feedback[n] = feedback
             coefficients[:, n] = coupling
-        worth = J.rule.worth[:, None]
-        coefficients[: self.k**2] *= worth
+        worth = J.rule.worth[..., None]
+        coefficients[: self.k**2] *= np.repeat(worth, self.k, axis=0)
         coefficients[self.k**2 :] /= worth
         J.uniform = J.even and self.assembled == 1 and not J.rule.limited
         return coefficients
@@ -231,8 +240,9 @@ class SpaceTime:
         d, rule, u = self.discrete, self.jacobian.rule, X[0, :, n]
         before = X[1, :, n - 1] if n else d.ends.start
         self._see(rule.fields(n, (u, u_next), (before, X[1, :, n])), n)
-        rows = rule.worth[n] * np.stack([d.assemble_rows("hjb", i) for i in range(self.k)])
-        return d.release(rows + self._rate(u - rule.discount[n] * u_next, n))
+        rows = np.stack([d.assemble_rows("hjb", i) for i in range(self.k)])
+        worth, discount = rule.worth[:, n, None], rule.discount[:, n, None]
+        return d.release(worth * rows + self._rate(u - discount * u_next, n))
 
     def linearise_hjb(self, n: int):
         """Assemble A of step n at the fields of the last `hjb_rows`."""

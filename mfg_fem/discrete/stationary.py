@@ -4,12 +4,12 @@ The unknowns are u and m at the owned dofs, an array of shape (2, k, 1, owned). 
 
     hjb = dA/dm + gamma Mass u + w (e + [u] / T) = 0,      fp = dA/du + w [m - m~] / T = 0,
 
-with the functional A, the discount gamma, the row sums w of Mass, the mean value [.] over the
+with the functional A, its discount gamma, the row sums w of Mass, the mean value [.] over the
 domain and over the populations that exchange people, the uniform density m~ of the population, what
 it costs per unit of time there, e, and a time T, the unit of time or 1 / gamma if that is less. The
-last terms are there if nobody can leave, that of u only if gamma = 0. Rows of dA/du sum to 0 then
-over these populations, so that m has their mass; u is determined up to one constant for them, and
-lambda in
+last terms are there if nobody can leave, that of u only if none of these populations has a
+discount. Rows of dA/du sum to 0 then over them, so that m has their mass; u is determined up to one
+constant for them, and lambda in
 
     -div(D grad u) + H + lambda = f
 
@@ -20,13 +20,15 @@ To the solver it is one time step of the length LONG T: nothing changes in it, s
 is exact. Its blocks A and B have Mass/dt besides, which makes them regular, and what `Border` says.
 """
 
+from dataclasses import replace
+
 from mpi4py import MPI
 
 import numpy as np
 
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.spacetime import SpaceTime
-from mfg_fem.discrete.step import Levels, StepRule
+from mfg_fem.discrete.step import Levels
 
 LONG = 1e7  # of the step, in T
 
@@ -40,6 +42,7 @@ class Border:
     Mean values are those of the groups of populations that exchange people.
 
     Attributes:
+        discount: the mean discount of the group of each population, shape (k,).
         free, closed: whether A, and whether B has such a term, for each population (k, 1, 1).
         even: e of each population, shape (k, 1).
         m: the densities of the last linearisation, shape (k, 1, owned).
@@ -52,7 +55,8 @@ class Border:
         for group in problem.groups:
             self.share[np.ix_(group, group)] = 1 / len(group)
         self.closed = discrete.closed[:, None, None]
-        self.free = self.closed & (not problem.discount)
+        self.discount = self.share @ problem.discounts
+        self.free = self.closed & (self.discount == 0)[:, None, None]
         self.even = np.zeros((k, 1))
         self.m = np.ones((k, 1, discrete.owned))
 
@@ -100,10 +104,11 @@ class Stationary(SpaceTime):
     """A `SpaceTime` of one level. Collective."""
 
     def __init__(self, discrete: Discretisation):
-        time, discount = discrete.problem.units.time, discrete.problem.discount
-        long = LONG / max(1 / time, discount)
+        problem = discrete.problem
+        long = LONG / max(1 / problem.units.time, *problem.discounts)
         super().__init__(discrete, np.array([0.0, long]))
-        self.jacobian.rule = self._sharpest = StepRule.constant(1, 0.0)
+        rule = replace(self.jacobian.rule, c=np.zeros(1), limited=False)
+        self.jacobian.rule = self._sharpest = rule
         self.border = self.jacobian.border = Border(discrete, long)
         self.border.even = self.border.free[:, 0] * -self._mean_cost(self._uniform())
 
@@ -133,10 +138,10 @@ class Stationary(SpaceTime):
     def even_crowd(self) -> np.ndarray:
         """Uniform densities, and u = 0, with a discount what it costs to stay there for ever."""
         X = self._uniform()
-        kept = self.border.closed & ~self.border.free
+        border = self.border
+        kept = (border.closed & ~border.free)[:, 0, 0]
         if kept.any():
-            cost = self._mean_cost(X)[..., None]
-            X[0] -= np.where(kept, cost / self.discrete.problem.discount, 0.0)
+            X[0, kept] -= (self._mean_cost(X)[kept, 0] / border.discount[kept])[:, None, None]
         return X
 
     def size(self, u: np.ndarray) -> float:
@@ -196,7 +201,8 @@ def constant_cost(discrete: Discretisation, i: int, u: np.ndarray, m: np.ndarray
 
     Collective.
     """
-    if not discrete.closed[i] or discrete.problem.discount:
+    group = next(y for y in discrete.problem.groups if i in y)
+    if not discrete.closed[i] or any(discrete.problem.discounts[j] for j in group):
         return None
     discrete.set_state(u, m, 0.0)
     rows = discrete.comm.allreduce(float(discrete.assemble_rows("hjb", i).sum()), MPI.SUM)

@@ -21,12 +21,13 @@ class StepRule:
 
     so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule. With a
     discount gamma u^{n+1} is multiplied by b_n = exp(-gamma dt), and U divided by the mean of
-    exp(-gamma t) over the step: see `spacetime.py`.
+    exp(-gamma t) over the step: see `spacetime.py`. What follows from gamma has its shape: (N,) of
+    one population, (k, N) of several with discounts of their own.
 
     Attributes:
         c: the weights c_n, shape (N,).
         limited: whether s depends on the densities.
-        decay: gamma dt of each step, shape (N,).
+        decay: gamma dt of each step, shape (N,) or (k, N).
     """
 
     c: np.ndarray
@@ -35,33 +36,33 @@ class StepRule:
 
     def __post_init__(self):
         """Let one decay be that of all steps."""
-        object.__setattr__(self, "decay", np.broadcast_to(self.decay, self.c.shape))
+        shape = np.broadcast_shapes(np.shape(self.decay), self.c.shape)
+        object.__setattr__(self, "decay", np.broadcast_to(self.decay, shape))
 
     @cached_property
     def discount(self) -> np.ndarray:
-        """b_n, what costs at the end of each step count at its start, shape (N,)."""
+        """b_n, what costs at the end of each step count at its start."""
         return np.exp(-self.decay)
 
     @cached_property
     def worth(self) -> np.ndarray:
-        """What costs in each step count at its start, shape (N,): the mean of exp(-gamma t)."""
+        """What costs in each step count at its start: the mean of exp(-gamma t)."""
         mean = np.ones_like(self.decay)
         return np.divide(-np.expm1(-self.decay), self.decay, out=mean, where=self.decay > 0)
 
     @cached_property
     def of_levels(self) -> np.ndarray:
-        """What costs at each time level count at the start of all, shape (N + 1,)."""
-        return np.cumprod([1.0, *self.discount])
+        """What costs at each time level count at the start of all: one more than steps."""
+        return np.cumprod(np.insert(self.discount, 0, 1.0, axis=-1), axis=-1)
 
     @property
     def of_steps(self) -> np.ndarray:
-        """What costs in each step count at the start of all, shape (N,)."""
-        return self.of_levels[:-1] * self.worth
+        """What costs in each step count at the start of all."""
+        return self.of_levels[..., :-1] * self.worth
 
-    @property
-    def of_exits(self) -> np.ndarray:
-        """What is paid at exits in each step counts at the start of all, shape (N,)."""
-        return self.of_levels[:-1] + self.c * np.diff(self.of_levels)
+    def population(self, i: int) -> "StepRule":
+        """The rule with the decay of population i alone."""
+        return replace(self, decay=self.decay[i])
 
     @classmethod
     def constant(cls, steps: int, c: float) -> "StepRule":
@@ -86,10 +87,11 @@ class StepRule:
     def fields(self, n: int, u, m) -> tuple[np.ndarray, np.ndarray]:
         """(U, M) of step n between the levels u[0], m[0] and u[1], m[1]."""
         c, s, (now, later) = self.c[n], self.weight(n, *m), u
+        worth, discount = self.worth[..., n, None], self.discount[..., n, None]
         if not c:
-            return now / self.worth[n], m[1]
-        seen = now + c * (self.discount[n] * later - now)
-        return seen / self.worth[n], m[1] + s * (m[0] - m[1])
+            return now / worth, m[1]
+        seen = now + c * (discount * later - now)
+        return seen / worth, m[1] + s * (m[0] - m[1])
 
     def slopes(self, m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Derivatives of M in m^n and m^{n+1} at all steps, for m of shape (k, N + 1, owned)."""
@@ -130,7 +132,7 @@ class Levels:
 
     def population(self, i: int) -> "Levels":
         """The levels of population i alone."""
-        return Levels(self.u[i], self.m[i], self.rule)
+        return Levels(self.u[i], self.m[i], self.rule.population(i))
 
 
 def function_space(scheme, mesh) -> fem.FunctionSpace:

@@ -21,7 +21,7 @@ def departures(system: SpaceTime, X: np.ndarray) -> list[tuple[dict[str, np.ndar
 def _departed(
     system: SpaceTime, X: np.ndarray, i: int, rows: np.ndarray
 ) -> tuple[dict[str, np.ndarray], float]:
-    d, rule, dt = system.discrete, system.jacobian.rule, system.dt
+    d, rule, dt = system.discrete, system.jacobian.rule.population(i), system.dt
     exits, c, population = d.exits[i], rule.c[:, None], d.problem.populations[i]
     leaving = -dt[:, None] * rows[:, exits.held]  # in each step
     costs = rule.of_levels[:, None] * exits.costs(system.times)
@@ -57,8 +57,8 @@ def measure(system: SpaceTime, levels: Levels) -> tuple[np.ndarray, ...]:
 
     rule, steps = levels.rule, system.each(levels, rates)
     local = np.array([system.dt[n] * np.array(found) for n, found in steps])
-    local[:, [0, 2]] *= rule.of_steps[:, None, None]
-    g = rule.of_levels[-1] * d.ends.costs(d, levels.m[:, -1])
+    local[:, [0, 2]] *= rule.of_steps.T[:, None]
+    g = rule.of_levels[:, -1:] * d.ends.costs(d, levels.m[:, -1])
     pairs = [(g, levels.m[:, -1]), (levels.u[:, 0], levels.m[:, 0])]
     ends = [
         system.jacobian.mult_mass(cost) @ m
@@ -79,7 +79,7 @@ def _limited(system: SpaceTime, levels: Levels) -> np.ndarray:
         for n in range(system.steps):
             before, after = levels.m[:, n], levels.m[:, n + 1]
             moved = (rule.weight(n, before, after) - rule.c[n]) * (before - after)
-            fall = levels.u[:, n] - rule.discount[n] * levels.u[:, n + 1]
-            change = rule.of_levels[n] * fall
+            fall = levels.u[:, n] - rule.discount[:, n, None] * levels.u[:, n + 1]
+            change = rule.of_levels[:, n, None] * fall
             found += np.sum(system.discrete.weights * moved * change, axis=1)
     return found

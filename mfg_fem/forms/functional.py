@@ -132,7 +132,7 @@ class StepForms:
 
     Attributes:
         k: number of populations.
-        discount: gamma of a term gamma u in the HJB rows. With a horizon it is in the time steps.
+        discounts: gamma_i of a term gamma_i u_i in the HJB rows; with a horizon time steps have it.
         costs_see: pairs (i, j) for which the HJB equation of i depends on the density of j.
         crossing: pairs (row, column) of components of two populations with a block in A or B: one
             sees the density of the other while it moves, one planner moves both, or people switch.
@@ -149,7 +149,7 @@ class StepForms:
     def __init__(self, problem, scheme, state: StepState):
         self.problem, self.scheme, self.state = problem, scheme, state
         self.space, k = state.fields.function_space, len(problem.populations)
-        self.discount = problem.discount if problem.stationary else 0.0
+        self.discounts = problem.discounts if problem.stationary else [0.0] * k
         mesh, self.k = self.space.mesh, k
         self.single = fem.functionspace(mesh, self.space.ufl_element().sub_elements[0])
         self.coefficients = fem.functionspace(mesh, ("Lagrange", 1, (k * (k + 1),)))
@@ -208,7 +208,7 @@ class StepForms:
             forms += chain(*self.feedback.forms.values())
         found = {y for form in forms if form for y in form.constants()}
         timed = state.changing or found & {*state.numbers}
-        self.autonomous = not (timed or self.discount or problem.switches or boundary)
+        self.autonomous = not (timed or any(self.discounts) or problem.switches or boundary)
 
     def of(self, name: str | tuple, i: int = 0) -> list[ufl.Form]:
         """The forms whose sum is the named one of population i, at most one per quadrature rule.
@@ -260,8 +260,8 @@ class StepForms:
     def _first(self, component: int, direction) -> list[ufl.Form | None]:
         """The derivative of each part of A in a component, with the frozen symbols replaced."""
         found = derivatives(self.A, self.components[component], direction)
-        if component % 2 and self.discount:
-            gamma = fem.Constant(self.space.mesh, self.discount)
+        if component % 2 and (rate := self.discounts[component // 2]):
+            gamma = fem.Constant(self.space.mesh, rate)
             found[0] += gamma * self.u[component // 2] * direction * self.rule
         return [form and ufl.replace(form, self.thaw) for form in found]
 

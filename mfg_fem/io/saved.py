@@ -23,7 +23,7 @@ EQUAL = "equal steps"  # stands in a file for such times
 NUMBERS = ("step", "krylov", "forcing", "hjb", "fp", "du", "dm", "mass", "min_density")
 ROW = {"stage": str, "form": str} | dict.fromkeys((*NUMBERS, "step_length"), float)
 ABOUT = {"problem": str, "scheme": str, "scheme_fields": dict, "steps": int}
-ABOUT |= {"horizon": float, "population": float, "discount": float, "crowds": str}
+ABOUT |= {"horizon": float, "population": float, "crowds": str}
 ABOUT |= {"prices": dict}
 # What files of earlier versions do not say.
 EARLIER = {"times": EQUAL, "discount": 0.0, "crowds": "", "prices": {}}
@@ -44,8 +44,9 @@ def save(solution, path: str | Path, **more):
     """
     with together(solution.problem.domain.comm):
         path = file_path(path)
-    problem, numbers = solution.discrete.problem, ("population", "discount")
-    about = description(problem, solution.scheme, solution.times, *numbers) | {
+    problem = solution.discrete.problem
+    about = description(problem, solution.scheme, solution.times, "population") | {
+        "discount": discount(problem),
         "crowds": crowds(problem),
         "converged": bool(solution.converged),
         "reason": solution.reason,
@@ -69,6 +70,12 @@ def members(field: str, k: int) -> list[str]:
 def crowds(problem) -> str:
     """The names of several crowds, or "" of one population."""
     return ", ".join(map(repr, problem.crowds)) if isinstance(problem, Populations) else ""
+
+
+def discount(problem) -> float | list[float]:
+    """The discount of all crowds, or a list of those of each if they differ."""
+    found = problem.discounts
+    return found[0] if len({*found}) == 1 else found
 
 
 def description(problem, scheme, times: np.ndarray, *numbers: str) -> dict:
@@ -147,7 +154,8 @@ def load(path: str | Path, problem) -> Saved:
     about = EARLIER | archive.about(comm, path, "saved solution")
     if "stage" in about:
         raise FileError(f"{path} is the checkpoint of a solve that has not finished.")
-    archive.fit(path, about, ABOUT | OUTCOME)
+    rate = [float] if isinstance(about["discount"], list) else float
+    archive.fit(path, about, ABOUT | OUTCOME | {"discount": rate})
     horizon = problem.horizon or 0.0
     if not np.isclose(about["horizon"], horizon, rtol=1e-12, atol=0.0):
         there, here = (
@@ -159,8 +167,8 @@ def load(path: str | Path, problem) -> Saved:
             f"the crowds {y}" if y else "one population" for y in (about["crowds"], crowds(problem))
         )
         raise FileError(f"{path} holds {there}; this problem has {here}.")
-    here_are = {"problem": problem.title}
-    here_are |= {name: getattr(problem, name) for name in ("population", "discount")}
+    here_are = {"problem": problem.title, "population": problem.population}
+    here_are["discount"] = discount(problem)
     for name, here in here_are.items():
         if about[name] != here and comm.rank == 0:
             log.warning("%s: its %s is %s, here it is %s", path, name, about[name], here)

@@ -154,13 +154,15 @@ def coarse_size(J: Jacobian) -> int:
     """Coarse functions in the longest direction: the user's number, or a default.
 
     The default grows almost as the mesh, so that r of `matched_sweeps.py` grows as its power .07
-    only, up to a limit, as dense factors of n functions per time level cost n^3. It is rounded, as
-    sums on ranks differ in the last digit.
+    only, up to a limit, as dense factors of n functions per time level cost n^3; those of a group
+    of populations that exchange people are n together. It is rounded, as sums on ranks differ in
+    the last digit.
     """
     low, high = J.discrete.bounding_box
     across = round((high - low).max() / J.discrete.mesh_size, 6)
-    least, most = COARSE_SIZES[J.discrete.problem.domain.dim]
-    size = min(max(least, round(0.29 * across**0.87)), most)
+    dim, group = len(low), max(map(len, J.discrete.problem.groups))
+    least, most = COARSE_SIZES[dim]
+    size = min(max(least, round(0.29 * across**0.87)), round(most / group ** (1 / dim)))
     size = count("-mfg_coarse_size", PETSc.Options(petsc.PREFIX).getInt("coarse_size", size), 0)
     return min(size, round(across / 2))  # at least two nodes per function
 

@@ -107,9 +107,9 @@ class Keeper:
         self.began, self.last, self.written = began, time.perf_counter(), began
         self.settings, self.path = settings, file_path(settings.path)
         self.comm, self.nodes = discrete.comm, Nodes(discrete.problem.domain, discrete.V)
-        numbers = "population", "discount"
-        about = saved.description(discrete.problem, discrete.scheme, times, *numbers)
+        about = saved.description(discrete.problem, discrete.scheme, times, "population")
         self.about = about | {
+            "discount": saved.discount(discrete.problem),
             "rtol": method.rtol,
             "continuation": method.continuation,
         }

@@ -108,7 +108,7 @@ def solve_by_sinkhorn(
             "Sinkhorn() is for costs that do not depend on the density, and the running cost or "
             "the Hamiltonian does here. Take Newton()."
         )
-    if discrete.problem.discount:
+    if any(discrete.problem.discounts):
         raise ProblemError("Sinkhorn() is for problems without a discount. Take Newton().")
     if discrete.scheme.limited:
         raise ProblemError(f"Sinkhorn() takes Monotone() or Galerkin(...), not {discrete.scheme}.")

@@ -201,6 +201,11 @@ class MeanField(Statement):
         return (self,)
 
     @property
+    def discounts(self) -> list[float]:
+        """The discount of each population."""
+        return [self.discount]
+
+    @property
     def switches(self) -> tuple:
         """Pairs (i, j) of populations where people switch from i to j: there is but one."""
         return ()

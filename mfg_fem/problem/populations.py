@@ -15,6 +15,7 @@ from mfg_fem.problem.conditions import check_datum
 from mfg_fem.problem.crowding import Crowding
 from mfg_fem.problem.data import Data, InTime
 from mfg_fem.problem.densities import Densities
+from mfg_fem.problem.discounts import check_discounts
 from mfg_fem.problem.ends import check_flows
 from mfg_fem.problem.game import Given, MeanField
 from mfg_fem.problem.interactions import Quantity
@@ -113,9 +114,9 @@ class Populations(Statement):
     """Several crowds in one domain: a Nash equilibrium of all their players, or planners.
 
     With u_i and m_i of crowd i, D_i, H_i, f_i, g_i and s_i its data, which see the densities m of
-    all, and the rates lambda_ij at which players of crowd i become players of crowd j,
+    all, its discount gamma_i, and the rates lambda_ij at which its players go over to crowd j,
 
-        -u_i,t - div(D_i grad u_i) + H_i(x, grad u_i, m) + gamma u_i
+        -u_i,t - div(D_i grad u_i) + H_i(x, grad u_i, m) + gamma_i u_i
             + sum_j lambda_ij (u_i - u_j) = f_i(x, t, m),                    u_i(T) = g_i(x, m(T)),
          m_i,t - div(D_i grad m_i) - div(m_i H_i,p) + sum_j (lambda_ij m_i - lambda_ji m_j) = s_i.
 
@@ -127,7 +128,7 @@ class Populations(Statement):
     Args:
         domain: a Domain, or a DOLFINx simplex mesh.
         horizon: the final time T, or None.
-        crowds: name -> Crowd. All have the same discount.
+        crowds: name -> Crowd. Each may have its own discount, except with one planner of all.
         switching: (name, name) -> lambda_ij >= 0, per unit of time, at which a player of the first
             crowd becomes one of the second: a number, a UFL expression, or a callable (x, t, m).
         planner: None: every player for himself. "all": one planner for all crowds, who minimises
@@ -165,9 +166,7 @@ class Populations(Statement):
         object.__setattr__(self, "prices", prices_of(self))
         members = tuple(self._each(self._member))
         object.__setattr__(self, "populations", members)
-        if len({member.discount for member in members}) > 1:
-            given = ", ".join(f"crowd {own.name!r} {own.discount:g}" for own in members)
-            raise ProblemError(f"All crowds must have the same discount: {given}.")
+        check_discounts(self)
         data = Data(domain, [*self.crowds], self.prices)
         for pair, rate in self.switching.items():
             data.state(rate_name(pair), rate, "xtm")
@@ -251,9 +250,9 @@ class Populations(Statement):
         return f"Populations of {', '.join(map(repr, self.crowds))}"
 
     @property
-    def discount(self) -> float:
-        """That of all crowds."""
-        return self.populations[0].discount
+    def discounts(self) -> list[float]:
+        """The discount of each crowd."""
+        return [member.discount for member in self.populations]
 
     @property
     def population(self) -> float:

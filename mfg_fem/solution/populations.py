@@ -91,12 +91,19 @@ class PopulationsSolution(Mapping):
 
     @property
     def cost(self) -> float:
-        """What all players pay together; without a horizon per unit of time."""
+        """What all players pay together; without a horizon per unit of time.
+
+        What is paid in a crowd counts at the discount of this crowd, from the start.
+        """
         return sum(part.cost for part in self._parts.values())
 
     @property
     def expected_cost(self) -> float:
-        """What the value functions say of `cost`: of a game the same, also with switching."""
+        """What the value functions say of `cost`: of a game the same, also with switching.
+
+        But not if crowds with a horizon and different discounts exchange players: a player has
+        discounted at the rate of each crowd that he has been in. See `discrete/spacetime.py`.
+        """
         return sum(part.expected_cost for part in self._parts.values())
 
     @property

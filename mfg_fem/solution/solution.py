@@ -50,7 +50,7 @@ class Solution:
             people were everywhere alike: zero up to the tolerance of Newton.
         gone: exit name -> people who have left through it by each level.
         entered: people who have entered through the source by each level.
-        cost: total discounted cost of the population: running, terminal and exit costs.
+        cost: total cost of the population, running, terminal and exit costs, at its discount.
         expected_cost: what the value function says that the players of a game pay: the integral
             of u(0) m0 and, with a source, of u s. At an equilibrium it is the cost without the
             limited cost, to the tolerance of Newton; of a control it means nothing, as u is a

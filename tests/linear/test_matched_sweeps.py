@@ -1,10 +1,12 @@
 """The H-form: its preconditioner's bounds, its agreement with the other forms, its counts."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from cases import default, difference, evacuation
+from crowds import crowd
 from parts import path_of, plan_of, system_of
 from ranks import leave_numbers, numbers_on, serial_only
 
@@ -27,6 +29,11 @@ def krylov(solution) -> list[int]:
 def flat_matched(wave_number: float | None = None, coarse: int = 0, scheme=None, **changes):
     """Matched sweeps at rest in an even crowd: constant coefficients but for the ends of time."""
     problem = default(mfg.box(1, 16), diffusion=0.02, coupling=10.0, **changes)
+    return matched_of(problem, coarse, scheme, wave_number)
+
+
+def matched_of(problem, coarse: int, scheme=None, wave_number: float | None = None):
+    """The same of a problem."""
     system = system_of(problem, 12, scheme or mfg.Monotone())
     coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(system.even_crowd()))
@@ -76,11 +83,40 @@ def test_coarse_space_solves_on_its_range(scheme, precision, accuracy, discount,
     system, coupling, matched = flat_matched(coarse=4, scheme=scheme, discount=discount)
     random, X = np.random.default_rng(1), system.even_crowd()
     for _ in range(2):  # at rest, then with matrices made in place at other coefficients
-        v = matched.coarse[0].solve(random.standard_normal(coupling.F0.shape[1:]))
-        again = matched.coarse[0].solve(coupling.mult_H(v[None])[0])
+        v = matched.coarse[0].solve(random.standard_normal(coupling.F0.shape))
+        again = matched.coarse[0].solve(coupling.mult_H(v))
         assert np.allclose(again, v, atol=accuracy * np.abs(v).max())
         coupling.refresh(system.linearise(X + 0.3 * random.random(X.shape)))
         matched.refresh()
+
+
+@serial_only
+@pytest.mark.parametrize(
+    "scheme", [mfg.Monotone(), mfg.Galerkin(), mfg.Galerkin(1, "midpoint")], ids=str
+)
+def test_populations_that_switch_have_one_coarse_space(scheme, monkeypatch):
+    """The third is by itself; two have discounts of their own, one an exit."""
+    monkeypatch.setattr("mfg_fem.linear.coupled.block_tridiagonal.PRECISION", np.float64)
+    data = {"running_cost": lambda x, t, m: m.all + x[0], "terminal_cost": lambda x, m: 0.0}
+    one, two = crowd(**data, discount=1.0), crowd(**data, boundary={"right": mfg.Exit()})
+    problem = mfg.Populations(
+        mfg.box(1.0, 16),
+        horizon=1.0,
+        crowds={"a": one, "c": two, "b": replace(one, discount=3.0)},
+        switching={("a", "b"): lambda x, t, m: 30 + x[0], ("b", "a"): 20.0},
+    )
+    system, coupling, matched = matched_of(problem, 4, scheme)
+    random = np.random.default_rng(1)
+    coupling.refresh(system.linearise(system.even_crowd() + 0.1 * random.random(system.shape)))
+    matched.refresh()
+    together, _ = matched.coarse
+    assert [space.members for space in matched.coarse] == [[0, 2], [1]]
+    r = np.zeros_like(coupling.F0)
+    r[[0, 2]] = random.standard_normal(r[[0, 2]].shape)
+    v = np.zeros_like(r)
+    v[[0, 2]] = together.solve(r[[0, 2]])
+    again = together.solve(coupling.mult_H(v)[[0, 2]])
+    np.testing.assert_allclose(again, v[[0, 2]], atol=1e-8 * np.abs(v).max())
 
 
 @serial_only
@@ -208,7 +244,7 @@ def test_uniform_levels_have_the_coarse_operator_of_each(scheme):
     system = system_of(default(square(12), coupling=10.0), 6, scheme)
     coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(system.even_crowd()))
-    coarse = CoarseSpace(system.jacobian, 0, 4)
+    coarse = CoarseSpace(system.jacobian, [0], 4)
     assert coupling.uniform
     coarse.refresh(coupling)
     once = coarse.operator.inverses
@@ -231,7 +267,7 @@ def test_coarse_blocks_are_the_transposes_of_each_other_where_equations_are_adjo
     X[0] += np.cos(3 * x[:, 0]) * np.sin(4 * x[:, 1])
     coupling = Coupling(system.jacobian)
     coupling.refresh(system.linearise(X))
-    coarse = CoarseSpace(system.jacobian, 0, 3)
+    coarse = CoarseSpace(system.jacobian, [0], 3)
     assert system.discrete.adjoint
     found = [y.copy() for y in coarse.blocks(coupling, 1)]
     system.discrete.adjoint = False

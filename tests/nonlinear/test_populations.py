@@ -73,7 +73,17 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case, discount", [("game", 0.0), *((case, 3.0) for case in CASES)])
+UNLIKE = [
+    ("exits of one", (0.0, 3.0)),
+    ("three", (3.0, 0.0, 8.0)),
+    ("midpoint", (3.0, 0.5)),
+    ("switching", (0.5, 5.0)),
+]
+
+
+@pytest.mark.parametrize(
+    "case, discount", [("game", 0.0), *((case, 3.0) for case in CASES), *UNLIKE]
+)
 def test_jacobian_is_the_derivative_of_the_residual(case, discount):
     problem, scheme = CASES[case](discount)
     system, random = system_of(problem, 3, scheme), np.random.default_rng(0)

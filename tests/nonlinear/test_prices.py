@@ -140,7 +140,7 @@ def rate_by_finite_differences(cells: int) -> float:
     return (low + high) / 2
 
 
-def two_markets(horizon, planner=None):
+def two_markets(horizon, planner=None, discounts=(0.3, 0.3)):
     """Two crowds, two prices: all data that may see prices do."""
     one, other = mfg.price("one", start=0.3), mfg.price("other", start=-0.2)
 
@@ -149,7 +149,7 @@ def two_markets(horizon, planner=None):
     def crowd(i: int):
         return mfg.Crowd(
             diffusion=0.05,
-            discount=0.3,
+            discount=discounts[i],
             hamiltonian=lambda x, p, m: (p[0] + one * (1 + i + x[0])) ** 2 / (2 + m.all),
             running_cost=lambda x, t, m: m.all**2 + other**2 * x[0],
             **(ends if horizon else {}),
@@ -169,10 +169,10 @@ def two_markets(horizon, planner=None):
 
 
 @pytest.mark.parametrize("scheme", [mfg.Sharp(), mfg.Galerkin(1, "midpoint")], ids=str)
-@pytest.mark.parametrize("planner", [None, "all"])
+@pytest.mark.parametrize("planner, discounts", [(None, (0.3, 2.0)), ("all", (0.3, 0.3))])
 @pytest.mark.parametrize("horizon", [1.0, None])
-def test_jacobian_with_prices(horizon, planner, scheme):
-    problem, random = two_markets(horizon, planner), np.random.default_rng(0)
+def test_jacobian_with_prices(horizon, planner, discounts, scheme):
+    problem, random = two_markets(horizon, planner, discounts), np.random.default_rng(0)
     if horizon:
         system = system_of(problem, 3, scheme)
     else:

@@ -92,6 +92,25 @@ def test_all_formulations_agree(form):
         np.testing.assert_allclose(one.m, other.m, rtol=1e-6)
 
 
+@pytest.mark.parametrize("rate", [10.0, 100.0])
+def test_the_h_form_takes_few_iterations_whatever_the_rates(rate):
+    """Its coarse space knows that value functions of those who switch are nearly one."""
+    domain = mfg.box((1.0, 1.0), 12, MPI.COMM_WORLD)
+    strong = [
+        Population(
+            domain,
+            hamiltonian=lambda x, p, m: ufl.dot(p, p) / 2,
+            running_cost=lambda x, t, m, i=i: 10 * m[i] + 5 * m[1 - i] + (x[0] - i) ** 2,
+            initial_density=lambda x, i=i: 1.2 + ufl.cos(ufl.pi * (x[0] - i)),
+            diffusion=0.02,
+        )
+        for i in range(2)
+    ]
+    problem = statement(*strong, rates={(0, 1): rate, (1, 0): rate})
+    _, history, _ = solved(problem, 12, krylov="h-form")
+    assert max(row["krylov"] for row in history) <= 14
+
+
 CROWDED = {(0, 1): lambda x, t, m: m[1] ** 2 + x[0], (1, 0): lambda x, t, m: 1 + t}
 
 

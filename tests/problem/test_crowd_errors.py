@@ -40,7 +40,14 @@ WRONG = {
     "H": (data(hamiltonian=lambda x, p, m: -ufl.dot(p, p)), "crowd 'b': hamiltonian.*convex"),
     "boundary": (data(boundary={"door": mfg.Exit()}), "crowd 'b': No boundary is named 'door'"),
     "nobody": (data(population=0.0), "crowd 'b': population"),
-    "discount": (data(discount=1.0), "same discount: crowd 'a' 0, crowd 'b' 1"),
+    "planned discounts": (
+        lambda: two(LINE, b={"discount": 1.0}, planner="all"),
+        "One planner.*one discount.*Crowd 'a' 0, Crowd 'b' 1",
+    ),
+    "no discount for ever": (
+        rates(1.0, ("b", "a"), horizon=None, b={"discount": 1.0}),
+        "costs count alike in Crowd 'a', which nobody leaves",
+    ),
     "planner": (lambda: two(LINE, planner="both"), "planner.*'both'"),
     "no crowd": (crowds({"a": crowd(), "b": 3}), "crowds\\['b'\\] must be a mfg.Crowd"),
     "no name": (crowds({1: crowd()}), "called by a text, not by 1"),

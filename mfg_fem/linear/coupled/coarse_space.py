@@ -20,9 +20,13 @@ matrix in time. As T* and differences in time commute, so to speak, it goes if r
 with g_n = F0_n^-1 (A v)_n, (L H v)_n = W (g_n - g_{n-1}) + (1 - c_n) K_n g_n + c_{n-1} dt_{n-1} /
 dt_n K_{n-1} g_{n-1} + (L D T v)_n is block tridiagonal again. L acts on time alone, so that it is
 the same for the projected rows. Weights that are limited at single nodes count as c_n here.
+
+Populations that exchange people have one operator for all of them: at high rates their value
+functions are nearly one, which those of each by itself do not see.
 """
 
 from functools import reduce
+from itertools import permutations
 from typing import Any
 
 from mpi4py import MPI
@@ -33,6 +37,7 @@ import numpy as np
 from mfg_fem.discrete.jacobian import Jacobian
 from mfg_fem.linear.coupled import block_tridiagonal
 from mfg_fem.linear.coupled.grid_products import Projection
+from mfg_fem.linear.level.joint import joined
 
 SAMPLES = {1: 16, 2: 8, 3: 3}  # levels with a projection, by dimension: products are expensive
 LONGER = 0.1  # relative change of dt that makes a level one of the samples
@@ -42,37 +47,42 @@ SAME, SUBSET = (
 
 
 class CoarseSpace:
-    """Z and the factored Z^T H Z.
+    """Z and the factored Z^T H Z, of populations that exchange people, or of one: `members`.
 
     Attributes:
+        owners: the population of each function.
         size: number of functions per time level.
         spacing: largest spacing of the grid, whose longest direction has `cells` cells.
         places: positions of entries in a block of Z^T H Z, known after the first product.
         unit: largest entry, by which all are divided for the factorisation.
     """
 
-    def __init__(self, J: Jacobian, i: int, cells: int):
-        self.J, self.i = J, i
-        columns, values = self._splines(cells)
+    def __init__(self, J: Jacobian, members: list[int], cells: int):
+        self.J, self.members = J, members
+        columns, values, count = self._splines(cells)
         cell, comm = columns[:, columns.shape[1] // 2], J.comm  # named by its middle spline
         whole = np.bincount(columns.ravel(), values.ravel(), columns.max(initial=0) + 1)
         length = comm.allreduce(len(whole), MPI.MAX)
         used = comm.allreduce(np.pad(whole, (0, length - len(whole))), MPI.SUM) > 0
-        self.size = int(used.sum())
+        self.size, self.owners = int(used.sum()), np.take(members, np.flatnonzero(used) // count)
         columns = np.maximum(np.cumsum(used) - 1, 0)[columns]  # splines without nodes are left out
         where = values != 0.0
         starts = np.cumsum([0, *np.count_nonzero(where, axis=1)], dtype=PETSc.IntType)
         csr = starts, columns[where].astype(PETSc.IntType), values[where]
-        size = ((J.owned, PETSc.DETERMINE), (PETSc.DECIDE, self.size))
+        size = ((len(values), PETSc.DETERMINE), (PETSc.DECIDE, self.size))
         self.Z = PETSc.Mat().createAIJ(size, csr=csr, comm=comm)
         self.projection = Projection(cell, columns, values, self.size)
         self.products: dict[str, PETSc.Mat] = {}  # reused by all levels, whose patterns are equal
         self.operator: Any = None  # an Elimination
         self.unit = 1.0
         self.places: Any = None  # an array
+        self.passing: list[PETSc.Mat] = []  # made for the present level
 
-    def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers and values of the 3^dim splines at each owned dof, shapes (owned, 3^dim)."""
+    def _splines(self, cells: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Numbers and values of the 3^dim splines at each owned dof, and how many a member has.
+
+        Both have the shape (members owned, 3^dim).
+        """
         d = self.J.discrete
         x = d.V.tabulate_dof_coordinates()[: d.owned, : d.problem.domain.dim]
         low, high = d.bounding_box
@@ -97,9 +107,13 @@ class CoarseSpace:
         columns = reduce(
             lambda y, z: outer(y, z, np.add), [numbers[:, :, i].T * strides[i] for i in axes]
         )
-        values[d.exits[self.i].held] = 0.0
         values[values < np.finfo(float).eps] = 0.0  # at grid lines, where squares are denormal
-        return columns, values
+        count, places = int(counts.prod()), range(len(self.members))
+        values = np.stack([values for _ in places])
+        for i, own in zip(self.members, values, strict=True):
+            own[d.exits[i].held] = 0.0
+        columns = np.concatenate([columns + place * count for place in places])
+        return columns, values.reshape(columns.shape), count
 
     def destroy(self):
         """Free the matrices."""
@@ -146,15 +160,16 @@ class CoarseSpace:
         - Z^T W gA and Z^T W gW of this rank's rows, each by its entries at `places`; averages
         combine the same products.
         """
-        J, i, after = self.J, self.i, min(n + 1, self.J.steps - 1)
-        c, B = J.rule.c[n], self._evenly(J.B[i][n], n)
-        gA = self._times("gA", J.A[i][n].matMult, self.Z)
+        J, after = self.J, min(n + 1, self.J.steps - 1)
+        c, B = J.rule.c[n], self._rows("B", n)
+        gA = self._times("gA", self._rows("A", n).matMult, self.Z)
         gW = self._mass_times("gW", self.Z.copy(), n)
         inverse = gA.createVecLeft()
-        inverse.array[:] = 1 / coupling.F0[i, n]
+        inverse.array[:] = 1 / coupling.F0[self.members, n].ravel()
         for M in (gA, gW):
             M.diagonalScale(inverse, None)
-        HZ, DZ = self._times("HZ", B.matMult, gA), self._times("DZ", J.D[i][n].matMult, self.Z)
+        HZ = self._times("HZ", B.matMult, gA)
+        DZ = self._times("DZ", self._rows("D", n).matMult, self.Z)
         D = self.projection.of(DZ) if c else 0.0
         HZ.axpy(1.0, DZ, SUBSET)
         BgA = self.projection.of(HZ) - D
@@ -172,34 +187,57 @@ class CoarseSpace:
         BgO = lower.T - c * (1 - c) * D if self.adjoint else r * BgA - (1 + r) * BgW
         next_own = r * BgO - (1 + r) * (r * WgA - (1 + r) * WgW) + c**2 * D
         own = BgA + ((1 - c) ** 2 * D if c else 0.0)
-        upper, discount = BgO + c * (1 - c) * D, J.rule.discount[n]
+        upper, discount = BgO + c * (1 - c) * D, J.rule.discount[self.owners, n]
         found = own, discount * upper, longer * lower, longer * discount * next_own
+        for M in self.passing:
+            M.destroy()
+        self.passing = []
         return np.array([y.ravel()[self.places] for y in found])
 
     @property
     def adjoint(self) -> bool:
         """Whether the upper blocks are the transposes of the lower ones, but for a discount."""
-        return self.J.discrete.adjoint and self.J.even
+        return self.J.discrete.adjoint and self.J.even and len(self.members) == 1
 
-    def _evenly(self, B: PETSc.Mat, n: int) -> PETSc.Mat:
-        """B of step n if it saw (1 - c) m^{n+1} at all nodes."""
-        if not (self.J.rule.limited and self.J.rule.c[n]):
-            return B
-        B, mass, rate = B.copy(), self.J.discrete.free_mass[self.i], 1 / self.J.dt[n]
+    def _rows(self, name: str, n: int) -> PETSc.Mat:
+        """Rows of step n by name, with the blocks between members. Collective."""
+        own = [self._block(name, i, n) for i in self.members]
+        if len(own) == 1:
+            return own[0]
+        found = self.J.between(name, n) if name in "AB" else {}
+        between = {
+            (i, j): found[pair].copy()
+            for (i, one), (j, other) in permutations(enumerate(self.members), 2)
+            if (pair := (one, other)) in found
+        }
+        for block in between.values():
+            block.scale(1 - self.J.rule.c[n])
+        whole = joined(own, between, self.J.comm)
+        self.passing += [*between.values(), whole]
+        return whole
+
+    def _block(self, name: str, i: int, n: int) -> PETSc.Mat:
+        """The block of population i; B as if it saw (1 - c) m^{n+1} at all nodes."""
+        J, mass = self.J, self.J.discrete.free_mass[i]
+        block = mass if name == "mass" else getattr(J, name)[i][n]
+        if not (name == "B" and J.rule.limited and J.rule.c[n]):
+            return block
+        B, rate = block.copy(), 1 / J.dt[n]
         B.axpy(-rate, mass, SAME)
-        self.J.scale_columns(B, (1 - self.J.rule.c[n]) / self.J.after[self.i, n])
+        J.scale_columns(B, (1 - J.rule.c[n]) / J.after[i, n])
         B.axpy(rate, mass, SAME)
+        self.passing.append(B)
         return B
 
     def _mass_times(self, name: str, M: PETSc.Mat, n: int) -> PETSc.Mat:
         """W M of step n without Dirichlet dofs; it overwrites M if mass is lumped. Collective."""
         d = self.J.discrete
         if not d.scheme.lumped:
-            M = self._times(name, d.free_mass[self.i].matMult, M)
+            M = self._times(name, self._rows("mass", n).matMult, M)
             M.scale(1 / self.J.dt[n])
             return M
         weights = M.createVecLeft()
-        weights.array[:] = d.free_weights[self.i] / self.J.dt[n]
+        weights.array[:] = d.free_weights[self.members].ravel() / self.J.dt[n]
         M.diagonalScale(weights, None)
         return M
 
@@ -209,12 +247,14 @@ class CoarseSpace:
         return self.products[name]
 
     def solve(self, r: np.ndarray) -> np.ndarray:
-        """Z (Z^T H Z)^-1 Z^T r. Collective."""
-        y = np.ascontiguousarray(self.projection.restrict(r))
+        """Z (Z^T H Z)^-1 Z^T r of the members, shape (members, N, owned). Collective."""
+        rows = r.swapaxes(0, 1).reshape(self.J.steps, -1)
+        y = np.ascontiguousarray(self.projection.restrict(rows))
         if self.J.rule.averages:
             y = self._combined(y)
         self.J.comm.Allreduce(MPI.IN_PLACE, y, MPI.SUM)
-        return self.projection.prolong(self.operator.solve(y / self.unit))
+        v = self.projection.prolong(self.operator.solve(y / self.unit))
+        return v.reshape(self.J.steps, *r[:, 0].shape).swapaxes(0, 1)
 
     def _combined(self, y: np.ndarray) -> np.ndarray:
         """L y, for rows of time levels."""

@@ -33,10 +33,10 @@ v = v0 + P^-1 (r - H v0).
 
 Several populations have a P each, with F0 the sum over the densities that a population sees,
 F0_i = sum_j |F_ij|: H is then not block-diagonal as X and F0 are, and the bounds hold where the own
-density counts most. Blocks of A and B between populations are in P too, but not in the coarse
-space. Steps that see averages T du and T* dm of two time levels (`discrete/step.py`) have
-H = B T*^-1 F0^-1 A + D T and P = (B + X T*) T*^-1 F0^-1 (A + X T). With a discount T averages
-discounted changes.
+density counts most. Blocks of A and B between populations are in P too, and in the coarse space of
+those that exchange people. Steps that see averages T du and T* dm of two time levels
+(`discrete/step.py`) have H = B T*^-1 F0^-1 A + D T and P = (B + X T*) T*^-1 F0^-1 (A + X T). With a
+discount T averages discounted changes.
 """
 
 from functools import cached_property
@@ -84,7 +84,7 @@ class Coupling:
         self.uniform = J.uniform and not self.sloped
         slopes = coefficients[: k * k].reshape(k, k, J.steps, J.owned)
         # u^N = u_T(m^N) is eliminated
-        slopes[:, :, -1] += J.rule.discount[-1] / J.dt[-1] * J.terminal_slopes
+        slopes[:, :, -1] += J.rule.discount[:, -1, None, None] / J.dt[-1] * J.terminal_slopes
         f, a = slopes[np.arange(k), np.arange(k)] if k > 1 else slopes[0], coefficients[k * k :]
         for i, j in np.argwhere(~np.eye(k, dtype=bool)):
             f[i] += np.abs(slopes[i, j])
@@ -153,7 +153,7 @@ class Coupling:
 
 
 class MatchedSweeps:
-    """P^-1 after the coarse space, which is one for each population."""
+    """P^-1 after the coarse spaces, one for each group that exchanges people."""
 
     def __init__(self, coupling: Coupling, plan: Plan):
         self.coupling, self.J, self.plan = coupling, coupling.J, plan
@@ -163,7 +163,7 @@ class MatchedSweeps:
         self.sweeps = Sweeps(J, plan.matched, self.blocks)
         self.coarse = []
         if plan.coarse_size:
-            self.coarse = [CoarseSpace(J, i, plan.coarse_size) for i in range(J.k)]
+            self.coarse = [CoarseSpace(J, y, plan.coarse_size) for y in d.problem.groups]
         self._scratch = [d.stiffness.duplicate() for _ in range(2)]
         self._free = np.ones((J.k, J.owned))
         d.release(self._free)
@@ -254,7 +254,9 @@ class MatchedSweeps:
         """Apply the preconditioner: H of the result is about r."""
         if not self.coarse:
             return self._sweep(r)
-        v = np.stack([space.solve(own) for space, own in zip(self.coarse, r, strict=True)])
+        v = np.empty_like(r)
+        for space in self.coarse:
+            v[space.members] = space.solve(r[space.members])
         left = self.coupling.mult_H(v)
         np.subtract(r, left, out=left)
         v += self._sweep(left)

@@ -12,6 +12,19 @@ import numpy as np
 from mfg_fem.discrete.jacobian import Jacobian
 
 
+def joined(own: list[PETSc.Mat], between: dict[tuple[int, int], PETSc.Mat], comm) -> PETSc.Mat:
+    """One matrix of the blocks of populations, and of those between them. Collective."""
+    blocks: list[list[PETSc.Mat | None]] = [[None] * len(own) for _ in own]
+    for i, block in enumerate(own):
+        blocks[i][i] = block
+    for (i, j), block in between.items():
+        blocks[i][j] = block
+    nest = PETSc.Mat().createNest(blocks, comm=comm)
+    whole = nest.convert("aij", PETSc.Mat())
+    nest.destroy()
+    return whole
+
+
 class JointRows:
     """The matrix of a level of A or B, by name, as a shell: `n` says which level."""
 
@@ -53,22 +66,16 @@ class JointFactors:
         """Factor the present blocks of level n. Collective."""
         J, pc = self.J, self.own[n]
         share = np.ones((J.k, J.owned)) * J.own_share(self.name, n)
-        blocks: list[list[PETSc.Mat | None]] = [[None] * J.k for _ in range(J.k)]
-        for i, own in enumerate(self.blocks):
-            blocks[i][i] = own[n]
-        scaled = []
-        for (i, j), block in J.between(self.name, n).items():
-            blocks[i][j] = block.copy()
-            J.scale_columns(blocks[i][j], share[j])
-            scaled.append(blocks[i][j])
-        nest = PETSc.Mat().createNest(blocks, comm=J.comm)
-        whole = nest.convert("aij", PETSc.Mat())
+        scaled = {pair: block.copy() for pair, block in J.between(self.name, n).items()}
+        for (_, j), block in scaled.items():
+            J.scale_columns(block, share[j])
+        whole = joined([own[n] for own in self.blocks], scaled, J.comm)
         pc.setReusePreconditioner(False)
         pc.setOperators(whole)
         pc.setFromOptions()
         pc.setUp()
         pc.setReusePreconditioner(True)  # for the shell that KSP is given
-        for matrix in (*scaled, nest, whole):
+        for matrix in (*scaled.values(), whole):
             matrix.destroy()
         self.states[n] = self._state(n)  # at the end, as making the nest counts as a change
 
