@@ -39,20 +39,24 @@ def test_as_many_are_in_each_crowd_as_the_equation_of_two_states_says(scale):
     assert players["a"].inside + players["b"].inside == pytest.approx(1.0)
 
 
-def changing(cells: int) -> mfg.Populations:
+def changing(cells: int, discount: float = 0.3) -> mfg.Populations:
     """Crowds of unlike noise and boundaries, who change at rates of place, time and crowd."""
     data = {"discount": 0.3}
-    door = {"boundary": {"right": mfg.Door(rate=1.0, cost=0.2)}, "population": 0.5}
+    door = {
+        "discount": discount,
+        "boundary": {"right": mfg.Door(rate=1.0, cost=0.2)},
+        "population": 0.5,
+    }
     return two(
         mfg.box(1.0, cells),
         a=data | {"diffusion": 0.05, "source": lambda x, t: 0.5 * t},
-        b=data | door,
+        b=door,
         switching={("a", "b"): lambda x, t, m: 4 * x[0] + t, ("b", "a"): lambda x, t, m: m["a"]},
     )
 
 
 def test_players_scatter_about_what_their_crowds_do_and_pay():
-    coarse, fine = (mfg.solve(changing(n), n) for n in (16, 64))
+    coarse, fine = (mfg.solve(changing(n, 0.9), n) for n in (16, 64))
     for name, own in coarse.players(30_000).items():
         exact = fine[name]
         assert close(own.inside, own.inside_error, exact.masses[::4], 5e-3)
