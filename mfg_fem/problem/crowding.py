@@ -8,6 +8,8 @@ from dolfinx import fem
 from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.values import VertexValues, check_finite
 
+ROUND_OFF = 1e-12  # of a density, relative to its largest value: that of a solution has some
+
 
 class Crowding:
     """The densities of populations as the checks look at them. Collective.
@@ -73,11 +75,11 @@ def check_density(mesh, m, population: float, name: str = "initial_density(x)") 
 
 
 def check_sign(mesh, m, name: str) -> VertexValues:
-    """The values of a density, which must not be negative."""
+    """The values of a density, which must not be negative but for round-off."""
     density = VertexValues(mesh, m)
     (found,) = density.extremes()
     check_finite(found, name)
-    if found[0] < 0:
+    if found[0] < -ROUND_OFF * found[1]:
         raise ProblemError(
             f"{name} is negative somewhere (minimum {found[0]:.3g}); "
             "a density must be >= 0. Cut it off, e.g. ufl.max_value(m, 0)."

@@ -185,10 +185,15 @@ class Populations(Statement):
         if not isinstance(self.crowds, Mapping) or not self.crowds:
             raise ProblemError('crowds must be a dict such as {"tourists": mfg.Crowd(...)}.')
         for name, crowd in self.crowds.items():
-            if not isinstance(name, str) or not name:
-                raise ProblemError(f"crowds: a crowd is called by a text, not by {name!r}.")
+            if not (isinstance(name, str) and name.isprintable() and name.strip() == name != ""):
+                raise ProblemError(
+                    "crowds: a crowd is called by a line of text without blanks at its ends, not "
+                    f"by {name!r}."
+                )
             if not isinstance(crowd, Crowd):
-                raise ProblemError(f"crowds[{name!r}] must be a mfg.Crowd(...), not {crowd!r}.")
+                raise ProblemError(
+                    f"crowds[{name!r}] must be a mfg.Crowd(...), not a {type(crowd).__name__}."
+                )
         if self.planner not in PLANNERS:
             raise ProblemError(f'planner is None, "all" or "each", not {self.planner!r}.')
         if not isinstance(self.switching, Mapping):

@@ -15,7 +15,7 @@ from cases import default, jittered
 from ranks import leave_numbers, numbers_on, raised, serial_only
 
 import ufl
-from dolfinx import jit
+from dolfinx import fem, jit
 from dolfinx import mesh as dmesh
 
 import mfg_fem as mfg
@@ -295,6 +295,17 @@ def test_no_argument_of_a_problem_has_a_hidden_default(missing):
 
 def test_a_plain_mesh_will_do_for_a_domain():
     assert mfg.MeanFieldGame(square().mesh, **ARGUMENTS).domain.mesh is square().mesh
+
+
+def test_a_density_may_be_negative_by_round_off_alone():
+    domain = mfg.box(1.0, 8)
+    start = fem.Function(fem.functionspace(domain.mesh, ("Lagrange", 1)))
+    start.x.array[:] = 1.0
+    start.x.array[0] = -1e-15
+    assert mfg.solve(default(domain, initial_density=start), 1).levels.m[0].min() == 0
+    start.x.array[0] = -1e-6
+    with pytest.raises(mfg.ProblemError, match="negative somewhere"):
+        default(domain, initial_density=start)
 
 
 def test_numbers_of_numpy_will_do():
