@@ -5,6 +5,7 @@ would return something else at a second call does no harm, and what cannot be an
 float(t), is an error: a symbol has no value that could be taken by mistake.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -187,9 +188,21 @@ class Data:
     def terminals(self) -> list:
         """The Functions, Constants and geometry of this mesh in all expressions, each once."""
         kinds = (fem.Function, fem.Constant, ufl.classes.GeometricQuantity)
-        expressions = (expression for expression, *_ in self._stated.values())
+        expressions = [expression for expression, *_ in self._stated.values()]
+        expressions += [quantity.operand for quantity in self.quantities]
         found = (y for e in expressions for y in traverse_unique_terminals(e))
         return [*dict.fromkeys(y for y in found if isinstance(y, kinds))]
+
+    @property
+    def digest(self) -> bytes:
+        """Of all numbers that the expressions depend on and that may change, on this rank."""
+        terminals = self.terminals
+        arrays = [y.x.array for y in terminals if isinstance(y, fem.Function)]
+        arrays += [y.value for y in terminals if isinstance(y, fem.Constant)]
+        found = hashlib.sha256(self.mesh.geometry.x)
+        for array in arrays:
+            found.update(np.ascontiguousarray(array).data)
+        return found.digest()
 
     def __call__(self, name: str, **arguments) -> ufl.core.expr.Expr:
         """The expression of this name with these arguments, of which it may not need all."""

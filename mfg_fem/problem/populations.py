@@ -220,10 +220,13 @@ class Populations(Statement):
         data = {y.name: getattr(crowd, y.name) for y in fields(Crowd)}
         return Member(self.domain, horizon=self.horizon, name=name, together=self, **data)
 
-    def check(self):
-        """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
-        self.domain.check()
-        self.prices.begin()
+    @property
+    def digest(self) -> bytes:
+        """Of all numbers in the data that may change, on this rank."""
+        return b"".join(data.digest for data in (self.data, *(y.data for y in self.populations)))
+
+    def look(self):
+        """Look at the data. Collective."""
         check_flows(self)
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}

@@ -326,6 +326,18 @@ def test_bad_input_is_refused_alike_on_two_ranks(wrong):
     assert one == other and one.startswith(BAD[wrong][1].__name__ + ":")
 
 
+def test_data_are_looked_at_again_only_if_they_have_changed(monkeypatch):
+    domain = mfg.box((1, 1), 2)
+    size = fem.Constant(domain.mesh, 1.0)
+    problem, looks = default(domain, running_cost=lambda x, t, m: mfg.smooth(size * m, 0.1)), []
+    monkeypatch.setattr(mfg.MeanFieldGame, "look", looks.append)
+    problem.check()
+    assert not looks
+    size.value = 2.0
+    problem.check()
+    assert looks == [problem]
+
+
 def test_a_problem_stated_again_compiles_nothing():
     default(mfg.box((1, 1), 4))
     cache = Path(jit.get_options()["cache_dir"])

@@ -17,10 +17,16 @@ from ranks import leave_numbers, numbers_on, serial_only
 
 import dolfinx
 import ufl
+from dolfinx import fem
 
 import mfg_fem as mfg
 from mfg_fem.errors import FileError, OutOfTime, ProblemError
 from mfg_fem.resnet import criteria, fit
+
+
+def weighted(w):
+    """A cost of the crowd with this weight."""
+    return lambda x, t, m: mfg.smooth(w * m["a"], 0.2) + x[0] * mfg.total(w * m["b"])
 
 
 def hdf5(folder, dataset: str) -> np.ndarray:
@@ -126,6 +132,16 @@ def test_two_crowds_of_a_kind_are_as_exploitable_as_one():
     found = many["b"].exploitability()
     assert found.bregman == pytest.approx(expected.bregman, rel=1e-6)
     assert found.cost == pytest.approx(expected.cost, rel=1e-9)
+
+
+def test_functions_in_what_is_smoothed_are_those_of_the_finer_mesh_too():
+    domain, found = mfg.box(1.0, 4), []
+    weight = fem.Function(fem.functionspace(domain.mesh, ("Lagrange", 1)))
+    weight.x.array[:] = 1.3
+    for w in (1.3, weight):
+        solution = mfg.solve(two(domain, a={"running_cost": weighted(w)}), 2)
+        found.append(solution["a"].exploitability().bregman)
+    assert found[1] == pytest.approx(found[0], rel=1e-9)
 
 
 @pytest.mark.parametrize("horizon", [1.0, None])
