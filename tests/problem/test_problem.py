@@ -12,7 +12,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import default, jittered
-from ranks import leave_numbers, numbers_on, raised, serial_only
+from ranks import leave_numbers, numbers_on, once, raised, serial_only
 
 import ufl
 from dolfinx import fem, jit
@@ -313,7 +313,7 @@ def test_numbers_of_numpy_will_do():
     assert mfg.solve(default(square(), diffusion=D), steps).converged
 
 
-@cache
+@once
 def on_two_ranks() -> dict[str, list[str]]:
     """What each bad input raised on each rank, by one run of this file."""
     return numbers_on(2, __file__, timeout=400)
@@ -330,7 +330,7 @@ def test_data_are_looked_at_again_only_if_they_have_changed(monkeypatch):
     domain = mfg.box((1, 1), 2)
     size = fem.Constant(domain.mesh, 1.0)
     problem, looks = default(domain, running_cost=lambda x, t, m: mfg.smooth(size * m, 0.1)), []
-    monkeypatch.setattr(mfg.MeanFieldGame, "look", looks.append)
+    monkeypatch.setattr(mfg.MeanFieldGame, "look", lambda self: looks.append(self))
     problem.check()
     assert not looks
     size.value = 2.0
