@@ -32,6 +32,7 @@ class Statement:
         self.prices.begin()
         digest = self.digest
         if not self.domain.comm.allreduce(digest == self.looked_at, MPI.LAND):
+            object.__setattr__(self, "looked_at", b"")  # if what is seen is refused
             self.look()
             object.__setattr__(self, "looked_at", digest)
 

@@ -327,15 +327,20 @@ def test_bad_input_is_refused_alike_on_two_ranks(wrong):
 
 
 def test_data_are_looked_at_again_only_if_they_have_changed(monkeypatch):
-    domain = mfg.box((1, 1), 2)
+    domain, looks = mfg.box((1, 1), 2), []
     size = fem.Constant(domain.mesh, 1.0)
-    problem, looks = default(domain, running_cost=lambda x, t, m: mfg.smooth(size * m, 0.1)), []
-    monkeypatch.setattr(mfg.MeanFieldGame, "look", lambda self: looks.append(self))
+    problem = default(domain, running_cost=lambda x, t, m: mfg.smooth(size * m, 0.1))
+    look = mfg.MeanFieldGame.look
+    monkeypatch.setattr(mfg.MeanFieldGame, "look", lambda self: (looks.append(1), look(self)))
     problem.check()
     assert not looks
-    size.value = 2.0
+    size.value = NAN
+    with pytest.raises(mfg.ProblemError, match="not finite"):
+        problem.check()
+    size.value = 1.0  # nothing that was seen in between is kept
     problem.check()
-    assert looks == [problem]
+    problem.check()
+    assert len(looks) == 2
 
 
 def test_a_problem_stated_again_compiles_nothing():
