@@ -1,9 +1,24 @@
 import gc
+import os
+import shutil
+import tempfile
 
 from mpi4py import MPI
 from petsc4py import PETSc
 
 import pytest
+
+
+def pytest_configure(config):
+    """A folder of the run, where its workers leave what they found: see `ranks.once`."""
+    if not hasattr(config, "workerinput"):
+        os.environ["MFG_FEM_TEST_RUN"] = tempfile.mkdtemp()
+
+
+def pytest_unconfigure(config):
+    """Remove it."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop("MFG_FEM_TEST_RUN"))
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Running a script on several MPI ranks from a test."""
 
+import fcntl
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
 
 from mpi4py import MPI
@@ -77,6 +79,26 @@ def numbers_on(ranks: int, script: str | Path, *arguments, timeout: float = 240)
         path = Path(folder, "numbers.json")
         run_on(ranks, script, path, *arguments, timeout=timeout)
         return json.loads(path.read_text())
+
+
+def once(function):
+    """As functools.cache, for all workers of a test run: for what goes through JSON unchanged."""
+
+    @cache
+    @wraps(function)
+    def found(*arguments):
+        script = Path(function.__code__.co_filename).stem
+        words = [script, function.__name__, *map(str, arguments)]
+        with Path(os.environ["MFG_FEM_TEST_RUN"], "-".join(words)).open("a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another worker may be about it
+            file.seek(0)
+            if not (text := file.read()):
+                text = json.dumps(function(*arguments))
+                file.write(text)
+                file.flush()
+        return json.loads(text)
+
+    return found
 
 
 def raised(attempts: dict[str, Callable]) -> dict[str, list[str]]:

@@ -48,7 +48,7 @@ SMALL = {
     "intruder": (("intruder", COARSER_INTRUDER), "--discounts", 6),
     "station_doors": (("station", COARSER_STATION), "--steps", 4),
     "storage": (None, "--cells", 40, "--steps", 24, "--capacities", 8),
-    "wealth": (None, "--cells", 50, "--shock", 0),
+    "wealth": (None, "--cells", 50, "--steps", 4),
     "two_streams": (None, "--cells", 4, "--steps", 4, "--aversions", 0.25),
     "first_game": (None, "--cells", 4, 8),
     "fluid_of_a_game": (None, "--cells", 8, "--steps", 4, 8),

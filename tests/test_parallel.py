@@ -5,12 +5,11 @@ Run as a script, this module solves some problems and leaves their numbers.
 
 import sys
 import time
-from functools import cache
 from pathlib import Path
 
 import pytest
 from cases import default, evacuation, jittered, landscape
-from ranks import launch, leave_numbers, numbers_on, run_on, serial_only
+from ranks import launch, leave_numbers, numbers_on, once, run_on, serial_only
 
 import mfg_fem as mfg
 
@@ -53,7 +52,7 @@ def numbers(solution: mfg.Solution) -> dict:
     }
 
 
-@cache
+@once
 def on(ranks: int) -> dict[str, dict]:
     return numbers_on(ranks, __file__)
 

@@ -77,6 +77,7 @@ class Discretisation:
             problem.plans,
             problem.prices,
         )
+        scheme.prepare(problem, self.state)
         add_standing(problem, scheme, self.state)
         if scheme.limited:
             self.state.limit.value = scheme.sharpness

@@ -210,7 +210,7 @@ def _with_exits(discrete, expressions: list) -> np.ndarray:
 def _density(discrete, i: int, name: str = "initial_density") -> np.ndarray:
     population = discrete.problem.populations[i]
     expression = population.m0 if name == "initial_density" else population.m_T
-    m0 = discrete.interpolate(discrete.nodal(expression(population.x)))
+    m0 = np.maximum(discrete.interpolate(discrete.nodal(expression(population.x))), 0.0)
     m0[discrete.exits[i].held] = 0.0
     mass = discrete.integral(m0)
     if not mass > 0:

@@ -62,6 +62,9 @@ class Galerkin:
         )
         return fem.functionspace(mesh, element)
 
+    def prepare(self, problem, state):
+        """The forms need nothing else."""
+
     def diffusion(self, population, state, w, around, corners, p, q):
         """The product p . D q with the diffusion tensor D times the viscosity factor."""
         return ufl.inner(state.stretch * population.D(population.x, state.t) * p, q)

@@ -59,12 +59,18 @@ class Monotone:
         """Implicit Euler steps."""
         return StepRule.constant(len(dt), 0.0)
 
+    def prepare(self, problem, state):
+        """Let the state have the diffusion along edges. Collective."""
+        for population in problem.populations:
+            kappa = edge_diffusion(population, state, warn=not self.limited)
+            state.along_edges[id(population)] = kappa
+
     def diffusion(self, population, state, w, around, corners, p, q):
-        """The product p . D q with D = sum_E c_E t_E (x) t_E. Collective.
+        """The product p . D q with D = sum_E c_E t_E (x) t_E.
 
         c_E is low_E = smax(kappa_E, b_E), less what the scheme limits of low_E - kappa_E.
         """
-        found = edges(population, state, w, around, warn=not self.limited)
+        found = edges(population, state, w, around)
         return sum(
             (low - self.limiter(population, state, corners, t, ends) * (low - kappa))
             * (ufl.dot(t, p) * ufl.dot(t, q))
@@ -88,7 +94,7 @@ class Monotone:
         derivative of H - |H_p| (p - p_i) is -H_pp (p - p_i) <= 0; without p_i it is positive
         between 0 and p_i. Of players with walls that do not push, c_i is c_E, and at these walls
         c_E is that of the drifts which they allow and kappa_E 0 in the second term: noise, which
-        pushes players there, costs as much as standing still. Collective.
+        pushes players there, costs as much as standing still.
         """
         population, mesh = standing.population, standing.still.function_space.mesh
         M, known = cell.at_vertices(m, mesh), cell.at_vertices(standing.still, mesh)
@@ -138,7 +144,7 @@ def at_vertex(H, vertex, fields):
     return ufl.replace(H, {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in known})
 
 
-def edges(population, state, w, around, standing=None, warn: bool = False) -> Iterator[tuple]:
+def edges(population, state, w, around, standing=None) -> Iterator[tuple]:
     """Of each edge E of a cell kappa_E, smax(kappa_E, b_E), the same of each end, t_E, its ends.
 
     On a cell with edge vectors t_E = x_j - x_i and barycentric gradients g_i,
@@ -163,7 +169,7 @@ def edges(population, state, w, around, standing=None, warn: bool = False) -> It
     d = mesh.geometry.dim
     L = size(population.domain)
     g = cell.barycentric_gradients(mesh)
-    kappa, t, stretch = edge_diffusion(population, state, warn), state.t, state.stretch
+    kappa, t, stretch = state.along_edges[id(population)], state.t, state.stretch
     p, H_p = ufl.variable(ufl.grad(w)), []
     for vertex, seen in zip(cell.to_vertices(mesh), around, strict=True):
         H = hamiltonian(population, standing, population.x + vertex, t, p, seen)

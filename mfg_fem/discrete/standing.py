@@ -6,7 +6,7 @@ import numpy as np
 
 import ufl
 from dolfinx import fem
-from ufl.algorithms import expand_derivatives, extract_coefficients
+from ufl.algorithms import expand_derivatives, extract_coefficients, strip_variables
 from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem._compat import interpolation_points
@@ -38,7 +38,7 @@ def add_standing(problem, scheme, state: StepState):
         H_p = ufl.diff(population.H(population.x, state.t, gradient, crowd), gradient)
         H_pp = expand_derivatives(ufl.diff(H_p, gradient))
         H_p = expand_derivatives(H_p)
-        at_zero = ufl.replace(H_p, {p: ufl.zero(domain.dim)})
+        at_zero = ufl.replace(strip_variables(H_p), {p: ufl.zero(domain.dim)})
         carried = H_pp != 0 and not isinstance(at_zero, ufl.classes.Zero)
         if not (population.limits or (carried and scheme.positive and not scheme.limited)):
             continue

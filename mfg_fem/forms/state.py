@@ -60,6 +60,7 @@ class StepState:
         quantities: each `Quantity` of the crowd, and the Function that stands for it.
         shadows: each of them, and what all pay for a change of it, a Function: see `feedback.py`.
         paid: the prices that Constants in the forms are set to.
+        along_edges: of `Monotone`, the diffusion along edges by the id of the population.
         standing: those of `discrete/standing.py`, of populations that have any.
         changing: Functions that depend on t or prices, each with what fills it.
     """
@@ -75,6 +76,7 @@ class StepState:
     quantities: dict[Quantity, fem.Function]
     shadows: dict[Quantity, fem.Function]
     paid: Paid
+    along_edges: dict[int, fem.Function] = field(default_factory=dict)
     standing: list[Standing] = field(default_factory=list)
     changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
 

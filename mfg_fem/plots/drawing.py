@@ -18,6 +18,7 @@ from mfg_fem.plots.style import (
     WIDTH,
     Units,
     new_axes,
+    title,
 )
 
 
@@ -169,8 +170,7 @@ def draw(axes: list, plan: Plan, shots: list[Snapshot], quantity: Quantity, unit
         _panel(ax, plan, mesh, shot, quantity, ends)
         draw_plan(ax, plan, mesh, names=k == 0)
         height = "" if plan.height is None else f"z = {plan.height:g} {units.length}"
-        title = ",  ".join(filter(None, (shot.crowd, _when(shot, units), height)))
-        ax.set_title(title, loc="left", pad=3)
+        ax.set_title(title(ax, shot.crowd, _when(shot, units), height), loc="left", pad=3)
         ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
         ax.spines[["top", "right"]].set_visible(False)
 

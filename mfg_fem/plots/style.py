@@ -7,6 +7,7 @@ TEXT = 8  # points: what a journal prints in a figure of the width of a page
 WIDTH = 7.0  # inches
 NAME_SPACE = 0.22  # inches around a plan, for the names of exits
 SHADES = 200
+LETTERS = 20  # of a title, to an inch
 LINE = 0.6  # points: of axes and ticks
 WALL, FILL, EXIT, FLOW = "black", "0.55", "#00a0b0", "0.25"
 STYLE = {
@@ -54,3 +55,11 @@ class Units:
     def density(self) -> str:
         """Players per length, area or volume."""
         return f"1/{self.length}" + ("" if self.dim == 1 else f"$^{self.dim}$")
+
+
+def title(ax, *words: str) -> str:
+    """What there is of these words; the first on a line of its own if they are too long for one."""
+    first, *others = filter(None, words)
+    line = ",  ".join([first, *others])
+    fits = len(line) <= LETTERS * ax.bbox.width / ax.figure.figure.dpi
+    return line if fits else f"{first}\n" + ",  ".join(others)

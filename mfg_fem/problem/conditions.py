@@ -66,7 +66,8 @@ def check_datum(name: str, value, least: float = -np.inf):
     elif not callable(value):
         if not is_number(value):
             raise ProblemError(
-                f"{name} must be a number, a callable x -> UFL or a UFL expression, not {value!r}."
+                f"{name} must be a number, a callable that returns UFL, or a UFL expression, not "
+                f"{value!r}."
             )
         number(name, value, least)
 

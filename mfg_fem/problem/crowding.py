@@ -8,18 +8,20 @@ from dolfinx import fem
 from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.values import VertexValues, check_finite
 
-ROUND_OFF = 1e-12  # of the largest density: less below 0 is that of a solution, taken as data
+ROUND_OFF = 1e-12  # of a density, relative to its largest value: that of a solution has some
 
 
 class Crowding:
     """The densities of populations as the checks look at them. Collective.
 
     Attributes:
+        volume: of their domain.
         densities: of each population, as UFL variables.
     """
 
     def __init__(self, populations: Sequence):
         self.populations, mesh = populations, populations[0].domain.mesh
+        self.volume = populations[0].domain.volume()
         self._share, self._even = ([fem.Constant(mesh, 0.0) for _ in populations] for _ in "su")
         initial = [own.m0(own.x) for own in populations]
         self.masses = [
@@ -33,7 +35,7 @@ class Crowding:
     def _set(self, share: float, even: float):
         for i, (own, mass) in enumerate(zip(self.populations, self.masses, strict=True)):
             self._share[i].value = share * own.population / mass
-            self._even[i].value = even * own.population / own.domain.volume()
+            self._even[i].value = even * own.population / self.volume
 
     def initial(self):
         """Take the initial densities."""
@@ -49,12 +51,12 @@ class Crowding:
 
     def seen_by(self, problem, t):
         """What its callables get for m, with local densities in the place of smoothed ones."""
-        x, m, volume = problem.x, problem.crowd(self.densities), problem.domain.volume()
+        x, m = problem.x, problem.crowd(self.densities)
         made = {}
         for _, data, quantity in problem.quantities:
             made[quantity] = data.operand(quantity, x=x, t=t, m=m)
             if quantity.radius is None:
-                made[quantity] *= fem.Constant(problem.domain.mesh, volume)
+                made[quantity] *= fem.Constant(problem.domain.mesh, self.volume)
         return problem.crowd(self.densities, made)
 
     def slopes(self, expression) -> ufl.core.expr.Expr:
@@ -75,7 +77,7 @@ def check_density(mesh, m, population: float, name: str = "initial_density(x)") 
 
 
 def check_sign(mesh, m, name: str) -> VertexValues:
-    """The values of a density, which must not be negative."""
+    """The values of a density, which must not be negative but for round-off."""
     density = VertexValues(mesh, m)
     (found,) = density.extremes()
     check_finite(found, name)

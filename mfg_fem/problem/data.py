@@ -5,6 +5,7 @@ would return something else at a second call does no harm, and what cannot be an
 float(t), is an error: a symbol has no value that could be taken by mistake.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
@@ -83,7 +84,13 @@ class _Moment(_Symbol, ufl.Constant):
 
 
 class _Field(_Symbol, ufl.Coefficient):
-    """The density, or the gradient of the value function."""
+    """The density, the drift, or the gradient of the value function."""
+
+    def __getitem__(self, component):
+        """A component, of which none is called by a name."""
+        if isinstance(component, str):
+            raise ProblemError(f"[{component!r}]: names are of Populations, and this is one crowd")
+        return super().__getitem__(component)
 
 
 def _is_made(y) -> TypeGuard[Quantity]:
@@ -109,8 +116,10 @@ class Data:
         scalar, vector = (ufl.FunctionSpace(mesh, element) for element in elements)
         self.p = _Field(vector)
         self.m, self.v = (
-            Densities(crowds, [_Field(space) for _ in crowds]) if crowds else _Field(space)
-            for space in (scalar, vector)
+            Densities(crowds, [_Field(space) for _ in crowds], symbol=y)
+            if crowds
+            else _Field(space)
+            for y, space in (("m", scalar), ("v", vector))
         )
         self.prices = prices or Prices(self.mesh, ())
         self._stated: dict[str, tuple[ufl.core.expr.Expr, str, type | None]] = {}
@@ -133,7 +142,9 @@ class Data:
         if isinstance(value, InTime | WithCrowd):
             marker, arguments, value = type(value), value.arguments(arguments), value.data
         symbols = [getattr(self, argument) for argument in arguments]
-        with together(self.comm, ProblemError, f"{name} could not be built"):
+        plain = name.rpartition("(")[0] if name.endswith(")") else name
+        called = f"{plain}({', '.join(arguments)})"
+        with together(self.comm, ProblemError, f"{called} could not be built"):
             expression = self._priced(name, as_data(value, self.mesh, *symbols))
             if expression.ufl_shape not in shapes:
                 expected = " or ".join(map(str, shapes))
@@ -177,9 +188,21 @@ class Data:
     def terminals(self) -> list:
         """The Functions, Constants and geometry of this mesh in all expressions, each once."""
         kinds = (fem.Function, fem.Constant, ufl.classes.GeometricQuantity)
-        expressions = (expression for expression, *_ in self._stated.values())
+        expressions = [expression for expression, *_ in self._stated.values()]
+        expressions += [quantity.operand for quantity in self.quantities]
         found = (y for e in expressions for y in traverse_unique_terminals(e))
         return [*dict.fromkeys(y for y in found if isinstance(y, kinds))]
+
+    @property
+    def digest(self) -> bytes:
+        """Of all numbers that the expressions depend on and that may change, on this rank."""
+        terminals = self.terminals
+        arrays = [y.x.array for y in terminals if isinstance(y, fem.Function)]
+        arrays += [y.value for y in terminals if isinstance(y, fem.Constant)]
+        found = hashlib.sha256(self.mesh.geometry.x)
+        for array in arrays:
+            found.update(np.ascontiguousarray(array).data)
+        return found.digest()
 
     def __call__(self, name: str, **arguments) -> ufl.core.expr.Expr:
         """The expression of this name with these arguments, of which it may not need all."""
@@ -250,6 +273,8 @@ def as_data(value, mesh, *arguments) -> ufl.core.expr.Expr:
             if any(word in str(exc) for word in ("real number", "__float__", "ufunc")):
                 raise ProblemError(f"{exc}; use functions of UFL, such as ufl.exp") from exc
             raise
+    if value is None:
+        raise ProblemError("it returns nothing; is a return missing?")
     if isinstance(value, bool | np.bool_ | ufl.classes.Condition):
         raise ProblemError(
             "it is true or false, and no number: write ufl.conditional(condition, 1.0, 0.0)"

@@ -8,20 +8,29 @@ from mfg_fem.errors import ProblemError
 class Densities(Mapping):
     """The density of each crowd by its name, m["tourists"], and their sum, m.all.
 
+    Drifts v of crowds are such too.
+
     Attributes:
         quantities: each `Quantity` of the crowd that data may see, and what stands for it.
+        symbol: what callables call it, for messages.
     """
 
     def __init__(
-        self, names: Sequence[str], densities: Sequence, quantities: Mapping | None = None
+        self,
+        names: Sequence[str],
+        densities: Sequence,
+        quantities: Mapping | None = None,
+        symbol: str = "m",
     ):
         self._by_name = dict(zip(names, densities, strict=True))
-        self.quantities = quantities or {}
+        self.quantities, self.symbol = quantities or {}, symbol
 
     def __getitem__(self, name: str):
         """The density of one crowd."""
         if name not in self._by_name:
-            raise ProblemError(f"m[{name!r}]: the crowds are {', '.join(map(repr, self))}")
+            raise ProblemError(
+                f"{self.symbol}[{name!r}]: the crowds are {', '.join(map(repr, self))}"
+            )
         return self._by_name[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -41,9 +50,12 @@ class Densities(Mapping):
     @property
     def hint(self) -> str:
         """What to write in the place of m."""
+        first = f"{self.symbol}[{next(iter(self))!r}]"
+        if self.symbol == "v":
+            return f"v has the drifts of several crowds: write {first} for one of them"
         return (
             "m has the densities of several crowds and is no number: write "
-            f"m[{next(iter(self))!r}] for one of them, or m.all"
+            f"{first} for one of them, or m.all"
         )
 
     def __repr__(self) -> str:

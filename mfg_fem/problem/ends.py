@@ -49,6 +49,8 @@ def floor_of(problem) -> float | None:
     """The floor of a planning problem. Refuse two ends, or none, and what does not go with them."""
     if problem.stationary:
         return None
+    if problem.label and problem.terminal_cost is None:
+        raise ProblemError("Give terminal_cost=, what its players pay at the end.")
     if (problem.terminal_cost is None) == (problem.terminal_density is None):
         raise ProblemError(
             "Give either terminal_cost=, what players pay at the end, or terminal_density=, where "

@@ -69,11 +69,9 @@ class MeanField(Statement):
         object.__setattr__(self, "data", self._stated())
         self.check()
 
-    def check(self):
-        """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
-        self.domain.check()
+    def look(self):
+        """Look at the data. Collective."""
         check_flows(self)
-        self.prices.begin()
         crowding = Crowding([self])
         units, infinite = check_values(self, crowding)
         object.__setattr__(self, "units", units)

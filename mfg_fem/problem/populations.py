@@ -184,10 +184,15 @@ class Populations(Statement):
         if not isinstance(self.crowds, Mapping) or not self.crowds:
             raise ProblemError('crowds must be a dict such as {"tourists": mfg.Crowd(...)}.')
         for name, crowd in self.crowds.items():
-            if not isinstance(name, str) or not name:
-                raise ProblemError(f"crowds: a crowd is called by a text, not by {name!r}.")
+            if not (isinstance(name, str) and name.isprintable() and name.strip() == name != ""):
+                raise ProblemError(
+                    "crowds: a crowd is called by a line of text without blanks at its ends, not "
+                    f"by {name!r}."
+                )
             if not isinstance(crowd, Crowd):
-                raise ProblemError(f"crowds[{name!r}] must be a mfg.Crowd(...), not {crowd!r}.")
+                raise ProblemError(
+                    f"crowds[{name!r}] must be a mfg.Crowd(...), not a {type(crowd).__name__}."
+                )
         if self.planner not in PLANNERS:
             raise ProblemError(f'planner is None, "all" or "each", not {self.planner!r}.')
         if not isinstance(self.switching, Mapping):
@@ -214,10 +219,13 @@ class Populations(Statement):
         data = {y.name: getattr(crowd, y.name) for y in fields(Crowd)}
         return Member(self.domain, horizon=self.horizon, name=name, together=self, **data)
 
-    def check(self):
-        """Look at the data anew: Functions, Constants and meshes may have changed. Collective."""
-        self.domain.check()
-        self.prices.begin()
+    @property
+    def digest(self) -> bytes:
+        """Of all numbers in the data that may change, on this rank."""
+        return b"".join(data.digest for data in (self.data, *(y.data for y in self.populations)))
+
+    def look(self):
+        """Look at the data. Collective."""
         check_flows(self)
         crowding = Crowding(self.populations)
         members = {member.name: member for member in self.populations}

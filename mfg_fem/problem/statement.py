@@ -2,20 +2,48 @@
 
 from collections.abc import Callable, Sequence
 
+from mpi4py import MPI
+
 import ufl
 
+from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.data import Data
-from mfg_fem.problem.market import title
+from mfg_fem.problem.market import Prices, title
 from mfg_fem.problem.units import Units
 
 
 class Statement:
     """What follows alike from the statement of one population and of several."""
 
+    domain: Domain
     horizon: float | None
+    prices: Prices
     data: Data
     units: Units
     crowd: Callable
+    looked_at = b""  # the digest then
+
+    def check(self):
+        """Look at the data, unless they are those of the last time. Collective.
+
+        Functions, Constants and meshes may have changed.
+        """
+        self.domain.check()
+        self.prices.begin()
+        digest = self.digest
+        if not self.domain.comm.allreduce(digest == self.looked_at, MPI.LAND):
+            object.__setattr__(self, "looked_at", b"")  # if what is seen is refused
+            self.look()
+            object.__setattr__(self, "looked_at", digest)
+
+    @property
+    def digest(self) -> bytes:
+        """Of all numbers in the data that may change, on this rank."""
+        return self.data.digest
+
+    def look(self):
+        """Look at the data. Collective."""
+        raise NotImplementedError
 
     @property
     def stationary(self) -> bool:

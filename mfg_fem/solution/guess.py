@@ -19,15 +19,16 @@ def start_of(guess: Any, discrete: Discretisation) -> tuple[np.ndarray, ...]:
     else:
         first = guess.whole if isinstance(guess, StationarySolution) else guess
     u, m = first.everybody.u, first.everybody.m
+    known, here = crowds(first.discrete.problem), crowds(discrete.problem)
     for good, text in (
         (_same_nodes(first.discrete, discrete), "lives on another mesh or has another degree"),
-        (crowds(first.discrete.problem) == crowds(discrete.problem), "has other crowds"),
+        (known == here, f"has other crowds: {known} there and {here} here"),
         (np.isfinite([u, m]).all(), "contains numbers that are not finite"),
     ):
         require(discrete.comm, good, f"guess {text}.")
-    paid, known = discrete.state.paid, first.prices
+    paid, found = discrete.state.paid, first.prices
     starts = {name: np.full(first.steps, paid.prices.starts.get(name, 0.0)) for name in paid.prices}
-    return first.times, u, m, np.array([known.get(name, y) for name, y in starts.items()])
+    return first.times, u, m, np.array([found.get(name, y) for name, y in starts.items()])
 
 
 def _same_nodes(guess: Discretisation, here: Discretisation) -> bool:

@@ -60,7 +60,8 @@ def reasons(
             f"The boundaries {_names(domain.inside)} lie inside the domain: people walk through "
             "them as if they were not there."
         )
-    others = [name for name in domain.names if name not in problem.boundary]
+    known = {name for own in discrete.problem.populations for name in own.boundary}
+    others = [name for name in domain.names if name not in known]
     unused = [name for name in others if _is_like(name, exits)]
     if unused:
         found.append(f"The boundaries {_names(unused)} of the mesh are no exits, but reflect.")

@@ -145,7 +145,7 @@ def test_who_may_not_lean_on_a_wall_pays_for_standing_still(pushes, known):
         boundary={"right": mfg.Wall(pushes)},
     )
     state = mfg.solve(game, scheme=MONOTONE)
-    assert state.whole.nodal_values[0][-1] == pytest.approx(known, abs=3e-3)
+    assert state.whole.nodal_values[0][-1] == pytest.approx(known, abs=5e-3)
     assert state.mass == pytest.approx(1.0, rel=1e-12)
     assert state.cost == pytest.approx(state.expected_cost, rel=1e-8)
 

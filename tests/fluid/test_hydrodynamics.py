@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from cases import default, evacuation, gaussian, jittered
 from exact import HopfCole, game, rates
-from ranks import leave_numbers, numbers_on, serial_only
+from ranks import leave_numbers, numbers_on, once, serial_only
 
 import ufl
 from dolfinx import fem, la
@@ -355,6 +355,7 @@ def numbers(solution: mfg.Solution) -> dict[str, list]:
 
 
 @pytest.fixture(scope="module")
+@once
 def on_two_ranks() -> dict[str, dict]:
     return numbers_on(2, __file__)
 

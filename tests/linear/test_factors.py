@@ -3,13 +3,11 @@
 Run as a script, this module leaves what it finds on its ranks.
 """
 
-from functools import cache
-
 import numpy as np
 import pytest
 from cases import default
 from parts import level_plan, system_of
-from ranks import leave_numbers, numbers_on, serial_only
+from ranks import leave_numbers, numbers_on, once, serial_only
 
 import mfg_fem as mfg
 from mfg_fem.discrete.spacetime import SpaceTime
@@ -56,7 +54,7 @@ def solve_all(system: SpaceTime, share: float, **changes) -> dict:
     return {"iterations": counts, "source": source, "residual": worst}
 
 
-@cache
+@once
 def on(ranks: int) -> dict:
     return numbers_on(ranks, __file__)
 

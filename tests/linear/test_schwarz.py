@@ -3,15 +3,13 @@
 Run as a script, this module counts iterations.
 """
 
-from functools import cache
-
 from mpi4py import MPI
 
 import numpy as np
 import pytest
 from cases import default
 from parts import level_plan, system_of
-from ranks import leave_numbers, numbers_on, serial_only
+from ranks import leave_numbers, numbers_on, once, serial_only
 
 import mfg_fem as mfg
 from mfg_fem.discrete.discretisation import Discretisation
@@ -88,7 +86,7 @@ def parts() -> int:
     return len(found)
 
 
-@cache
+@once
 def on(ranks: int) -> dict:
     return numbers_on(ranks, __file__)
 

@@ -10,7 +10,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import jittered
-from ranks import leave_numbers, numbers_on, serial_only
+from ranks import leave_numbers, numbers_on, once, serial_only
 
 import ufl
 
@@ -348,6 +348,7 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
+@once
 def on_three_ranks() -> dict[str, dict]:
     return numbers_on(3, __file__)
 

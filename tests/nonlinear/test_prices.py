@@ -3,6 +3,8 @@
 Run as a script, this module leaves what it finds on its ranks.
 """
 
+from functools import cache
+
 from mpi4py import MPI
 
 import numpy as np
@@ -101,9 +103,14 @@ def savers(n: int = 100, rate=None, **changes):
     )
 
 
+@cache
+def lasting() -> mfg.PopulationsSolution:
+    return mfg.solve(savers(), scheme=mfg.Monotone())
+
+
 def test_rate_of_interest_makes_loans_cancel():
     """The price stands in no excess demand: it acts through what people save."""
-    solution = mfg.solve(savers(), scheme=mfg.Monotone())
+    solution = lasting()
     x, d = solution["poor"].coordinates[:, 0], solution.discrete
     wealth = sum(float(d.integral((x - 0.15) * y.nodal_densities)) for y in solution.values())
     assert abs(wealth) < 1e-10 and solution.iterations <= 8
@@ -197,9 +204,9 @@ def test_jacobian_with_prices(horizon, planner, discounts, scheme):
 def test_prices_are_saved(lasts, tmp_path):
     path = tmp_path / "saved.npz"
     if lasts:
-        solution = mfg.solve(savers(), scheme=mfg.Monotone())
+        solution = lasting()
         solution.save(path)
-        read = mfg.PopulationsSolution.load(path, savers())
+        read = mfg.PopulationsSolution.load(path, solution.problem)
     else:
         solution = mfg.solve(batteries(), 6)
         solution.save(path)
@@ -304,8 +311,7 @@ def test_what_is_not_done_with_prices():
 def numbers():
     solution = mfg.solve(batteries(8, 2, crowd=0.1), 4)
     found = [*solution.prices["power"].tolist(), solution.iterations]
-    lasting = mfg.solve(savers(), scheme=mfg.Monotone())
-    return [*found, lasting.prices["r"]]
+    return [*found, lasting().prices["r"]]
 
 
 @serial_only

@@ -10,6 +10,7 @@ from cases import evacuation
 from ranks import run_on, serial_only
 
 import mfg_fem as mfg
+from mfg_fem.plots.style import title
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -46,6 +47,14 @@ def no_window_opens():
     before = pyplot.get_fignums()
     yield
     assert pyplot.get_fignums() == before
+
+
+def test_a_name_too_long_for_its_panel_has_a_line_of_its_own():
+    ax = Figure((4, 2)).subplots(1, 2)[0]
+    assert title(ax, "north", "t = 1 s", "") == "north,  t = 1 s"
+    assert title(ax, "from the north side", "t = 1 s", "z = 2 m") == (
+        "from the north side\nt = 1 s,  z = 2 m"
+    )
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

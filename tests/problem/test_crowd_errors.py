@@ -4,6 +4,7 @@ Run as a script on several ranks, this module leaves what each raised.
 """
 
 import pytest
+from cases import line
 from crowds import crowd, two
 from ranks import leave_numbers, numbers_on, raised, serial_only
 
@@ -31,6 +32,11 @@ def crowds(value):
     return lambda: mfg.Populations(LINE, horizon=1.0, crowds=value)
 
 
+def market(excess):
+    priced = {"running_cost": lambda x, t, m: mfg.price("r") * x[0]}
+    return lambda: two(LINE, b=priced, market={"r": excess})
+
+
 WRONG = {
     "name": (costs(lambda x, t, m: m["c"]), "crowd 'b': running_cost.*m\\['c'\\].*'a', 'b'"),
     "sum": (costs(lambda x, t, m: m + 1), "crowd 'b': running_cost.*m\\['a'\\].*m.all"),
@@ -50,8 +56,15 @@ WRONG = {
     ),
     "planner": (lambda: two(LINE, planner="both"), "planner.*'both'"),
     "no crowd": (crowds({"a": crowd(), "b": 3}), "crowds\\['b'\\] must be a mfg.Crowd"),
-    "no name": (crowds({1: crowd()}), "called by a text, not by 1"),
+    "no name": (crowds({1: crowd()}), "called by a line of text.*not by 1"),
+    "blank name": (crowds({"a ": crowd()}), "without blanks.*not by 'a '"),
     "no crowds": (crowds([crowd()]), "crowds must be a dict"),
+    "no end": (data(terminal_cost=None), "crowd 'b': Give terminal_cost="),
+    "no return": (costs(lambda x, t, m: None), "crowd 'b': running_cost.*a return"),
+    "drifts": (market(lambda x, t, m, v: m["a"] * v[0]), "market.*v\\[0\\]: the crowds are"),
+    "drift": (market(lambda x, t, m, v: m["a"] * v), "market.*write v\\['a'\\]"),
+    "one crowd": (lambda: line(4, running_cost=lambda x, t, m: m["a"]), "this is one crowd"),
+    "arguments": (rates(lambda x: 1.0), "switching.*\\(x, t, m\\) could not.*argument"),
     "negative rate": (rates(-1.0), "switching\\[\\('a', 'b'\\)\\].*>= 0"),
     "rate of m": (rates(lambda x, t, m: -m["a"]), "switching\\[\\('a', 'b'\\)\\] is negative"),
     "timed rate": (rates(lambda x, t, m: t, horizon=None), "switching.*depends on t"),

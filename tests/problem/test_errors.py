@@ -7,12 +7,11 @@ import io
 import json
 import zipfile
 from decimal import Decimal
-from functools import cache
 
 import numpy as np
 import pytest
 from cases import default, evacuation
-from ranks import leave_numbers, numbers_on, raised, serial_only
+from ranks import leave_numbers, numbers_on, once, raised, serial_only
 from test_problem import COMM, build, folder, good_solution, solve, square, wrong_rank
 
 import ufl
@@ -203,7 +202,7 @@ def test_what_is_wrong_is_refused(wrong):
         attempt()
 
 
-@cache
+@once
 def on_two_ranks() -> dict[str, list[str]]:
     return numbers_on(2, __file__, timeout=120)
 

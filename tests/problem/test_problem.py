@@ -12,10 +12,10 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import default, jittered
-from ranks import leave_numbers, numbers_on, raised, serial_only
+from ranks import leave_numbers, numbers_on, once, raised, serial_only
 
 import ufl
-from dolfinx import jit
+from dolfinx import fem, jit
 from dolfinx import mesh as dmesh
 
 import mfg_fem as mfg
@@ -297,12 +297,23 @@ def test_a_plain_mesh_will_do_for_a_domain():
     assert mfg.MeanFieldGame(square().mesh, **ARGUMENTS).domain.mesh is square().mesh
 
 
+def test_a_density_may_be_negative_by_round_off_alone():
+    domain = mfg.box(1.0, 8)
+    start = fem.Function(fem.functionspace(domain.mesh, ("Lagrange", 1)))
+    start.x.array[:] = 1.0
+    start.x.array[0] = -1e-15
+    assert mfg.solve(default(domain, initial_density=start), 1).levels.m[0].min() == 0
+    start.x.array[0] = -1e-6
+    with pytest.raises(mfg.ProblemError, match="negative somewhere"):
+        default(domain, initial_density=start)
+
+
 def test_numbers_of_numpy_will_do():
     steps, D = np.int64(2), np.float64(0.1)
     assert mfg.solve(default(square(), diffusion=D), steps).converged
 
 
-@cache
+@once
 def on_two_ranks() -> dict[str, list[str]]:
     """What each bad input raised on each rank, by one run of this file."""
     return numbers_on(2, __file__, timeout=400)
@@ -313,6 +324,23 @@ def on_two_ranks() -> dict[str, list[str]]:
 def test_bad_input_is_refused_alike_on_two_ranks(wrong):
     one, other = on_two_ranks()[wrong]
     assert one == other and one.startswith(BAD[wrong][1].__name__ + ":")
+
+
+def test_data_are_looked_at_again_only_if_they_have_changed(monkeypatch):
+    domain, looks = mfg.box((1, 1), 2), []
+    size = fem.Constant(domain.mesh, 1.0)
+    problem = default(domain, running_cost=lambda x, t, m: mfg.smooth(size * m, 0.1))
+    look = mfg.MeanFieldGame.look
+    monkeypatch.setattr(mfg.MeanFieldGame, "look", lambda self: (looks.append(1), look(self)))
+    problem.check()
+    assert not looks
+    size.value = NAN
+    with pytest.raises(mfg.ProblemError, match="not finite"):
+        problem.check()
+    size.value = 1.0  # nothing that was seen in between is kept
+    problem.check()
+    problem.check()
+    assert len(looks) == 2
 
 
 def test_a_problem_stated_again_compiles_nothing():

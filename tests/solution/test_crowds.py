@@ -5,19 +5,40 @@ Run as a script, this module leaves what it finds on its ranks.
 
 import xml.etree.ElementTree as ElementTree
 from functools import cache
+from itertools import product
 
 from mpi4py import MPI
+from petsc4py import PETSc
 
 import numpy as np
 import pytest
-from crowds import SEEING, everything, two
+from crowds import SEEING, crowd, everything, two
 from ranks import leave_numbers, numbers_on, serial_only
 
+import dolfinx
 import ufl
+from dolfinx import fem
 
 import mfg_fem as mfg
 from mfg_fem.errors import FileError, OutOfTime, ProblemError
 from mfg_fem.resnet import criteria, fit
+
+
+def weighted(w):
+    """A cost of the crowd with this weight."""
+    return lambda x, t, m: mfg.smooth(w * m["a"], 0.2) + x[0] * mfg.total(w * m["b"])
+
+
+def hdf5(folder, dataset: str) -> np.ndarray:
+    """The numbers of a dataset of `crowds.h5`."""
+    viewer = PETSc.ViewerHDF5().create(str(folder / "crowds.h5"), "r")
+    group, _, name = dataset.rpartition("/")
+    viewer.pushGroup(group)
+    found = PETSc.Vec().create()
+    found.setName(name)
+    found.load(viewer)
+    viewer.destroy()
+    return found.array.copy()
 
 
 @cache
@@ -25,15 +46,35 @@ def solved(n: int = 16, **changes) -> mfg.PopulationsSolution:
     return mfg.solve(two(mfg.box(1.0, n), **changes), n, mfg.Galerkin(1, "midpoint"))
 
 
-def test_a_crowd_is_a_level_of_pyvista_and_fields_of_a_file(tmp_path):
-    solution = mfg.solve(two(mfg.box((1, 1), 3)), 2)
-    solution.write(tmp_path / "crowds.xdmf")
-    tree = ElementTree.parse(tmp_path / "crowds.xdmf")
-    names = {y.get("Name") for y in tree.iter("Attribute")}
-    assert {"density a", "density b", "value a", "velocity b"} <= names
+def test_files_of_crowds_hold_the_nodal_values_by_name_and_time(tmp_path):
+    one, other = "a & <b>", "c/d"
+    crowds = {name: crowd(running_cost=lambda x, t, m: m[other]) for name in (one, other)}
+    problem = mfg.Populations(mfg.box((1, 1), 3), horizon=1.0, crowds=crowds)
+    solution, path = mfg.solve(problem, [0.0, 0.25, 1.0]), tmp_path / "crowds.xdmf"
+    solution.write(path)
+    nodes = solution.density(0, one).function_space.tabulate_dof_coordinates()[:, :2]
+    order, found = np.lexsort(nodes.round(6).T), set()
+    own = np.lexsort(hdf5(tmp_path, "/Mesh/mesh/geometry").reshape(-1, 2).round(6).T)
+    for grid in ElementTree.parse(path).iter("Grid"):
+        time, field = grid.find("Time"), grid.find("Attribute")
+        if time is None:
+            continue
+        what, name = field.get("Name").split(" ", 1)
+        n = [*solution.times].index(float(time.get("Value")))
+        found.add((what, name, n))
+        if what != "velocity":
+            values = hdf5(tmp_path, field.find("DataItem").text.partition(":")[2])
+            assert (values[own] == getattr(solution, what)(n, name).x.array[order]).all()
+    assert found == {*product(("density", "value", "velocity"), crowds, range(3))}
     solution.write(tmp_path / "crowds.bp")
-    assert len(list(tmp_path.iterdir())) > 2
+    if dolfinx.has_adios2:
+        known = b"".join(file.read_bytes() for file in (tmp_path / "crowds.bp").iterdir())
+        assert all(f"{what} {name}".encode() in known for what, name, _ in found)
+
+
+def test_a_crowd_is_a_level_of_pyvista():
     pytest.importorskip("pyvista")
+    solution = mfg.solve(two(mfg.box((1, 1), 3)), 2)
     grid = solution["a"].grid(1)
     assert grid.point_data["density"] == pytest.approx(solution.density(1, "a").x.array)
 
@@ -57,11 +98,11 @@ def test_players_of_a_crowd_see_all_crowds(planner):
     sees["terminal_cost"] = lambda x, m: x[0] * mfg.total(m["a"] * x[0])
     problem = two(mfg.box(1.0, 24), a=sees, b={"population": 2.0}, planner=planner)
     solution = mfg.solve(problem, 16, mfg.Galerkin(1, "midpoint"))
-    for crowd in solution.values():
-        players = crowd.players(6000)
-        assert abs(players.cost - crowd.cost) <= 3 * players.standard_error + 2e-3 * crowd.cost
-        x, moment = players.positions(8)[:, 0], crowd.levels.m[8] * crowd.coordinates[:, 0]
-        mean = solution.discrete.integral(moment) / crowd.problem.population
+    for own in solution.values():
+        players = own.players(6000)
+        assert abs(players.cost - own.cost) <= 3 * players.standard_error + 2e-3 * own.cost
+        x, moment = players.positions(8)[:, 0], own.levels.m[8] * own.coordinates[:, 0]
+        mean = solution.discrete.integral(moment) / own.problem.population
         assert abs(x.mean() - mean) <= 3 * x.std() / len(x) ** 0.5 + 2e-3
 
 
@@ -91,6 +132,16 @@ def test_two_crowds_of_a_kind_are_as_exploitable_as_one():
     found = many["b"].exploitability()
     assert found.bregman == pytest.approx(expected.bregman, rel=1e-6)
     assert found.cost == pytest.approx(expected.cost, rel=1e-9)
+
+
+def test_functions_in_what_is_smoothed_are_those_of_the_finer_mesh_too():
+    domain, found = mfg.box(1.0, 4), []
+    weight = fem.Function(fem.functionspace(domain.mesh, ("Lagrange", 1)))
+    weight.x.array[:] = 1.3
+    for w in (1.3, weight):
+        solution = mfg.solve(two(domain, a={"running_cost": weighted(w)}), 2)
+        found.append(solution["a"].exploitability().bregman)
+    assert found[1] == pytest.approx(found[0], rel=1e-9)
 
 
 @pytest.mark.parametrize("horizon", [1.0, None])

@@ -8,6 +8,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import default, evacuation
+from crowds import two
 
 import ufl
 from dolfinx import mesh as dmesh
@@ -53,10 +54,13 @@ def inside():
     return mfg.solve(evacuation(domain, 0.1, boundary={"door": mfg.Exit()}), 2)
 
 
-def unused():
+def two_exits() -> mfg.Domain:
     places = {"main exit": at(0, 1.0), "side exit": at(1, 0.0), "wall": at(0, 0.0)}
-    domain = named(mfg.box((1, 1), 4).mesh, **places)
-    return mfg.solve(evacuation(domain, 0.1, boundary={"main exit": mfg.Exit()}), 2)
+    return named(mfg.box((1, 1), 4).mesh, **places)
+
+
+def unused():
+    return mfg.solve(evacuation(two_exits(), 0.1, boundary={"main exit": mfg.Exit()}), 2)
 
 
 def hidden():
@@ -68,6 +72,12 @@ def hidden():
 def loose():
     options = {"snes_rtol": 0.1}
     return mfg.solve(default(mfg.box(1, 8)), 2, method=mfg.Newton(petsc_options=options))
+
+
+def test_an_exit_of_another_crowd_is_not_suspect():
+    ways = {"a": "main exit", "b": "side exit"}
+    exits = {name: {"boundary": {way: mfg.Exit()}} for name, way in ways.items()}
+    assert not mfg.solve(two(two_exits(), **exits), 2).warnings
 
 
 SUSPECT = {
