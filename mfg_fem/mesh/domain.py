@@ -241,7 +241,7 @@ def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD) -> Domain:
         MeshError: the file does not exist or is not a mesh; or the mesh is not one of simplices,
             not plane, degenerate, without physical groups, or does not follow its boundaries.
     """
-    _check_comm(comm)
+    check_comm(comm)
     parts = None
     with together(comm):
         if not isinstance(path, str | os.PathLike):
@@ -286,7 +286,7 @@ def box(
     Raises:
         MeshError: arguments that make no sense, or more cells than memory can hold.
     """
-    _check_comm(comm)
+    check_comm(comm)
     return glue(Domain(*make_box(lengths, cells, comm)), periodic)
 
 
@@ -329,7 +329,7 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
     return Domain(mesh, facet_tags, names, seams)
 
 
-def _check_comm(comm: MPI.Comm) -> None:
+def check_comm(comm: MPI.Comm) -> None:
     if not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL:
         kind = "a null one" if isinstance(comm, MPI.Comm) else type(comm).__name__
         raise MeshError(f"comm must be an MPI communicator such as MPI.COMM_WORLD, not {kind}.")

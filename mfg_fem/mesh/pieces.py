@@ -1,0 +1,225 @@
+"""A floor plan as segments that meet at common ends only, each with the name of its boundary."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+
+from mfg_fem.errors import MeshError
+from mfg_fem.mesh import segments
+from mfg_fem.mesh.drawing import Drawing
+
+log = logging.getLogger(__name__)
+
+TOUCH = 1e-3  # of the size of cells: what is closer touches
+REACH = 0.25  # of the width of a door: how far it may be drawn from its wall
+WALLS = "walls"
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """What a mesh generator draws.
+
+    Attributes:
+        x: coordinates of the ends of segments, shape (points, 2).
+        polygons: of each polygon of the area, the outer ring and holes as lists of segments, in
+            order; segments are numbers of rows of `ends`.
+        inside: of each polygon, the segments of walls inside.
+        ends: shape (segments, 2), points.
+        names: of the boundary of each segment.
+        doors: name -> width.
+    """
+
+    x: np.ndarray
+    polygons: list[list[np.ndarray]]
+    inside: list[np.ndarray]
+    ends: np.ndarray
+    names: np.ndarray
+    doors: dict[str, float]
+
+    def named(self, name: str) -> np.ndarray:
+        """The segments of this boundary."""
+        return np.flatnonzero(self.names == name)
+
+
+def pieces(drawing: Drawing, doors: Mapping[str, list[np.ndarray]], size: float) -> Pieces:
+    """Cut outlines and walls where they meet and where doors begin.
+
+    Args:
+        drawing: in metres.
+        doors: name -> segments, each of shape (2, 2), besides those that are drawn.
+        size: of cells.
+
+    Raises:
+        MeshError: parts that nearly touch, or a door that is on no wall or on another one.
+    """
+    tol = TOUCH * size
+    area = [_cleaned(polygon, tol) for polygon in drawing.area]
+    rings = [(k, ring) for k, p in enumerate(area) for ring in (p.exterior, *p.interiors)]
+    outline, ring = _edges([line for _, line in rings])
+    _check_gaps(outline, tol)
+    walls, owner = _edges([line for lines in drawing.walls.values() for line in lines])
+    of_walls = np.repeat([*drawing.walls], [len(lines) for lines in drawing.walls.values()])
+
+    (outline, parents), (walls, wall) = segments.arrange(outline, walls, tol)
+    keep = _inside(walls, area, outline, tol)
+    _warn_of_lost(drawing, set(owner[wall[keep]].tolist()))
+    every = np.concatenate([outline, walls[keep]])
+    ring = np.concatenate([ring[parents], np.full(np.sum(keep), -1)])
+    names = _names_of_outline(outline, drawing, tol)
+    names = np.concatenate([names, of_walls[owner[wall[keep]]]]).astype(object)
+
+    drawn = {name: [*_edges(lines)[0]] for name, lines in drawing.doors.items()}
+    places = {name: _on_walls(name, own, every, tol) for name, own in {**drawn, **doors}.items()}
+    corners = np.unique(every.reshape(-1, 2), axis=0)
+    points = np.concatenate([np.empty((0, 2)), *(own.reshape(-1, 2) for own in places.values())])
+    points = segments.snapped(points, corners, every, tol)
+    every, parents = segments.cut(every, points, tol)
+    ring, names = ring[parents], names[parents]
+    widths = _name_doors(names, places, every, tol)
+
+    x, ends = np.unique(every.reshape(-1, 2), axis=0, return_inverse=True)
+    ends = ends.reshape(-1, 2)
+    polygons = [
+        [np.flatnonzero(ring == r) for r, (owner, _) in enumerate(rings) if owner == k]
+        for k in range(len(area))
+    ]
+    inner = np.flatnonzero(ring < 0)
+    _, first = np.unique(np.sort(ends[inner], axis=1), axis=0, return_index=True)
+    inner = inner[first]  # walls drawn twice have the same pieces
+    middles = every[inner].mean(axis=1)
+    inside = [inner[shapely.contains_xy(polygon, *middles.T)] for polygon in area]
+    return Pieces(x, polygons, inside, ends, names, widths)
+
+
+def _edges(lines) -> tuple[np.ndarray, np.ndarray]:
+    """The edges of lines, shape (edges, 2, 2), and the number of the line of each."""
+    x = [shapely.get_coordinates(line) for line in lines]
+    edges = [np.stack([own[:-1], own[1:]], axis=1) for own in x]
+    numbers = np.repeat(np.arange(len(edges)), [len(own) for own in edges])
+    return np.concatenate([np.empty((0, 2, 2)), *edges]), numbers
+
+
+def _cleaned(polygon, tol: float):
+    """The polygon without corners that are closer than `tol` to the one before."""
+    cleaned = shapely.remove_repeated_points(polygon, tol)
+    if not cleaned.is_valid or cleaned.is_empty or cleaned.geom_type != "Polygon":
+        raise MeshError(
+            f"a part of it at {_point(shapely.get_coordinates(polygon)[0])} is thinner than "
+            f"{tol:.3g} m, a thousandth of the size of cells. Leave it out, or take a smaller size."
+        )
+    if lost := shapely.get_num_coordinates(polygon) - shapely.get_num_coordinates(cleaned):
+        log.warning("%d corners closer than %.3g m to the one before were left out.", lost, tol)
+    return cleaned
+
+
+def _check_gaps(outline: np.ndarray, tol: float):
+    """Refuse parts of the outline that nearly touch: a corner beside an edge of which it is no end.
+
+    Those that do touch, to rounding errors, are good.
+    """
+    corners = np.unique(outline.reshape(-1, 2), axis=0)
+    lines = shapely.linestrings(outline)
+    corner, edge = shapely.STRtree(lines).query(shapely.points(corners), "dwithin", tol)
+    away = shapely.distance(shapely.points(corners[corner]), lines[edge])
+    bad = np.flatnonzero(away > 1e-12 * np.ptp(corners, axis=0).max())
+    if len(bad):
+        raise MeshError(
+            f"its outline leaves {away[bad[0]]:.3g} m at {_point(corners[corner[bad[0]]])}, less "
+            f"than {tol:.3g} m, a thousandth of the size of cells. Close the gap or widen it."
+        )
+
+
+def _inside(walls: np.ndarray, area, outline: np.ndarray, tol: float) -> np.ndarray:
+    """Which pieces of walls lie in the area, and not along its outline."""
+    if not len(walls):
+        return np.empty(0, dtype=bool)
+    middles = walls.mean(axis=1)
+    inside = np.any([shapely.contains_xy(polygon, *middles.T) for polygon in area], axis=0)
+    return inside & (segments.nearest(middles, outline)[1] > tol)
+
+
+def _warn_of_lost(drawing: Drawing, kept: set[int]):
+    """Warn of walls without a part inside."""
+    lines = [line for lines in drawing.walls.values() for line in lines]
+    for number in set(range(len(lines))) - kept:
+        start, *_, end = shapely.get_coordinates(lines[number])
+        log.warning(
+            "The wall from %s to %s is none: it lies outside the area or along its outline.",
+            _point(start),
+            _point(end),
+        )
+
+
+def _names_of_outline(outline: np.ndarray, drawing: Drawing, tol: float) -> np.ndarray:
+    """The obstacle that each piece of the outline is a side of, else "walls"."""
+    names = np.full(len(outline), WALLS, dtype=object)
+    middles = shapely.points(outline.mean(axis=1))
+    for name, shapes in drawing.obstacles.items():
+        names[shapely.distance(middles, shapely.union_all(shapes).boundary) <= tol] = name
+    return names
+
+
+def _on_walls(name: str, drawn: list[np.ndarray], walls: np.ndarray, tol: float) -> np.ndarray:
+    """The parts of walls that a door stands for; refuses one that is beside no wall."""
+    width = sum(np.linalg.norm(end - start) for start, end in drawn)
+    if not width > tol:
+        raise MeshError(
+            f"the door {name!r} at {_point(drawn[0][0])} has no width. Give its two ends."
+        )
+    found = []
+    for door in drawn:
+        if not np.linalg.norm(door[1] - door[0]) > tol:
+            continue
+        parts = segments.beside(door, walls, REACH * width, tol)
+        along = parts @ (door[1] - door[0])
+        covered = np.abs(np.diff(along, axis=1)).sum() / np.linalg.norm(door[1] - door[0])
+        missing = np.linalg.norm(door[1] - door[0]) - covered
+        if missing > REACH * width:
+            middle = door.mean(axis=0)
+            _, away, which = segments.nearest(middle[None], walls)
+            start, end = walls[which[0]]
+            raise MeshError(
+                f"the door {name!r} from {_point(door[0])} to {_point(door[1])} is on no wall: for "
+                f"{missing:.3g} m of it there is none along it within {REACH * width:.3g} m, a "
+                f"quarter of its width. The nearest wall, from {_point(start)} to {_point(end)}, is "
+                f"{away[0]:.3g} m from its middle. Move the door there, or make it shorter."
+            )
+        away = segments.nearest(parts.reshape(-1, 2), door[None])[1].max()
+        if max(away, missing) > tol:
+            log.warning(
+                "The door %r moved by %.3g m onto its wall, and became %.3g m wide instead of %.3g m.",
+                name,
+                away,
+                covered,
+                np.linalg.norm(door[1] - door[0]),
+            )
+        found.append(parts)
+    return np.concatenate(found)
+
+
+def _name_doors(names: np.ndarray, places, every: np.ndarray, tol: float) -> dict[str, float]:
+    """Give the pieces where doors are their names, and return the widths of the doors."""
+    known, widths = {WALLS, *names}, {}
+    middles, lengths = every.mean(axis=1), np.linalg.norm(every[:, 1] - every[:, 0], axis=1)
+    for name, own in places.items():
+        if name in known:
+            raise MeshError(
+                f"a door has the name {name!r} of a wall or obstacle; change one of them."
+            )
+        here = segments.nearest(middles, own)[1] <= tol
+        for other in widths:
+            if (both := here & (names == other)).any():
+                raise MeshError(
+                    f"the doors {other!r} and {name!r} overlap at {_point(middles[both][0])}. Move "
+                    "one of them, or make them one door."
+                )
+        names[here] = name
+        widths[name] = float(lengths[here].sum())
+    return widths
+
+
+def _point(x) -> str:
+    return f"({x[0]:.6g}, {x[1]:.6g})"
