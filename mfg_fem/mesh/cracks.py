@@ -14,27 +14,21 @@ def crack(mesh: Simplices, closed: set[str]) -> Simplices:
     Triangles around a node that are not joined around it get nodes of their own. Where a wall ends
     inside, one walks around its end: there they stay joined. A group of facets gets both sides.
     """
-    corners = mesh.cells[:, :3]
-    slots = np.arange(corners.size).reshape(corners.shape)  # a node for each corner of each cell
-    sides = [np.roll(slots, -k, axis=1)[:, :2].reshape(-1, 2) for k in range(3)]
-    sides = np.concatenate(sides)
-    nodes = corners.ravel()[sides]
-    turned = nodes[:, 0] > nodes[:, 1]
-    sides[turned], nodes[turned] = sides[turned, ::-1], nodes[turned, ::-1]
-    keys = _keys(nodes, len(mesh.x))
-    groups = [
-        (name, number, _keys(np.sort(f, axis=1), len(mesh.x))) for name, number, f in mesh.groups
-    ]
-    shut = np.isin(keys, np.concatenate([[], *(k for name, _, k in groups if name in closed)]))
+    slots = np.arange(mesh.cells.size).reshape(-1, 3)  # a node for each corner of each cell
+    sides = np.concatenate([slots[:, [0, 1]], slots[:, [1, 2]], slots[:, [2, 0]]])
+    nodes = mesh.cells.ravel()[sides]
+    sides = np.take_along_axis(sides, nodes.argsort(axis=1), axis=1)  # the same way in both cells
+    keys = _keys(nodes)
+    groups = [(name, number, _keys(facets)) for name, number, facets in mesh.groups]
+    shut = np.isin(keys, np.concatenate([[], *(own for name, _, own in groups if name in closed)]))
     order = np.argsort(keys, kind="stable")
-    same = keys[order[1:]] == keys[order[:-1]]
-    one, other = order[:-1][same], order[1:][same]
-    one, other = one[~shut[one]], other[~shut[one]]
-    root = joined(np.arange(corners.size), sides[one].ravel(), sides[other].ravel())
+    pairs = np.stack([order[:-1], order[1:]])
+    pairs = pairs[:, (keys[pairs[0]] == keys[pairs[1]]) & ~shut[pairs[0]]]
+    root = joined(np.arange(slots.size), sides[pairs[0]].ravel(), sides[pairs[1]].ravel())
     _, first, number = np.unique(root, return_index=True, return_inverse=True)
     facets = [(name, tag, number[sides[np.isin(keys, own)]]) for name, tag, own in groups]
-    x = mesh.x[corners.ravel()[first]]
-    return replace(mesh, x=x, cells=number.reshape(corners.shape), groups=facets)
+    x = mesh.x[mesh.cells.ravel()[first]]
+    return replace(mesh, x=x, cells=number.reshape(slots.shape), groups=facets)
 
 
 def rooms(mesh: Simplices) -> np.ndarray:
@@ -44,5 +38,7 @@ def rooms(mesh: Simplices) -> np.ndarray:
     return np.unique(root, return_inverse=True)[1]
 
 
-def _keys(pairs: np.ndarray, count: int) -> np.ndarray:
-    return pairs[:, 0] * count + pairs[:, 1]
+def _keys(pairs: np.ndarray) -> np.ndarray:
+    """A number for each pair of nodes, whatever their order."""
+    low, high = np.sort(pairs, axis=1).T
+    return high * (high + 1) // 2 + low

@@ -330,6 +330,7 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
 
 
 def check_comm(comm: MPI.Comm) -> None:
+    """Refuse what is no communicator."""
     if not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL:
         kind = "a null one" if isinstance(comm, MPI.Comm) else type(comm).__name__
         raise MeshError(f"comm must be an MPI communicator such as MPI.COMM_WORLD, not {kind}.")

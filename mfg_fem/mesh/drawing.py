@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ KINDS = {
     "door": ("door", "exit"),
 }
 WKT = re.compile(
-    r"\s*(MULTI)?(POINT|LINESTRING|LINEARRING|POLYGON)\b|\s*GEOMETRYCOLLECTION\b", re.I
+    r"\s*(GEOMETRYCOLLECTION|(MULTI)?(POINT|LINESTRING|LINEARRING|POLYGON))\b", re.IGNORECASE
 )
 
 
@@ -53,11 +54,6 @@ class Drawing:
     obstacles: dict[str, list[shapely.Geometry]] = field(default_factory=dict)
 
 
-def is_text(source) -> bool:
-    """Whether it is WKT, and not a path."""
-    return isinstance(source, str) and WKT.match(source) is not None
-
-
 def read(source, scale: float | None, layers) -> Drawing:
     """The drawing in a file, in WKT or in a shapely geometry.
 
@@ -68,8 +64,10 @@ def read(source, scale: float | None, layers) -> Drawing:
     given, kind = scale, ""
     if isinstance(source, shapely.Geometry):
         shapes = _of_geometry(source)
-    elif is_text(source):
-        shapes = _of_geometry(shapely.from_wkt(source))
+    elif isinstance(source, str) and WKT.match(source):
+        shapes = _of_wkt(source)
+    elif not isinstance(source, str | os.PathLike):
+        raise MeshError(f"it is a {type(source).__name__}; pass a path, WKT or a shapely geometry.")
     else:
         path = Path(source).expanduser()
         kind = path.suffix.lower()
@@ -81,13 +79,17 @@ def read(source, scale: float | None, layers) -> Drawing:
             drawn, scale = dxf.read(path, scale, layers)
             shapes = [Shape(*one) for one in drawn]
         elif kind == ".wkt":
-            shapes = _of_geometry(shapely.from_wkt(path.read_text()))
+            shapes = _of_wkt(path.read_text())
         elif kind in (".geojson", ".json"):
-            shapes = _of_json(json.loads(path.read_text()))
+            try:
+                shapes = _of_json(json.loads(path.read_text()))
+            except (AttributeError, KeyError, TypeError, ValueError) as exc:
+                if isinstance(exc, MeshError):
+                    raise
+                raise MeshError(f"it is no GeoJSON: {type(exc).__name__} {exc}.") from exc
         else:
-            raise MeshError(
-                f"it is a {kind or 'file without an ending'}, not .wkt, .geojson or .dxf."
-            )
+            kind = kind or "file without an ending"
+            raise MeshError(f"it is a {kind}, and read_plan reads .wkt, .geojson and .dxf.")
     if layers is not None and kind != ".dxf":
         raise MeshError("layers= is for .dxf files, whose entities lie on layers.")
     drawing = _compose(shapes, 1.0 if scale is None else scale)
@@ -104,6 +106,11 @@ def read(source, scale: float | None, layers) -> Drawing:
                 "Project it to metres first, or say scale=1 if it is in metres."
             )
     return drawing
+
+
+def _of_wkt(text: str) -> list[Shape]:
+    with np.errstate(invalid="ignore"):  # numbers that are none are refused below
+        return _of_geometry(shapely.from_wkt(text))
 
 
 def _of_geometry(geometry) -> list[Shape]:
@@ -125,8 +132,6 @@ def _parts(geometry) -> list:
 
 def _of_json(found) -> list[Shape]:
     """Features are what their property "type" says; other polygons are areas, and lines walls."""
-    if not isinstance(found, dict) or "type" not in found:
-        raise MeshError("it is no GeoJSON: that has a FeatureCollection, a Feature or a geometry.")
     if found["type"] not in ("FeatureCollection", "Feature"):
         return _of_geometry(shape_of_json(found))
     features = found["features"] if found["type"] == "FeatureCollection" else [found]
@@ -163,14 +168,13 @@ def _kind(word, part) -> str:
 
 def _compose(shapes: list[Shape], scale: float) -> Drawing:
     """The drawing that these shapes make, in metres."""
-    heights = np.concatenate(
-        [[], *(shapely.get_coordinates(s.geometry, include_z=True)[:, 2] for s in shapes)]
-    )
-    heights = np.unique(np.nan_to_num(heights))
-    if len(heights) > 1:
+    x = np.nan_to_num(shapely.get_coordinates([s.geometry for s in shapes], include_z=True))
+    low, high = (x[which(x[:, 2])] if len(x) else np.zeros(3) for which in (np.argmin, np.argmax))
+    if low[2] < high[2]:
         raise MeshError(
-            f"it has the heights z = {heights[0]:g} to {heights[-1]:g}: floors above each other, "
-            "or a slope. A domain is flat: draw the floors beside each other, without z."
+            f"its heights go from z = {low[2]:g} at {_point(low)} to {high[2]:g} at "
+            f"{_point(high)}: floors above each other, or a slope. A domain is flat: draw the "
+            "floors beside each other, without z."
         )
     sorted_out: dict[str, dict[str, list]] = {kind: {} for kind in KINDS}
     for shape in shapes:
@@ -179,14 +183,15 @@ def _compose(shapes: list[Shape], scale: float) -> Drawing:
             raise MeshError("it has coordinates that are not finite numbers.")
         part = shapely.transform(part, lambda x: x * scale)
         if not shapely.is_valid(part):
-            reason, x = re.fullmatch(r"(.*?)(?:\[(.*)\])?", shapely.is_valid_reason(part)).groups()
+            reason, _, place = shapely.is_valid_reason(part).rstrip("]").partition("[")
             raise MeshError(
-                f"an outline is not simple: {reason} at ({', '.join(str(x).split())}). Draw it "
+                f"an outline is not simple: {reason} at ({', '.join(place.split())}). Draw it "
                 "without crossing itself; shapely.make_valid(polygon) may mend it."
             )
         sorted_out[shape.kind].setdefault(shape.name, []).append(part)
     areas, obstacles = (
-        [g for group in sorted_out[k].values() for g in group] for k in ("area", "obstacle")
+        [part for parts in sorted_out[kind].values() for part in parts]
+        for kind in ("area", "obstacle")
     )
     if not areas:
         raise MeshError("it has no polygon that is walkable: nobody can be anywhere.")
@@ -205,5 +210,8 @@ def _compose(shapes: list[Shape], scale: float) -> Drawing:
 
 
 def _at(part) -> str:
-    x, y = shapely.get_coordinates(part)[0]
-    return f"({x:.6g}, {y:.6g})"
+    return _point(shapely.get_coordinates(part)[0])
+
+
+def _point(x) -> str:
+    return f"({x[0]:.6g}, {x[1]:.6g})"

@@ -23,7 +23,8 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
         scale = units.conversion_factor(unit, units.M) if unit else 1.0
         if unit not in (0, units.M):
             log.info("%s: the header says that a unit is %g m.", file, scale)
-    lines, closed = [], []  # of (layer, geometry)
+    lines: list[tuple[str, np.ndarray]] = []  # with their layers
+    closed: list[tuple[str, np.ndarray]] = []
     space = document.modelspace()
     for entity in space.query(" ".join(KINDS)):
         corners = [*path.make_path(entity).flattening(SAG / scale)]
@@ -60,8 +61,8 @@ def _layers(layers, there: set[str]) -> dict[str, tuple[str, ...]]:
     kinds = ("outline", "obstacles", "walls")
     if not isinstance(layers, dict) or not {"outline"} <= set(layers) <= set(kinds):
         raise MeshError(
-            f'layers must be a dict such as {{"outline": "A-FLOOR", "walls": ["A-WALL"]}}, with the '
-            f"keys {', '.join(kinds)}, the first of them always; not {layers!r}."
+            f'layers must be a dict such as {{"outline": "A-FLOOR", "walls": ["A-WALL"]}}, with '
+            f"the keys {', '.join(kinds)}, the first of them always; not {layers!r}."
         )
     chosen = {kind: layers.get(kind, ()) for kind in kinds}
     chosen = {

@@ -24,8 +24,8 @@ def connected_parts(V: fem.FunctionSpace) -> np.ndarray:
     pairs = np.concatenate(mesh.comm.allgather(pairs))
     names, places = np.unique(pairs, return_inverse=True)
     places = places.reshape(pairs.shape)
-    joined = joined(np.arange(len(names)), *places.T)
-    _, number = np.unique(joined, return_inverse=True)
+    root_of_names = joined(np.arange(len(names)), *places.T)
+    _, number = np.unique(root_of_names, return_inverse=True)
     return number[np.searchsorted(names, root)]
 
 

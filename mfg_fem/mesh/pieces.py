@@ -14,7 +14,8 @@ from mfg_fem.mesh.drawing import Drawing
 log = logging.getLogger(__name__)
 
 TOUCH = 1e-3  # of the size of cells: what is closer touches
-REACH = 0.25  # of the width of a door: how far it may be drawn from its wall
+REACH = 0.25  # of the width of a door: how far from its wall it may be drawn
+FARTHEST = 0.5  # m: and no door farther
 WALLS = "walls"
 
 
@@ -104,8 +105,11 @@ def _edges(lines) -> tuple[np.ndarray, np.ndarray]:
 
 def _cleaned(polygon, tol: float):
     """The polygon without corners that are closer than `tol` to the one before."""
-    cleaned = shapely.remove_repeated_points(polygon, tol)
-    if not cleaned.is_valid or cleaned.is_empty or cleaned.geom_type != "Polygon":
+    try:
+        cleaned = shapely.remove_repeated_points(polygon, tol)
+    except shapely.GEOSException:  # a ring has vanished
+        cleaned = shapely.Polygon()
+    if cleaned.is_empty or not cleaned.is_valid:
         raise MeshError(
             f"a part of it at {_point(shapely.get_coordinates(polygon)[0])} is thinner than "
             f"{tol:.3g} m, a thousandth of the size of cells. Leave it out, or take a smaller size."
@@ -164,37 +168,33 @@ def _names_of_outline(outline: np.ndarray, drawing: Drawing, tol: float) -> np.n
 
 def _on_walls(name: str, drawn: list[np.ndarray], walls: np.ndarray, tol: float) -> np.ndarray:
     """The parts of walls that a door stands for; refuses one that is beside no wall."""
-    width = sum(np.linalg.norm(end - start) for start, end in drawn)
-    if not width > tol:
+    lengths = [float(np.linalg.norm(end - start)) for start, end in drawn]
+    if not sum(lengths) > tol:
         raise MeshError(
             f"the door {name!r} at {_point(drawn[0][0])} has no width. Give its two ends."
         )
+    reach = min(REACH * sum(lengths), FARTHEST)
     found = []
-    for door in drawn:
-        if not np.linalg.norm(door[1] - door[0]) > tol:
+    for door, length in zip(drawn, lengths, strict=True):
+        if length <= tol:
             continue
-        parts = segments.beside(door, walls, REACH * width, tol)
-        along = parts @ (door[1] - door[0])
-        covered = np.abs(np.diff(along, axis=1)).sum() / np.linalg.norm(door[1] - door[0])
-        missing = np.linalg.norm(door[1] - door[0]) - covered
-        if missing > REACH * width:
-            middle = door.mean(axis=0)
-            _, away, which = segments.nearest(middle[None], walls)
+        parts = segments.beside(door, walls, reach, tol)
+        covered = np.abs(np.diff(parts @ (door[1] - door[0]), axis=1)).sum() / length
+        if length - covered > reach:
+            _, away, which = segments.nearest(door.mean(axis=0)[None], walls)
             start, end = walls[which[0]]
             raise MeshError(
-                f"the door {name!r} from {_point(door[0])} to {_point(door[1])} is on no wall: for "
-                f"{missing:.3g} m of it there is none along it within {REACH * width:.3g} m, a "
-                f"quarter of its width. The nearest wall, from {_point(start)} to {_point(end)}, is "
-                f"{away[0]:.3g} m from its middle. Move the door there, or make it shorter."
+                f"the door {name!r} from {_point(door[0])} to {_point(door[1])} is on no wall: "
+                f"beside {length - covered:.3g} m of it there is none within {reach:.3g} m. The "
+                f"nearest wall to its middle, from {_point(start)} to {_point(end)}, is "
+                f"{away[0]:.3g} m away. Move the door there, or make it shorter."
             )
         away = segments.nearest(parts.reshape(-1, 2), door[None])[1].max()
-        if max(away, missing) > tol:
+        if max(away, length - covered) > tol:
             log.warning(
-                "The door %r moved by %.3g m onto its wall, and became %.3g m wide instead of %.3g m.",
-                name,
-                away,
-                covered,
-                np.linalg.norm(door[1] - door[0]),
+                "The door %r from %s to %s moved by %.3g m onto its wall; of its %.3g m, %.3g m "
+                "are at it.",
+                *(name, _point(door[0]), _point(door[1]), away, length, covered),
             )
         found.append(parts)
     return np.concatenate(found)
@@ -202,13 +202,12 @@ def _on_walls(name: str, drawn: list[np.ndarray], walls: np.ndarray, tol: float)
 
 def _name_doors(names: np.ndarray, places, every: np.ndarray, tol: float) -> dict[str, float]:
     """Give the pieces where doors are their names, and return the widths of the doors."""
-    known, widths = {WALLS, *names}, {}
+    known = {WALLS, *names}
+    widths: dict[str, float] = {}
     middles, lengths = every.mean(axis=1), np.linalg.norm(every[:, 1] - every[:, 0], axis=1)
     for name, own in places.items():
         if name in known:
-            raise MeshError(
-                f"a door has the name {name!r} of a wall or obstacle; change one of them."
-            )
+            raise MeshError(f"a door and a wall or obstacle are both named {name!r}: rename one.")
         here = segments.nearest(middles, own)[1] <= tol
         for other in widths:
             if (both := here & (names == other)).any():

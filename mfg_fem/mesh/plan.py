@@ -43,8 +43,8 @@ def read_plan(
 
     The boundaries of the domain are the doors, obstacles and walls that have names, and "walls",
     the rest. A door need not be drawn exactly on its wall: it moves straight onto the nearest one
-    that is at most a quarter of its width away. A door in a wall inside is an opening: people walk
-    through it, and it can be no Exit.
+    that is at most a quarter of its width and half a metre away. A door in a wall inside is an
+    opening: people walk through it, and it can be no Exit.
 
     Args:
         source: the path of a file (.wkt, .geojson, .dxf), WKT, or a shapely geometry.
@@ -70,19 +70,17 @@ def read_plan(
             if is_path and str(source).lower().endswith(".dxf"):
                 needs("ezdxf", "ezdxf")
     parts = None
-    label = source if is_path and len(str(source)) < 80 else "The floor plan"
+    label = source if is_path and "(" not in str(source) else "The floor plan"
     with together(comm, MeshError, f"{label} cannot be used"):
         if comm.rank == 0:
-            size = number("size", size, above=True)
-            at_doors = size_at_doors and number("size_at_doors", size_at_doors, above=True)
-            at_walls = (
-                size
-                if size_at_walls is None
-                else number("size_at_walls", size_at_walls, above=True)
-            )
-            scale = scale and number("scale", scale, above=True)
-            parts = _mesh(source, _segments(doors), scale, layers, (size, at_doors, at_walls))
+            sizes = {"size": size, "size_at_doors": size_at_doors, "size_at_walls": size_at_walls}
+            parts = _mesh(source, _segments(doors), _optional("scale", scale), layers, sizes)
     return Domain(*build(comm, parts))
+
+
+def _optional(name: str, value) -> float | None:
+    """Check a number > 0, or None."""
+    return None if value is None else number(name, value, above=True)
 
 
 def _segments(doors) -> dict[str, list[np.ndarray]]:
@@ -118,18 +116,19 @@ def _mesh(source, doors, scale, layers, sizes) -> Parts:
     """Read, draw, mesh and cut the floor plan. Not collective."""
     from mfg_fem.mesh import drawing, pieces
 
-    size = sizes[0]
-    plan = drawing.read(source, scale, layers)
-    area = sum(polygon.area for polygon in plan.area)
+    size = number("size", sizes["size"], above=True)
+    at_doors, at_walls = (_optional(name, sizes[name]) for name in [*sizes][1:])
+    drawn = drawing.read(source, scale, layers)
+    area = sum(polygon.area for polygon in drawn.area)
     if area / size**2 > LARGEST:
         raise MeshError(
             f"its {area:.3g} m2 would have more than {LARGEST:.0e} cells of the size {size:g} m. "
             "Take a larger size."
         )
-    plan = pieces.pieces(plan, doors, size)
+    plan = pieces.pieces(drawn, doors, size)
     with gmsh_model(OPTIONS | {"Mesh.MeshSizeMax": size}) as gmsh:
         _draw(gmsh.model, plan)
-        _grade(gmsh.model, plan, *sizes)
+        _grade(gmsh.model, plan, size, at_doors, at_walls)
         mesh = _generate(gmsh, size)
     mesh = crack(mesh, closed={name for name, *_ in mesh.groups} - set(plan.doors))
     _check_closed_rooms(mesh, plan.doors)
@@ -156,12 +155,11 @@ def _draw(model, plan):
         model.addPhysicalGroup(1, [*(np.intersect1d(plan.named(name), drawn) + 1)], name=name)
 
 
-def _grade(model, plan, size: float, at_doors: float | None, at_walls: float):
+def _grade(model, plan, size: float, at_doors: float | None, at_walls: float | None):
     """Cells grow from doors and walls on."""
-    near = {name: at_doors or width / PER_DOOR for name, width in plan.doors.items()}
-    fine = {name: min(own, size) for name, own in near.items()}
-    if at_walls < size:
-        fine |= {name: at_walls for name in {*plan.names} - set(fine)}
+    fine = {name: min(at_doors or width / PER_DOOR, size) for name, width in plan.doors.items()}
+    if at_walls is not None and at_walls < size:
+        fine |= {name: at_walls for name in dict.fromkeys(plan.names) if name not in fine}
     fields = []
     field = model.mesh.field
     for name, own in fine.items():
@@ -197,9 +195,9 @@ def _generate(gmsh, size: float) -> Simplices:
 def _check_closed_rooms(mesh: Simplices, doors):
     """Refuse a part that nobody can leave while there are others."""
     room = rooms(mesh)
-    facets = [facets for name, _, facets in mesh.groups if name in doors]
-    facets = np.sort(np.concatenate([np.empty((0, 2), dtype=int), *facets]), axis=1)
-    facets, sides = np.unique(facets, axis=0, return_counts=True)
+    at_doors = [np.empty((0, 2), dtype=int)]
+    at_doors += [facets for name, _, facets in mesh.groups if name in doors]
+    facets, sides = np.unique(np.sort(np.concatenate(at_doors), axis=1), axis=0, return_counts=True)
     shut = np.setdiff1d(room, room[facets[sides == 1]])  # an opening inside has two sides
     if room.max() and len(shut):
         cells = mesh.cells[room[mesh.cells[:, 0]] == shut[0]]
@@ -208,5 +206,6 @@ def _check_closed_rooms(mesh: Simplices, doors):
         place = ", ".join(f"{value:.6g}" for value in corners[0].mean(axis=0))
         raise MeshError(
             f"{room.max() + 1} parts of its area are not connected, and the one around ({place}), "
-            f"of {area:.3g} m2, has no door. Give it one, leave a gap in its walls, or leave it out."
+            f"of {area:.3g} m2, has no door. Give it one, leave a gap in its walls, or leave it "
+            "out."
         )

@@ -42,15 +42,16 @@ def arrange(outline: np.ndarray, walls: np.ndarray, tol: float):
 
 def snapped(points: np.ndarray, corners: np.ndarray, segments: np.ndarray, tol: float):
     """The points, moved by at most `tol` onto a corner, else a segment, else one another."""
-    known = [*corners]
+    known, count = np.concatenate([corners, points]), len(corners)
     result = np.empty_like(points)
     for number, point in enumerate(points):
-        away = np.linalg.norm(np.array(known) - point, axis=1)
-        if away.min() > tol:
+        away = np.linalg.norm(known[:count] - point, axis=1)
+        nearby = away.argmin()
+        if away[nearby] > tol:
             places, distances, _ = nearest(point[None], segments)
-            known.append(places[0] if distances[0] <= tol else point)
-            away = np.append(away, 0.0)
-        result[number] = known[away.argmin()]
+            known[count] = places[0] if distances[0] <= tol else point
+            nearby, count = count, count + 1
+        result[number] = known[nearby]
     return result
 
 
@@ -70,8 +71,8 @@ def cut(segments: np.ndarray, points: np.ndarray, tol: float) -> tuple[np.ndarra
         chain = np.array([start, *points[here[np.argsort(part[here])]], end])
         pieces.append(np.stack([chain[:-1], chain[1:]], axis=1))
         owners.append(np.full(len(chain) - 1, number))
-    none = np.empty((0, 2, 2)), np.empty(0, dtype=int)
-    return np.concatenate([none[0], *pieces]), np.concatenate([none[1], *owners])
+    none = np.empty(0, dtype=int)
+    return np.concatenate([np.empty((0, 2, 2)), *pieces]), np.concatenate([none, *owners])
 
 
 def beside(door: np.ndarray, walls: np.ndarray, reach: float, tol: float) -> np.ndarray:
@@ -85,8 +86,8 @@ def beside(door: np.ndarray, walls: np.ndarray, reach: float, tol: float) -> np.
     ends = (walls - door[0]) @ along
     rise = ends[:, 1] - ends[:, 0]
     lengths = np.linalg.norm(walls[:, 1] - walls[:, 0], axis=1)
-    walls = walls[np.abs(rise) > 0.7 * lengths]
-    ends, rise = ((values[np.abs(rise) > 0.7 * lengths]) for values in (ends, rise))
+    aligned = np.abs(rise) > lengths / 2**0.5
+    walls, ends, rise = walls[aligned], ends[aligned], rise[aligned]
     # Where each wall enters and leaves the strip before and behind the door.
     limits = np.stack([-ends[:, 0], width - ends[:, 0]], axis=1) / rise[:, None]
     limits = np.sort(limits, axis=1).clip(0, 1)
