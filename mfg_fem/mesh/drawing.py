@@ -79,10 +79,10 @@ def read(source, scale: float | None, layers) -> Drawing:
             drawn, scale = dxf.read(path, scale, layers)
             shapes = [Shape(*one) for one in drawn]
         elif kind == ".wkt":
-            shapes = _of_wkt(path.read_text())
+            shapes = _of_wkt(path.read_text(encoding="utf-8-sig"))
         elif kind in (".geojson", ".json"):
             try:
-                shapes = _of_json(json.loads(path.read_text()))
+                shapes = _of_json(json.loads(path.read_text(encoding="utf-8-sig")))
             except (AttributeError, KeyError, TypeError, ValueError) as exc:
                 if isinstance(exc, MeshError):
                     raise
@@ -182,6 +182,8 @@ def _compose(shapes: list[Shape], scale: float) -> Drawing:
         if not np.isfinite(shapely.get_coordinates(part)).all():
             raise MeshError("it has coordinates that are not finite numbers.")
         part = shapely.transform(part, lambda x: x * scale)
+        if part.geom_type != "Polygon" and not part.length:
+            continue
         if not shapely.is_valid(part):
             reason, _, place = shapely.is_valid_reason(part).rstrip("]").partition("[")
             raise MeshError(

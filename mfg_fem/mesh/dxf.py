@@ -12,6 +12,7 @@ from mfg_fem.errors import MeshError
 log = logging.getLogger(__name__)
 
 KINDS = ("LINE", "LWPOLYLINE", "POLYLINE", "ARC", "CIRCLE", "ELLIPSE", "SPLINE")
+ANNOTATIONS = ("ATTDEF", "DIMENSION", "LEADER", "MTEXT", "POINT", "TEXT")  # no walls anyway
 SAG = 0.01  # m, how far a chord may be from the arc it stands for
 
 
@@ -26,6 +27,8 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
     lines: list[tuple[str, np.ndarray]] = []  # with their layers
     closed: list[tuple[str, np.ndarray]] = []
     space = document.modelspace()
+    if others := {entity.dxftype() for entity in space} - {*KINDS, *ANNOTATIONS}:
+        log.warning("%s: entities of the kinds %s are not read.", file, ", ".join(sorted(others)))
     for entity in space.query(" ".join(KINDS)):
         corners = [*path.make_path(entity).flattening(SAG / scale)]
         x = np.array([tuple(corner) for corner in corners])

@@ -18,7 +18,11 @@ from mfg_fem.validate import number
 PER_DOOR = 4  # cells across a door, unless the size of cells says more
 GROWTH = 0.3  # cells may be larger by so much per metre from a door or a wall
 LARGEST = 5e6  # cells: more take a mesh generator on one core too long
-OPTIONS = {"Mesh.MeshSizeExtendFromBoundary": 0.0, "Mesh.MeshSizeFromPoints": 0.0}
+OPTIONS = {
+    "Mesh.MeshSizeExtendFromBoundary": 0.0,
+    "Mesh.MeshSizeFromPoints": 0.0,
+    "Mesh.MeshSizeFactor": 1.0,
+}
 
 
 def read_plan(
@@ -49,6 +53,7 @@ def read_plan(
     Args:
         source: the path of a file (.wkt, .geojson, .dxf), WKT, or a shapely geometry.
         doors: name -> the two ends of a door, or several such pairs, or a shapely line; in metres.
+            They take the place of doors of the same name in the drawing.
         size: the longest edge of the mesh, in metres.
         size_at_doors: about the size of cells at doors; a quarter of the door's width if not given.
             From doors and walls on, cells grow by 0.3 m per metre up to `size`.
