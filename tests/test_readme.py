@@ -32,7 +32,7 @@ def test_the_floor_plan_of_the_readme(tmp_path, monkeypatch):
     text = (ROOT / "README.md").read_text()
     script = re.search(r"## Your floor plan.*?```python\n(.*?)```", text, re.S)
     names = {"mfg": mfg, "ufl": ufl}
-    exec(script.group(1).replace("size=0.5", "size=1.5").replace("steps=40", "steps=6"), names)
+    exec(script.group(1).replace("size=0.5", "size=2.0").replace("steps=40", "steps=4"), names)
     solution = names["solution"]
     assert solution.gone["main"][-1] > 20 and abs(solution.balance).max() < 1e-12
     assert (tmp_path / "office.png").exists()

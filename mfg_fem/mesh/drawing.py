@@ -1,10 +1,9 @@
 """Floor plans as files draw them: what is walkable, what stands in the way, walls and doors."""
 
 import json
-import logging
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,6 @@ import shapely
 from shapely.geometry import shape as shape_of_json
 
 from mfg_fem.errors import MeshError
-
-log = logging.getLogger(__name__)
 
 LARGEST = 1e6  # m^2: an area beyond it is drawn in another unit
 DEGREES = 0.1  # a GeoJSON narrower than this is drawn in degrees
@@ -49,9 +46,9 @@ class Drawing:
     """
 
     area: list[shapely.Polygon]
-    walls: dict[str, list[shapely.LineString]] = field(default_factory=dict)
-    doors: dict[str, list[shapely.LineString]] = field(default_factory=dict)
-    obstacles: dict[str, list[shapely.Geometry]] = field(default_factory=dict)
+    walls: dict[str, list[shapely.LineString]]
+    doors: dict[str, list[shapely.LineString]]
+    obstacles: dict[str, list[shapely.Geometry]]
 
 
 def read(source, scale: float | None, layers) -> Drawing:
@@ -61,44 +58,25 @@ def read(source, scale: float | None, layers) -> Drawing:
         MeshError: it is no floor plan, or none of one flat floor.
         Exception: whatever shapely and ezdxf raise on a damaged file.
     """
-    given, kind = scale, ""
+    if layers is not None and not str(source).lower().endswith(".dxf"):
+        raise MeshError("layers= is for .dxf files, whose entities lie on layers.")
+    given, is_json = scale, False
     if isinstance(source, shapely.Geometry):
         shapes = _of_geometry(source)
     elif isinstance(source, str) and WKT.match(source):
         shapes = _of_wkt(source)
-    elif not isinstance(source, str | os.PathLike):
-        raise MeshError(f"it is a {type(source).__name__}; pass a path, WKT or a shapely geometry.")
+    elif isinstance(source, str | os.PathLike):
+        shapes, scale = _of_file(Path(source).expanduser(), scale, layers)
+        is_json = "json" in Path(source).suffix.lower()
     else:
-        path = Path(source).expanduser()
-        kind = path.suffix.lower()
-        if not path.is_file():
-            raise MeshError(f"there is no such file (looked from {Path.cwd()}).")
-        if kind == ".dxf":
-            from mfg_fem.mesh import dxf
-
-            drawn, scale = dxf.read(path, scale, layers)
-            shapes = [Shape(*one) for one in drawn]
-        elif kind == ".wkt":
-            shapes = _of_wkt(path.read_text(encoding="utf-8-sig"))
-        elif kind in (".geojson", ".json"):
-            try:
-                shapes = _of_json(json.loads(path.read_text(encoding="utf-8-sig")))
-            except (AttributeError, KeyError, TypeError, ValueError) as exc:
-                if isinstance(exc, MeshError):
-                    raise
-                raise MeshError(f"it is no GeoJSON: {type(exc).__name__} {exc}.") from exc
-        else:
-            kind = kind or "file without an ending"
-            raise MeshError(f"it is a {kind}, and read_plan reads .wkt, .geojson and .dxf.")
-    if layers is not None and kind != ".dxf":
-        raise MeshError("layers= is for .dxf files, whose entities lie on layers.")
+        raise MeshError(f"it is a {type(source).__name__}; pass a path, WKT or a shapely geometry.")
     drawing = _compose(shapes, 1.0 if scale is None else scale)
     area = sum(polygon.area for polygon in drawing.area)
     if area > LARGEST:
         raise MeshError(
             f"its area is {area:.3g} m2: is this in millimetres? scale=0.001 makes metres of them."
         )
-    if kind in (".geojson", ".json") and given is None:
+    if is_json and given is None:
         extent = np.ptp(shapely.get_coordinates(drawing.area), axis=0).max()
         if extent < DEGREES:
             raise MeshError(
@@ -106,6 +84,30 @@ def read(source, scale: float | None, layers) -> Drawing:
                 "Project it to metres first, or say scale=1 if it is in metres."
             )
     return drawing
+
+
+def _of_file(path: Path, scale: float | None, layers) -> tuple[list[Shape], float | None]:
+    """What a file draws, and the length of its unit in metres if that is known."""
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise MeshError(f"there is no such file (looked from {Path.cwd()}).")
+    if kind == ".dxf":
+        from mfg_fem.mesh import dxf
+
+        shapes, scale = dxf.read(path, scale, layers)
+        return [Shape(*shape) for shape in shapes], scale
+    if kind not in (".wkt", ".geojson", ".json"):
+        kind = kind or "file without an ending"
+        raise MeshError(f"it is a {kind}, and read_plan reads .wkt, .geojson and .dxf.")
+    text = path.read_text(encoding="utf-8-sig")
+    if kind == ".wkt":
+        return _of_wkt(text), scale
+    try:
+        return _of_json(json.loads(text)), scale
+    except MeshError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise MeshError(f"it is no GeoJSON: {type(exc).__name__} {exc}.") from exc
 
 
 def _of_wkt(text: str) -> list[Shape]:
@@ -135,15 +137,16 @@ def _of_json(found) -> list[Shape]:
     if found["type"] not in ("FeatureCollection", "Feature"):
         return _of_geometry(shape_of_json(found))
     features = found["features"] if found["type"] == "FeatureCollection" else [found]
-    shapes, levels = [], set()
+    for key in ("level", "floor"):
+        levels = {str((feature.get("properties") or {}).get(key, "")) for feature in features}
+        if len(levels - {"", "None"}) > 1:
+            raise MeshError(
+                f"it has several of the property {key!r}: {', '.join(sorted(levels))}. A domain is "
+                "one floor: keep the features of one level, or draw the floors beside each other."
+            )
+    shapes = []
     for feature in features:
         properties = feature.get("properties") or {}
-        levels |= {str(properties[key]) for key in ("level", "floor") if key in properties}
-        if len(levels) > 1:
-            raise MeshError(
-                f"it has the levels {', '.join(sorted(levels))}. A domain is one floor: keep the "
-                "features of one level in the file, or draw the floors beside each other."
-            )
         if feature.get("geometry"):
             for part in _parts(shape_of_json(feature["geometry"])):
                 kind = _kind(properties.get("type"), part)
@@ -172,8 +175,8 @@ def _compose(shapes: list[Shape], scale: float) -> Drawing:
     low, high = (x[which(x[:, 2])] if len(x) else np.zeros(3) for which in (np.argmin, np.argmax))
     if low[2] < high[2]:
         raise MeshError(
-            f"its heights go from z = {low[2]:g} at {_point(low)} to {high[2]:g} at "
-            f"{_point(high)}: floors above each other, or a slope. A domain is flat: draw the "
+            f"its heights go from z = {low[2]:g} at {place(low)} to {high[2]:g} at "
+            f"{place(high)}: floors above each other, or a slope. A domain is flat: draw the "
             "floors beside each other, without z."
         )
     sorted_out: dict[str, dict[str, list]] = {kind: {} for kind in KINDS}
@@ -185,9 +188,9 @@ def _compose(shapes: list[Shape], scale: float) -> Drawing:
         if part.geom_type != "Polygon" and not part.length:
             continue
         if not shapely.is_valid(part):
-            reason, _, place = shapely.is_valid_reason(part).rstrip("]").partition("[")
+            reason, _, where = shapely.is_valid_reason(part).rstrip("]").partition("[")
             raise MeshError(
-                f"an outline is not simple: {reason} at ({', '.join(place.split())}). Draw it "
+                f"an outline is not simple: {reason} at ({', '.join(where.split())}). Draw it "
                 "without crossing itself; shapely.make_valid(polygon) may mend it."
             )
         sorted_out[shape.kind].setdefault(shape.name, []).append(part)
@@ -211,9 +214,10 @@ def _compose(shapes: list[Shape], scale: float) -> Drawing:
     return Drawing(polygons, walls, doors, named)
 
 
+def place(x) -> str:
+    """Coordinates for a message, to a tenth of a millimetre."""
+    return f"({x[0].round(4):.12g}, {x[1].round(4):.12g})"
+
+
 def _at(part) -> str:
-    return _point(shapely.get_coordinates(part)[0])
-
-
-def _point(x) -> str:
-    return f"({x[0]:.6g}, {x[1]:.6g})"
+    return place(shapely.get_coordinates(part)[0])

@@ -26,6 +26,7 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
             log.info("%s: the header says that a unit is %g m.", file, scale)
     lines: list[tuple[str, np.ndarray]] = []  # with their layers
     closed: list[tuple[str, np.ndarray]] = []
+    doors: list[tuple[str, np.ndarray]] = []
     space = document.modelspace()
     if others := {entity.dxftype() for entity in space} - {*KINDS, *ANNOTATIONS}:
         log.warning("%s: entities of the kinds %s are not read.", file, ", ".join(sorted(others)))
@@ -34,10 +35,11 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
         x = np.array([tuple(corner) for corner in corners])
         if np.ptp(x[:, 2]) == 0 and x[0, 2] == 0:
             x = x[:, :2]
-        is_closed = np.allclose(x[0], x[-1]) and len(x) > 3
-        (closed if is_closed else lines).append((entity.dxf.layer, x))
-    doors = [(layer, x) for layer, x in lines if layer.lower().startswith("door")]
-    lines = [(layer, x) for layer, x in lines if not layer.lower().startswith("door")]
+        is_closed = (
+            len(x) > 3 and np.ptp(x[[0, -1]], axis=0).max() <= 1e-9 * np.ptp(x, axis=0).max()
+        )
+        is_door = entity.dxf.layer.lower().startswith("door")
+        (doors if is_door else closed if is_closed else lines).append((entity.dxf.layer, x))
     if layers is None:
         polygons = sorted((shapely.Polygon(x) for _, x in closed), key=lambda p: -p.area)
         shapes = [("area", "", p) for p in polygons[:1]]

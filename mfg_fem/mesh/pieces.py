@@ -9,7 +9,7 @@ import shapely
 
 from mfg_fem.errors import MeshError
 from mfg_fem.mesh import segments
-from mfg_fem.mesh.drawing import Drawing
+from mfg_fem.mesh.drawing import Drawing, place
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def pieces(drawing: Drawing, doors: Mapping[str, list[np.ndarray]], size: float)
     of_walls = np.repeat([*drawing.walls], [len(lines) for lines in drawing.walls.values()])
 
     (outline, parents), (walls, wall) = segments.arrange(outline, walls, tol)
-    keep = _inside(walls, area, outline, tol)
+    keep = _inside(walls, area, outline, tol) & _first(walls)
     _warn_of_lost(drawing, set(owner[wall[keep]].tolist()))
     every = np.concatenate([outline, walls[keep]])
     ring = np.concatenate([ring[parents], np.full(np.sum(keep), -1)])
@@ -81,6 +81,12 @@ def pieces(drawing: Drawing, doors: Mapping[str, list[np.ndarray]], size: float)
     ring, names = ring[parents], names[parents]
     widths = _name_doors(names, places, every, tol)
 
+    # A wall that is one edge of a cell would have the same two nodes on both sides.
+    shut = (ring < 0) & ~np.isin(names, [*widths])
+    short = np.linalg.norm(every[:, 1] - every[:, 0], axis=1) <= size
+    every, parents = segments.cut(every, every[shut & short].mean(axis=1), tol)
+    ring, names = ring[parents], names[parents]
+
     x, ends = np.unique(every.reshape(-1, 2), axis=0, return_inverse=True)
     ends = ends.reshape(-1, 2)
     polygons = [
@@ -88,8 +94,6 @@ def pieces(drawing: Drawing, doors: Mapping[str, list[np.ndarray]], size: float)
         for k in range(len(area))
     ]
     inner = np.flatnonzero(ring < 0)
-    _, first = np.unique(np.sort(ends[inner], axis=1), axis=0, return_index=True)
-    inner = inner[first]  # walls drawn twice have the same pieces
     middles = every[inner].mean(axis=1)
     inside = [inner[shapely.contains_xy(polygon, *middles.T)] for polygon in area]
     return Pieces(x, polygons, inside, ends, names, widths)
@@ -111,7 +115,7 @@ def _cleaned(polygon, tol: float):
         cleaned = shapely.Polygon()
     if cleaned.is_empty or not cleaned.is_valid:
         raise MeshError(
-            f"a part of it at {_point(shapely.get_coordinates(polygon)[0])} is thinner than "
+            f"a part of it at {place(shapely.get_coordinates(polygon)[0])} is thinner than "
             f"{tol:.3g} m, a thousandth of the size of cells. Leave it out, or take a smaller size."
         )
     if lost := shapely.get_num_coordinates(polygon) - shapely.get_num_coordinates(cleaned):
@@ -128,10 +132,10 @@ def _check_gaps(outline: np.ndarray, tol: float):
     lines = shapely.linestrings(outline)
     corner, edge = shapely.STRtree(lines).query(shapely.points(corners), "dwithin", tol)
     away = shapely.distance(shapely.points(corners[corner]), lines[edge])
-    bad = np.flatnonzero(away > 1e-12 * np.ptp(corners, axis=0).max())
+    bad = np.flatnonzero(away > 1e-12 * np.abs(corners).max())
     if len(bad):
         raise MeshError(
-            f"its outline leaves {away[bad[0]]:.3g} m at {_point(corners[corner[bad[0]]])}, less "
+            f"its outline leaves {away[bad[0]]:.3g} m at {place(corners[corner[bad[0]]])}, less "
             f"than {tol:.3g} m, a thousandth of the size of cells. Close the gap or widen it."
         )
 
@@ -145,6 +149,14 @@ def _inside(walls: np.ndarray, area, outline: np.ndarray, tol: float) -> np.ndar
     return inside & (segments.nearest(middles, outline)[1] > tol)
 
 
+def _first(walls: np.ndarray) -> np.ndarray:
+    """Which pieces are none that came before: walls may be drawn twice."""
+    ends = np.sort(walls @ (1, 1j), axis=1)  # complex numbers, so that each end is one
+    first = np.zeros(len(walls), dtype=bool)
+    first[np.unique(ends, axis=0, return_index=True)[1]] = True
+    return first
+
+
 def _warn_of_lost(drawing: Drawing, kept: set[int]):
     """Warn of walls without a part inside."""
     lines = [line for lines in drawing.walls.values() for line in lines]
@@ -152,8 +164,8 @@ def _warn_of_lost(drawing: Drawing, kept: set[int]):
         start, *_, end = shapely.get_coordinates(lines[number])
         log.warning(
             "The wall from %s to %s is none: it lies outside the area or along its outline.",
-            _point(start),
-            _point(end),
+            place(start),
+            place(end),
         )
 
 
@@ -171,7 +183,7 @@ def _on_walls(name: str, drawn: list[np.ndarray], walls: np.ndarray, tol: float)
     lengths = [float(np.linalg.norm(end - start)) for start, end in drawn]
     if not sum(lengths) > tol:
         raise MeshError(
-            f"the door {name!r} at {_point(drawn[0][0])} has no width. Give its two ends."
+            f"the door {name!r} at {place(drawn[0][0])} has no width. Give its two ends."
         )
     reach = min(REACH * sum(lengths), FARTHEST)
     found = []
@@ -184,9 +196,9 @@ def _on_walls(name: str, drawn: list[np.ndarray], walls: np.ndarray, tol: float)
             _, away, which = segments.nearest(door.mean(axis=0)[None], walls)
             start, end = walls[which[0]]
             raise MeshError(
-                f"the door {name!r} from {_point(door[0])} to {_point(door[1])} is on no wall: "
+                f"the door {name!r} from {place(door[0])} to {place(door[1])} is on no wall: "
                 f"beside {length - covered:.3g} m of it there is none within {reach:.3g} m. The "
-                f"nearest wall to its middle, from {_point(start)} to {_point(end)}, is "
+                f"nearest wall to its middle, from {place(start)} to {place(end)}, is "
                 f"{away[0]:.3g} m away. Move the door there, or make it shorter."
             )
         away = segments.nearest(parts.reshape(-1, 2), door[None])[1].max()
@@ -194,7 +206,7 @@ def _on_walls(name: str, drawn: list[np.ndarray], walls: np.ndarray, tol: float)
             log.warning(
                 "The door %r from %s to %s moved by %.3g m onto its wall; of its %.3g m, %.3g m "
                 "are at it.",
-                *(name, _point(door[0]), _point(door[1]), away, length, covered),
+                *(name, place(door[0]), place(door[1]), away, length, covered),
             )
         found.append(parts)
     return np.concatenate(found)
@@ -212,13 +224,9 @@ def _name_doors(names: np.ndarray, places, every: np.ndarray, tol: float) -> dic
         for other in widths:
             if (both := here & (names == other)).any():
                 raise MeshError(
-                    f"the doors {other!r} and {name!r} overlap at {_point(middles[both][0])}. Move "
+                    f"the doors {other!r} and {name!r} overlap at {place(middles[both][0])}. Move "
                     "one of them, or make them one door."
                 )
         names[here] = name
         widths[name] = float(lengths[here].sum())
     return widths
-
-
-def _point(x) -> str:
-    return f"({x[0]:.6g}, {x[1]:.6g})"

@@ -144,9 +144,8 @@ def _draw(model, plan):
     """Points, lines and surfaces: tag k + 1 for row k of the plan."""
     for x in plan.x:
         model.geo.addPoint(*x, 0.0)
-    drawn = np.unique(np.concatenate([*(ring for p in plan.polygons for ring in p), *plan.inside]))
-    for k in drawn:
-        model.geo.addLine(*(plan.ends[k] + 1), tag=k + 1)
+    for start, end in plan.ends + 1:
+        model.geo.addLine(start, end)
     surfaces = []
     for rings in plan.polygons:
         loops = [model.geo.addCurveLoop([*(ring + 1)]) for ring in rings]
@@ -156,8 +155,8 @@ def _draw(model, plan):
         if len(walls):
             model.mesh.embed(1, [*(walls + 1)], 2, surface)
     model.addPhysicalGroup(2, surfaces, name="floor")
-    for name in dict.fromkeys([*plan.doors, *plan.names[drawn]]):
-        model.addPhysicalGroup(1, [*(np.intersect1d(plan.named(name), drawn) + 1)], name=name)
+    for name in dict.fromkeys([*plan.doors, *plan.names]):
+        model.addPhysicalGroup(1, [*(plan.named(name) + 1)], name=name)
 
 
 def _grade(model, plan, size: float, at_doors: float | None, at_walls: float | None):
@@ -199,6 +198,8 @@ def _generate(gmsh, size: float) -> Simplices:
 
 def _check_closed_rooms(mesh: Simplices, doors):
     """Refuse a part that nobody can leave while there are others."""
+    from mfg_fem.mesh.drawing import place
+
     room = rooms(mesh)
     at_doors = [np.empty((0, 2), dtype=int)]
     at_doors += [facets for name, _, facets in mesh.groups if name in doors]
@@ -208,9 +209,8 @@ def _check_closed_rooms(mesh: Simplices, doors):
         cells = mesh.cells[room[mesh.cells[:, 0]] == shut[0]]
         corners = mesh.x[cells][..., :2]
         area = np.abs(np.linalg.det(np.diff(corners, axis=1))).sum() / 2
-        place = ", ".join(f"{value:.6g}" for value in corners[0].mean(axis=0))
         raise MeshError(
-            f"{room.max() + 1} parts of its area are not connected, and the one around ({place}), "
-            f"of {area:.3g} m2, has no door. Give it one, leave a gap in its walls, or leave it "
-            "out."
+            f"{room.max() + 1} parts of its area are not connected, and the one around "
+            f"{place(corners[0].mean(axis=0))}, of {area:.3g} m2, has no door. Give it one, leave "
+            "a gap in its walls, or leave it out."
         )
