@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from mpi4py import MPI
@@ -81,7 +82,8 @@ def read_plan(
         if comm.rank == 0:
             sizes = {"size": size, "size_at_doors": size_at_doors, "size_at_walls": size_at_walls}
             parts = _mesh(source, _segments(doors), _optional("scale", scale), layers, sizes)
-    return Domain(*build(comm, parts))
+    domain = Domain(*build(comm, parts))
+    return replace(domain, openings=domain.inside)
 
 
 def _optional(name: str, value) -> float | None:
