@@ -3,7 +3,17 @@
 import logging
 import sys
 
-import petsc4py
+try:
+    import petsc4py
+    from mpi4py import MPI  # noqa: F401  before PETSc, as wheels of both have one MPI
+
+    import dolfinx  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "mfg_fem needs FEniCSx, DOLFINx 0.9 to 0.11 with petsc4py, which is not here or not whole "
+        f"({error}). Install it from conda-forge or Debian, or on Linux with Python >= 3.12 by "
+        "pip install 'mfg-fem[wheels]': see Installing in the README."
+    ) from error
 
 
 def _petsc_arguments(argv: list[str]) -> list[str]:

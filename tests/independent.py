@@ -6,7 +6,7 @@ complex steps. One process.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations
 from math import factorial
 
@@ -173,16 +173,19 @@ class Discrete:
     def source_at(self, t: float) -> np.ndarray:
         return np.broadcast_to(self.data.source(self.x, t), self.dx.shape)
 
-    def diffusion(self, u, m) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the diffusion of u and of m where a step sees these two."""
+    def diffusion(self, u, m) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of the diffusion of u and of m where a step sees these two.
+
+        And the part of the first that does not depend on u but through coefficients.
+        """
         if self.monotone:
             return self._edge_fluxes(u, m)
         D = np.broadcast_to(self.data.diffusion(self.x), (self.d, self.d, *self.dx.shape))
         K = np.einsum("cq,cqik,klcq,cqjl->cij", self.dx, self.grad, D, self.grad)
         matrix = self.assemble(K)
-        return matrix @ u, matrix @ m
+        return matrix @ u, matrix @ m, 0 * u
 
-    def _edge_fluxes(self, u, m) -> tuple[np.ndarray, np.ndarray]:
+    def _edge_fluxes(self, u, m) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Along each edge of each cell, with a coefficient that outweighs the transport."""
         d, g, dofs = self.d, self.bary, self.dofs
         p, _, at_vertex = self.at_points(u, m)
@@ -198,7 +201,8 @@ class Discrete:
             for cell, pair in enumerate(np.sort(dofs[:, [i, j]]).tolist()):
                 total = around.setdefault(tuple(pair), np.zeros(2))
                 total += self.volumes[cell] * np.array([kappa[cell], 1.0])
-        rows = np.zeros((2, self.size))
+        rows, still = np.zeros((2, self.size)), self._still(m)
+        standing = np.zeros(self.size)
         for i, j in edges:
             totals = np.array([around[tuple(e)] for e in np.sort(dofs[:, [i, j]]).tolist()])
             width = 0.05 * size * (length[:, i] + length[:, j])
@@ -207,6 +211,12 @@ class Discrete:
             b = smax(to_i, to_j, width) / (d + 1)
             kappa = totals[:, 0] / totals[:, 1]
             coefficient = smax(kappa, b, width)
+            along = self.corners[:, j] - self.corners[:, i]
+            for a, sign in ((i, -1), (j, 1)):
+                both = (np.einsum("kc,ck->c", H_p[:, :, a], g[:, b]) for b in (i, j))
+                own = smax(kappa, smax(*both, width) / (d + 1), width)
+                stay = np.einsum("ck,kc->c", along, still[:, dofs[:, a]])
+                np.add.at(standing, dofs[:, a], -sign * self.volumes * (own - kappa) * stay)
             if self.sharp:
                 alpha = self._smooth(m[dofs[:, i]], m[dofs[:, j]], i, j)
                 coefficient = alpha * kappa + (1 - alpha) * coefficient
@@ -215,7 +225,27 @@ class Discrete:
                 flux = coefficient * (y[dofs[:, j]] - y[dofs[:, i]])
                 np.add.at(row, dofs[:, i], -flux)
                 np.add.at(row, dofs[:, j], flux)
-        return rows[0], rows[1]
+        return rows[0] + standing, rows[1], standing
+
+    def _still(self, m) -> np.ndarray:
+        """The p with H_p = 0 at inner nodes, (d, nodes): one step of Newton from even densities.
+
+        Sharp does without.
+        """
+        p = np.zeros((self.d, self.size))
+        if self.sharp:
+            return p
+        even = np.full(self.size, self.solution.problem.population / self.volumes.sum())
+        for density in (*[even] * 20, m):
+            H_p = partial(self.H_p, self.nodes, m=density)
+            H_pp = np.stack(
+                [(H_p(p + e) - H_p(p - e)) / 2e-5 for e in 1e-5 * np.eye(self.d)[..., None]]
+            )
+            p = p - np.linalg.solve(H_pp.transpose(2, 1, 0), H_p(p).T[..., None])[..., 0].T
+        sides = np.sort(self.dofs[:, [list(e) for e in combinations(range(self.d + 1), self.d)]])
+        facets, count = np.unique(sides.reshape(-1, self.d), axis=0, return_counts=True)
+        p[:, facets[count == 1]] = 0.0
+        return p
 
     def _smooth(self, one, other, i: int, j: int) -> np.ndarray:
         """How smooth the density is along an edge of each cell, by its values at both ends."""
@@ -236,7 +266,7 @@ class Discrete:
         price = self.price(p, t)
         cost = price(M) + (M * slope(price, M) if data.planned else 0.0)
         flow = M * self.H_p(self.x, p, M)
-        of_u, of_m = self.diffusion(u, m)
+        of_u, of_m, _ = self.diffusion(u, m)
         hjb = of_u + self.assemble((self.dx * cost) @ self.phi)
         fp = of_m + self.assemble(np.einsum("cq,kcq,cqik->ci", self.dx, flow, self.grad))
         fp -= self.assemble((self.dx * self.source_at(t)) @ self.phi)
@@ -294,6 +324,7 @@ class Discrete:
             p, _, M = self.at_points(u, m)
             moving = (p * self.H_p(self.x, p, M)).sum(axis=0) - data.hamiltonian(self.x, p, M)
             total += self.dt * np.sum(self.dx * M * (moving + data.running_cost(self.x, t, M)))
+            total -= self.dt * self.diffusion(u, m)[2] @ m
         m = self.solution.levels.m[-1]
         at_end = np.where(self.held, self.exit_cost, data.terminal_cost(self.nodes, m))
         leaving = -self.dt * self.residuals[1][:, self.held]

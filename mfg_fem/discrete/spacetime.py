@@ -9,19 +9,23 @@ Unknowns are u^0..u^{N-1} and m^1..m^N of each population at the owned dofs, an 
     fp^n  = Mass (m^{n+1} - m^n) / dt + dA/du (U, M) = 0.
 
 *Discount.* With gamma u in the HJB equation the present value v = exp(-gamma t) u solves it
-without, with the costs exp(-gamma t) A(exp(gamma t) v, m). Step n takes the mean e_n of
-exp(-gamma t) over its time, and U = ((1 - c) v^n + c v^{n+1}) / e_n: of second order for c = 1/2,
-and exact for costs that are the same everywhere. As e_n U is what a step sees of v,
+without, with the costs exp(-gamma t) A(exp(gamma t) v, m). Step n takes e_n for exp(-gamma t), and
+U = ((1 - c) v^n + c v^{n+1}) / e_n. As e_n U is what a step sees of v,
 
     sum v^0 Mass m^0 = cost
 
 to round-off for all c, as without discount: costs of a step count e_n, and what is paid at an exit
-in it exp(-gamma t) averaged as v is. Divided by exp(-gamma t^n), with b = exp(-gamma dt) and
-w = (1 - b) / (gamma dt),
+in it exp(-gamma t) averaged as v is. Divided by what counts at t^n,
 
     hjb^n = Mass (u^n - b u^{n+1}) / dt + w dA/dm (U, M),     U = ((1 - c) u^n + c b u^{n+1}) / w,
 
-so that d hjb^n / d u^n = Mass / dt + (1 - c) K is what it was, the transpose of d fp^n / d m^{n+1}
+    b = (1 - (1 - c) gamma dt) / (1 + c gamma dt),     w = (1 - b) / (gamma dt) = 1 - c + c b.
+
+These are of the order of the scheme in dt, and the only ones for which U = u if u does not change,
+and (1 - b) u / dt = w gamma u: a solution without a horizon solves the equations of each step. In
+steps so long that (1 - c) gamma dt > LONG b is exp(-gamma dt), with the same w of b, which is exact
+for costs that are the same everywhere. In both cases
+d hjb^n / d u^n = Mass / dt + (1 - c) K is what it was, the transpose of d fp^n / d m^{n+1}
 where that was so.
 
 Each population has its own gamma_i, and with it e_i, b_i and w_i. A player who changes from i to j

@@ -7,6 +7,7 @@ import numpy as np
 
 from dolfinx import fem
 
+LONG = 0.25  # a step in which more of what is to come is discounted cannot be stationary
 DRAINED = 0.5  # a node that keeps less than this share of its people in a step has smaller weights
 
 
@@ -20,9 +21,9 @@ class StepRule:
         s = c_n (1 - (1 - r)_+^3),    r = m^{n+1} / (DRAINED m^n),
 
     so that M falls to zero with m^{n+1}. c = 0 is implicit Euler, c = 1/2 the midpoint rule. With a
-    discount gamma u^{n+1} is multiplied by b_n = exp(-gamma dt), and U divided by the mean of
-    exp(-gamma t) over the step: see `spacetime.py`. What follows from gamma has its shape: (N,) of
-    one population, (k, N) of several with discounts of their own.
+    discount gamma u^{n+1} is multiplied by b_n and U divided by w_n: see `spacetime.py`. What
+    follows from gamma has its shape: (N,) of one population, (k, N) of several with discounts of
+    their own.
 
     Attributes:
         c: the weights c_n, shape (N,).
@@ -40,15 +41,21 @@ class StepRule:
         object.__setattr__(self, "decay", np.broadcast_to(self.decay, shape))
 
     @cached_property
+    def _long(self) -> np.ndarray:
+        """Whether steps are too long to be stationary."""
+        return self.decay * (1 - self.c) > LONG
+
+    @cached_property
     def discount(self) -> np.ndarray:
         """b_n, what costs at the end of each step count at its start."""
-        return np.exp(-self.decay)
+        steady = (1 - self.decay * (1 - self.c)) / (1 + self.decay * self.c)
+        return np.where(self._long, np.exp(-self.decay), steady)
 
     @cached_property
     def worth(self) -> np.ndarray:
-        """What costs in each step count at its start: the mean of exp(-gamma t)."""
-        mean = np.ones_like(self.decay)
-        return np.divide(-np.expm1(-self.decay), self.decay, out=mean, where=self.decay > 0)
+        """w_n, what costs in each step count at its start."""
+        steady = 1 - self.c + self.c * self.discount
+        return np.divide(1 - self.discount, self.decay, out=steady, where=self._long)
 
     @cached_property
     def of_levels(self) -> np.ndarray:

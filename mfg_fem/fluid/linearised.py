@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +19,7 @@ def linearised(solution: Solution, krylov: str) -> Iterator:
     levels, d = solution.levels, solution.discrete
     system = SpaceTime(d, solution.times)
     J = system.jacobian
-    J.rule = levels.rule
+    J.rule = replace(levels.rule, decay=J.rule.decay)
     try:
         system.linearise(np.stack([levels.u[None, :-1], levels.m[None, 1:]]))
         plan = Plan.of(J, krylov, {})

@@ -107,7 +107,10 @@ class Wall:
             on any mesh as D vanishes: of a consumer who lives on 0.1 + 0.03 a (see
             `hamiltonians.consumption`) at a = 0 within 0.6 % for D = 1e-4, 0.05 % for 1e-6 and
             1e-5 for 1e-8, on 50 to 800 cells, with Monotone(), which is of first order elsewhere.
-            Sharp() may find no solution if D is as small. In one dimension H may be any that is
+            Sharp() may find no solution if D is as small. In the cell at the wall the drift of who
+            leaves it is too small, by up to a third, on any mesh. Take it too where a price or a
+            wind would have players lean on a wall for ever: at a wall that pushes, such a best
+            response need not be unique, and Newton may fail. In one dimension H may be any that is
             strictly convex, and has to be quadratic in more.
     """
 

@@ -88,15 +88,37 @@ def test_the_cost_of_a_game_is_what_its_value_function_says(scheme, exits, grid)
         assert abs(solution.limited_cost) > 1e-6 * solution.cost
 
 
-@pytest.mark.parametrize("scheme", [MONOTONE, SHARP, mfg.Galerkin(2, "midpoint")], ids=str)
-def test_what_is_paid_later_counts_less(scheme):
-    """Nobody moves, and everybody pays 2 per unit of time and 5 at the end: exact in any steps."""
+@pytest.mark.parametrize(
+    "scheme, order", [(MONOTONE, 1), (SHARP, 2), (mfg.Galerkin(2, "midpoint"), 2)], ids=str
+)
+def test_what_is_paid_later_counts_less(scheme, order):
+    """Nobody moves, and everybody pays 2 per unit of time and 5 at the end."""
     costs = {"running_cost": lambda x, t, m: 2.0, "terminal_cost": lambda x, m: 5.0}
     problem = default(mfg.box(1, 8), discount=0.7, population=3.0, **costs)
-    solution, end = mfg.solve(problem, [0.0, 0.1, 0.5, 1.0], scheme), np.exp(-0.7)
+    end, found = np.exp(-0.7), []
     value = 2 * (1 - end) / 0.7 + 5 * end
-    assert solution.cost == pytest.approx(3 * value, rel=1e-12)
-    assert solution.nodal_values[0] == pytest.approx(value, rel=1e-12)
+    for grid in ([0.0, 0.1, 0.6, 1.0], 10, 20):
+        solution = mfg.solve(problem, grid, scheme)
+        assert solution.cost == pytest.approx(3 * solution.nodal_values[0][0], rel=1e-12)
+        found.append(abs(solution.cost / value / 3 - 1))
+    assert max(found) < 0.02 and np.log2(found[1] / found[2]) > order - 0.1
+    assert order == 2 or mfg.solve(problem, 2, scheme).cost == pytest.approx(3 * value, rel=1e-12)
+
+
+@pytest.mark.parametrize("scheme", [MONOTONE, SHARP, mfg.Galerkin(2, "midpoint")], ids=str)
+def test_what_lasts_without_a_horizon_lasts_with_one(scheme):
+    """A solution without a horizon solves the equations of every step."""
+    data = {"discount": 0.8, "terminal_cost": None, "initial_density": None, "horizon": None}
+    always = default(mfg.box(1, 12), **data)
+    rest = mfg.solve(always, scheme=scheme, method=TIGHT)
+    ends = {"terminal_cost": rest.value(), "initial_density": rest.density()}
+    later = replace(always, horizon=1.0, **ends)
+    solution = mfg.solve(later, [0.0, 0.1, 0.3, 0.6, 0.7, 1.0], scheme, TIGHT)
+    for levels, still in (
+        (solution.nodal_values, rest.value()),
+        (solution.nodal_densities, rest.density()),
+    ):
+        assert np.ptp(levels, axis=0).max() < 1e-9 * np.abs(still.x.array).max()
 
 
 def test_nothing_is_discounted_by_nothing():

@@ -208,3 +208,23 @@ def test_monotone_couples_vertices_with_the_right_sign_only(name, dim):
     matrix = frozen(name, MONOTONE, dim).fp
     off_diagonal = matrix - np.diag(np.diag(matrix))
     assert off_diagonal.max() <= 1e-14 * np.abs(matrix).max()
+
+
+def test_the_hjb_rows_of_monotone_fall_with_what_neighbours_pay():
+    """By finite changes, in a wind, with hardly any diffusion, off the walls."""
+    problem = default(
+        mfg.box(1.0, 12),
+        diffusion=1e-9,
+        hamiltonian=lambda x, p, m: p[0] ** 2 / 2 + p[0],
+    )
+    discrete, random = Discretisation(problem, MONOTONE), np.random.default_rng(3)
+
+    def rows(u):
+        discrete.set_state(u[None], np.ones((1, len(u))), 0.5)
+        return discrete.assemble_rows("hjb")[1:-1].copy()
+
+    for _ in range(10):
+        u = random.uniform(-0.2, 0.2, discrete.owned)
+        for j, change in enumerate(0.1 * np.eye(len(u))):
+            rise = rows(u + change) - rows(u)
+            assert np.delete(rise, [j - 1] if 0 < j < len(u) - 1 else []).max() < 1e-8

@@ -102,11 +102,10 @@ def test_jacobian_is_the_derivative_of_the_residual(case, discount):
 
 def forms_of(problem) -> StepForms:
     V = function_space(MONOTONE, problem.domain.mesh)
-    return StepForms(
-        problem,
-        MONOTONE,
-        StepState.on(V, [1.0] * len(problem.populations), [{}] * len(problem.populations)),
-    )
+    k = len(problem.populations)
+    state = StepState.on(V, [1.0] * k, [{}] * k)
+    MONOTONE.prepare(problem, state)
+    return StepForms(problem, MONOTONE, state)
 
 
 def test_blocks_between_populations_are_made_where_there_are_any():
