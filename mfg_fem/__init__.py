@@ -61,6 +61,7 @@ from mfg_fem.fluid.stability import Stability, stability
 from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.fluid.transport import Transport, optimal_transport
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
+from mfg_fem.mesh.plan import read_plan
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
 from mfg_fem.nonlinear.sinkhorn import Sinkhorn
@@ -152,6 +153,7 @@ __all__ = [
     "plots",
     "price",
     "read_mesh",
+    "read_plan",
     "smooth",
     "solve",
     "stability",

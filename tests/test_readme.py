@@ -23,6 +23,21 @@ def test_script_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "results" / "hall.bp").exists()
 
 
+def test_the_floor_plan_of_the_readme(tmp_path, monkeypatch):
+    pytest.importorskip("gmsh")
+    pytest.importorskip("shapely")
+    pytest.importorskip("matplotlib")
+    (tmp_path / "meshes").symlink_to(ROOT / "meshes")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    script = re.search(r"## Your floor plan.*?```python\n(.*?)```", text, re.S)
+    names = {"mfg": mfg, "ufl": ufl}
+    exec(script.group(1).replace("size=0.5", "size=2.0").replace("steps=40", "steps=4"), names)
+    solution = names["solution"]
+    assert solution.gone["main"][-1] > 20 and abs(solution.balance).max() < 1e-12
+    assert (tmp_path / "office.png").exists()
+
+
 def test_waves_of_the_readme_run(tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)

@@ -36,6 +36,7 @@ class Domain:
         facet_tags: DOLFINx MeshTags of its facets.
         names: boundary name -> facet tag, or several (kept as a tuple); names may share tags.
         seams: axis -> (low, high), where a mesh made by `box` or `glue` is periodic.
+        openings: names of boundaries that are meant to lie inside, as doors between two rooms.
 
     Raises:
         MeshError: other cells, cells without volume, a mesh embedded in a higher dimension, tags
@@ -46,6 +47,7 @@ class Domain:
     facet_tags: dolfinx.mesh.MeshTags | None = None
     names: Mapping[str, int | Sequence[int]] = field(default_factory=dict)
     seams: dict[int, tuple[float, float]] = field(default_factory=dict)
+    openings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what the schemes cannot be built on."""
@@ -241,7 +243,7 @@ def read_mesh(path: str | Path, comm: MPI.Comm = MPI.COMM_WORLD) -> Domain:
         MeshError: the file does not exist or is not a mesh; or the mesh is not one of simplices,
             not plane, degenerate, without physical groups, or does not follow its boundaries.
     """
-    _check_comm(comm)
+    check_comm(comm)
     parts = None
     with together(comm):
         if not isinstance(path, str | os.PathLike):
@@ -286,7 +288,7 @@ def box(
     Raises:
         MeshError: arguments that make no sense, or more cells than memory can hold.
     """
-    _check_comm(comm)
+    check_comm(comm)
     return glue(Domain(*make_box(lengths, cells, comm)), periodic)
 
 
@@ -326,10 +328,11 @@ def glue(domain: Domain, periodic: bool | Sequence[bool] = True) -> Domain:
     known = _known_tags(domain.comm, facet_tags)
     left = {name: [t for t in tags if t in known] for name, tags in _tags_of_names(domain).items()}
     names = {name: tags for name, tags in left.items() if tags}
-    return Domain(mesh, facet_tags, names, seams)
+    return Domain(mesh, facet_tags, names, seams, domain.openings)
 
 
-def _check_comm(comm: MPI.Comm) -> None:
+def check_comm(comm: MPI.Comm) -> None:
+    """Refuse what is no communicator."""
     if not isinstance(comm, MPI.Comm) or comm == MPI.COMM_NULL:
         kind = "a null one" if isinstance(comm, MPI.Comm) else type(comm).__name__
         raise MeshError(f"comm must be an MPI communicator such as MPI.COMM_WORLD, not {kind}.")

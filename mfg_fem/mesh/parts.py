@@ -14,7 +14,7 @@ def connected_parts(V: fem.FunctionSpace) -> np.ndarray:
     cells = V.dofmap.list[: mesh.topology.index_map(mesh.topology.dim).size_local]
     local = index_map.size_local + index_map.num_ghosts
     first = np.repeat(cells[:, :1], cells.shape[1] - 1, axis=1)
-    root = _joined(np.arange(local), first.ravel(), cells[:, 1:].ravel())
+    root = joined(np.arange(local), first.ravel(), cells[:, 1:].ravel())
     root = index_map.local_to_global(root.astype(np.int32))
     owners = la.vector(index_map)
     owners.array[:] = root
@@ -24,12 +24,12 @@ def connected_parts(V: fem.FunctionSpace) -> np.ndarray:
     pairs = np.concatenate(mesh.comm.allgather(pairs))
     names, places = np.unique(pairs, return_inverse=True)
     places = places.reshape(pairs.shape)
-    joined = _joined(np.arange(len(names)), *places.T)
-    _, number = np.unique(joined, return_inverse=True)
+    root_of_names = joined(np.arange(len(names)), *places.T)
+    _, number = np.unique(root_of_names, return_inverse=True)
     return number[np.searchsorted(names, root)]
 
 
-def _joined(root: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def joined(root: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The least number in the part of each, where pairs of one and other are in the same part."""
     while (root[one] != root[other]).any():
         low, high = np.sort([root[one], root[other]], axis=0)

@@ -54,7 +54,7 @@ class Refinement:
         if coarse.seams:
             fine, tags = unfolded(fine, tags, coarse.seams)
         self.numbers, self.parents = numbers, fine.topology.original_cell_index // self.parts
-        self.domain = Domain(fine, tags, coarse.names, coarse.seams)
+        self.domain = Domain(fine, tags, coarse.names, coarse.seams, coarse.openings)
 
     def _cut(self, cells: np.ndarray) -> np.ndarray:
         """The parts of cells, one cell's after the other's."""

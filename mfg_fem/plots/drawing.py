@@ -9,7 +9,6 @@ from mfg_fem.plots.scene import Plan, Snapshot
 from mfg_fem.plots.style import (
     EXIT,
     FILL,
-    FLOW,
     LINE,
     NAME_SPACE,
     SHADES,
@@ -20,6 +19,7 @@ from mfg_fem.plots.style import (
     new_axes,
     title,
 )
+from mfg_fem.plots.triangles import draw_streamlines, finder
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _panel(ax, plan: Plan, mesh, shot: Snapshot, quantity: Quantity, ends):
     if quantity.isolines is not None:
         _isolines(ax, mesh, field, quantity.isolines)
     if quantity.streamlines:
-        _streamlines(ax, mesh, shot)
+        draw_streamlines(ax, mesh, shot)
 
 
 def colour_bar(axes: list, quantity: Quantity, ends: tuple[float, float], inset: bool):
@@ -225,7 +225,7 @@ def draw_plan(ax, plan: Plan, mesh, names: bool):
     walls = plan.chains(plan.walls)
     ax.add_collection(LineCollection(walls, colors=WALL, linewidths=1.4, **style))
     style = {"capstyle": "butt", "zorder": 5}
-    inside = mesh.get_trifinder()
+    inside = finder(mesh)
     for name, pieces in plan.exits.items():
         if not len(pieces):
             continue
@@ -291,25 +291,6 @@ def _isolines(ax, mesh, field: np.ndarray, spacing: float):
     if inner:
         lines = ax.tricontour(mesh, field, inner, colors="white", linewidths=0.7, zorder=2)
         ax.clabel(lines, fmt="%g", fontsize=TEXT - 1, inline_spacing=2)
-
-
-def _streamlines(ax, mesh, shot: Snapshot, points: int = 160):
-    """Streamlines where there are people, on a regular grid."""
-    from matplotlib.tri import LinearTriInterpolator
-
-    x = [np.linspace(v.min(), v.max(), points) for v in (mesh.x, mesh.y)]
-    X, Y = np.meshgrid(*x)
-    there = LinearTriInterpolator(mesh, shot.density)(X, Y)
-    nobody = np.ma.getmaskarray(there) | (there.filled(0.0) < 0.02 * shot.density.max())
-    if nobody.all():
-        return
-    U, V = (np.ma.array(LinearTriInterpolator(mesh, v)(X, Y), mask=nobody) for v in shot.velocity.T)
-    if not max(abs(U).max(), abs(V).max()) > 0:
-        return
-    lines = ax.streamplot(
-        *x, U, V, density=0.9, color=FLOW, linewidth=0.5, arrowsize=0.5, minlength=0.06, zorder=3
-    )
-    lines.arrows.set_zorder(3)
 
 
 def _when(shot: Snapshot, units: Units) -> str:

@@ -55,9 +55,9 @@ def reasons(
             f"Nobody can pass {_names(hidden)}: where boundaries meet, people pass the one that is "
             "named first."
         )
-    if domain.inside:
+    if walked_through := [name for name in domain.inside if name not in domain.openings]:
         found.append(
-            f"The boundaries {_names(domain.inside)} lie inside the domain: people walk through "
+            f"The boundaries {_names(walked_through)} lie inside the domain: people walk through "
             "them as if they were not there."
         )
     known = {name for own in discrete.problem.populations for name in own.boundary}
