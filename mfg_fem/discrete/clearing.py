@@ -61,7 +61,8 @@ class Clearing:
         self.inner, self.comm, self.unknowns = system, system.comm, system.unknowns
         d = system.discrete
         self.paid, self.markets = d.state.paid, len(d.problem.prices)
-        self.shape = *system.shape[:-1], system.owned + self.markets * (self.comm.rank == 0)
+        self.owned = system.owned
+        self.shape = *system.shape[:-1], self.owned + self.markets * (self.comm.rank == 0)
         self.unit = self._beside(system.unit)
         sizes = np.array([d.problem.prices.sizes[name] for name in d.problem.prices])
         self.share = np.sqrt(system.dt / system.times[-1])
@@ -70,7 +71,7 @@ class Clearing:
     def _beside(self, factors: np.ndarray) -> np.ndarray:
         """Factors of the fields, with 1 in the columns of prices."""
         found = np.ones(self.shape)
-        found[..., : self.inner.owned] = factors
+        found[..., : self.owned] = factors
         return found
 
     def row_scale(self) -> np.ndarray:

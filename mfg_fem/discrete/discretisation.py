@@ -22,9 +22,9 @@ from mfg_fem.discrete.packing import Packed
 from mfg_fem.discrete.pattern import Assembler, Pattern
 from mfg_fem.discrete.standing import add_standing
 from mfg_fem.discrete.step import function_space
-from mfg_fem.forms.functional import StepForms
 from mfg_fem.forms.state import StepState
-from mfg_fem.problem.data import moments
+from mfg_fem.forms.step_forms import StepForms
+from mfg_fem.problem.moments import moments
 
 
 class _Compiled(dict):

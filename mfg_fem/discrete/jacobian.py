@@ -91,7 +91,7 @@ class Jacobian:
 
     def crosses(self, name: str) -> bool:
         """Whether A or B, by name, has blocks between populations."""
-        return any(row % 2 == "AB".index(name) for row, _ in self.crossing)
+        return bool(self.between(name, 0))
 
     @property
     def diffusion(self) -> float:
@@ -183,13 +183,6 @@ class Jacobian:
         mat.mult(self._x, self._y)
         return self._y.array_r.copy()
 
-    def _products(self, blocks: list[list[PETSc.Mat]], x: np.ndarray) -> np.ndarray:
-        """The product of the block of each population and step with x. Collective."""
-        y = np.empty_like(x)
-        for i, n in np.ndindex(y.shape[:2]):
-            y[i, n] = self.product(blocks[i][n], x[i, n])
-        return y
-
     def product_of_level(
         self, name: str, n: int, x: np.ndarray, blocks: list[list[PETSc.Mat]] | None = None
     ) -> np.ndarray:
@@ -212,11 +205,6 @@ class Jacobian:
             for (row, column), blocks in self.crossing.items()
             if row % 2 == "AB".index(name)
         }
-
-    def _add_products(self, y: np.ndarray, blocks: list[PETSc.Mat], x: np.ndarray):
-        """Add to y the product of each step's block with x. Collective."""
-        for n, block in enumerate(blocks):
-            y[n] += self.product(block, x[n])
 
     def mult_mass(self, x: np.ndarray) -> np.ndarray:
         """Owned values of the mass matrix times x. Collective."""
@@ -288,7 +276,8 @@ class Jacobian:
         """F dm, which a change of the densities adds to the right-hand side of the HJB rows."""
         dM, y = self.seen_m(dm), np.zeros_like(dm)
         for (i, j), F in self.F.items():
-            self._add_products(y[i], F, dM[j])
+            for n, block in enumerate(F):
+                y[i, n] += self.product(block, dM[j, n])
         for n, blocks in enumerate(self.feedback):
             if blocks:
                 y[:, n] -= blocks.rows(0, None, dM[:, n])
@@ -308,7 +297,10 @@ class Jacobian:
 
     def mult_D(self, du: np.ndarray, du_T: np.ndarray) -> np.ndarray:
         """D du, the Fokker-Planck rows of a change of the value functions, of u(T) by du_T."""
-        return self.discrete.release(self._products(self.D, self.seen_u(du, du_T)))
+        dU, y = self.seen_u(du, du_T), np.empty_like(du)
+        for i, n in np.ndindex(y.shape[:2]):
+            y[i, n] = self.product(self.D[i][n], dU[i, n])
+        return self.discrete.release(y)
 
     def mult_A(self, du: np.ndarray) -> np.ndarray:
         """A du, the HJB rows of a change of u^0..u^{N-1}."""

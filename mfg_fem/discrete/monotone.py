@@ -102,18 +102,18 @@ class Monotone:
             standing_still(population, vertex, known[i, :], state.t, seen)
             for i, (vertex, seen) in enumerate(zip(cell.to_vertices(mesh), around, strict=True))
         ]
-        free = list(edges(population, state, w, around))
+        free = allowed = list(edges(population, state, w, around))
         if walls := standing.normal is not None:
             n = cell.at_vertices(standing.normal, mesh)
             allowed = list(edges(population, state, w, around, standing))
         found = 0
-        for e, (kappa, low, own, t, ends) in enumerate(free):
+        for (kappa, low, own, t, ends), (_, less, *_) in zip(free, allowed, strict=True):
             share = 1 - self.limiter(population, state, corners, t, ends)
             for i, sign, c in zip(ends, (-1, 1), own, strict=True):
                 stay = ufl.dot(t, still[i])
                 change = -share * ((low if walls else c) - kappa) * stay
                 if walls:
-                    wall, less = ufl.dot(n[i, :], n[i, :]), allowed[e][1]
+                    wall = ufl.dot(n[i, :], n[i, :])
                     change += wall * (share * (less - low) * (ufl.dot(t, p) - stay) - kappa * stay)
                 found += sign * M[i] * change
         return found
@@ -158,9 +158,8 @@ def edges(population, state, w, around, standing=None) -> Iterator[tuple]:
     Only the sum of kappa_E over the cells around an edge matters, so each gets the mean
     (`edge_diffusion`), which is >= 0 on Delaunay meshes in 2D even where cells are obtuse.
     smax >= max is smooth, so that Newton converges. Its width, 0.1 |D||g|/L with the size L of
-    the domain, vanishes with h relative to |D||g|^2.
-
-    Of each end b_E is that with H_p at this end alone.
+    the domain, vanishes with h relative to |D||g|^2. Of each end b_E is that with H_p at this end
+    alone.
 
     w is the value function, `around` what is seen at each vertex. The drifts -H_p are those that
     walls allow if a `Standing` is given.

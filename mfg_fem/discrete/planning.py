@@ -36,7 +36,8 @@ class Planning:
         self.unknowns = system.unknowns
         units = system.discrete.problem.units
         self.people = system.discrete.problem.population
-        self.shape = (2, system.k, system.steps + 1, system.owned)
+        self.owned = system.owned
+        self.shape = (2, system.k, system.steps + 1, self.owned)
         self.unit = np.array([units.cost, 1.0])[:, None, None, None]
 
     def row_scale(self) -> np.ndarray:

@@ -14,8 +14,7 @@ from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.discrete.stationary import system_of
 from mfg_fem.errors import OutOfMemory
 from mfg_fem.linear.coupled.coarse_space import SAMPLES
-from mfg_fem.linear.coupled.formulations import STRONG
-from mfg_fem.linear.coupled.matched_sweeps import Coupling
+from mfg_fem.linear.coupled.matched_sweeps import STRONG, Coupling
 from mfg_fem.linear.level.schwarz import share
 from mfg_fem.linear.plan import LevelPlan, Plan
 from mfg_fem.nonlinear.method import Newton
@@ -53,16 +52,16 @@ def estimate(discrete: Discretisation, times: np.ndarray, method: Newton) -> flo
         one_step += joint * k * _factors(discrete, plan.sweep)
         planned = discrete.ends.planned
         markets = len(discrete.problem.prices)
-        surely, perhaps = (False, False) if planned or markets else _strong(system, plan)
+        surely, perhaps = (False, False) if planned else _strong(system, plan)
         if perhaps:
             forms.append(_h_form(discrete, steps, plan, block))
-        if not surely:
+        if markets or not surely:
             weak = plan.weak if plan.krylov == "auto" else plan.krylov
             weak = "two-field" if markets else weak
             vectors = _vectors(discrete, plan, weak)
             forms.append(steps * k * (VALUE * CLOSING * discrete.owned if planned else vectors))
     system.destroy()
-    return steps * one_step + max(forms)
+    return steps * one_step + (sum(forms) if markets else max(forms))
 
 
 def _strong(system: SpaceTime, plan: Plan) -> tuple[bool, bool]:

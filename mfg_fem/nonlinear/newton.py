@@ -33,10 +33,12 @@ class System(Protocol):
             equations.
         unit: units of the unknowns, broadcast to them.
         unknowns: number of unknowns per field on all ranks.
+        owned: number of dofs on this rank; columns of unknowns after them are no fields.
     """
 
     comm: MPI.Comm
     unknowns: int
+    owned: int
 
     @property
     def shape(self) -> tuple[int, ...]: ...  # noqa: D102
@@ -257,17 +259,15 @@ class NewtonSolver:
         X = self._unknowns(snes.getSolution())
         R = snes.getFunction()[0].array_r.reshape(self.system.shape)
         change = (X - self.last) / self.unit
-        norms = sizes(self.system, R, change)
-        taken = np.hypot(norms["du"], norms["dm"]) * np.sqrt(self.system.unknowns)
-        direction = snes.getSolutionUpdate().norm() if it else 0.0
-        length = float(taken / direction) if direction else 0.0
+        taken, direction = self._norm(change), snes.getSolutionUpdate().norm() if it else 0.0
+        length = taken / direction if direction else 0.0
         row = {
             "stage": self.stage,
             "step": self.done + it,
             "krylov": self.form.iterations if it else 0,
             "forcing": snes.getKSP().getTolerances()[0] if it else 0.0,
             "form": str(self.form) if it else "",
-            **norms,
+            **sizes(self.system, R, change),
             **self.system.facts(X),
             "step_length": length,
         }
@@ -282,7 +282,7 @@ class NewtonSolver:
 
 def sizes(system: System, R: np.ndarray, change: np.ndarray) -> dict[str, float]:
     """Entries of the history: norms of scaled rows; root mean squares of changes. Collective."""
-    sums = np.array([np.vdot(y, y) for y in (*R, *change)])
+    sums = np.array([np.vdot(y, y) for y in (*R, *change[..., : system.owned])])
     norms = np.sqrt(system.comm.allreduce(sums, MPI.SUM))
     norms[2:] /= np.sqrt(system.unknowns)
     return dict(zip(("hjb", "fp", "du", "dm"), norms.tolist(), strict=True))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.plots import curves, drawing
+from mfg_fem.plots import colours, curves, drawing
 from mfg_fem.plots.request import ALL, checked, given_axes, levels_near, parts_of, picture, target
 from mfg_fem.plots.scene import Scene
 from mfg_fem.solution.populations import PopulationsSolution
@@ -60,7 +60,7 @@ def plot_density(
     settings = {"height": height, "dpi": dpi, "streamlines": streamlines}
     units = checked([solution], length, time, ALL, **settings)
     levels = levels_near(solution, t)
-    quantity = drawing.density(units, streamlines)
+    quantity = colours.density(units, streamlines)
     return _panels(solution, path, ax, levels, height, dpi, quantity, units)
 
 
@@ -98,7 +98,7 @@ def plot_value(
     kinds = Solution, StationarySolution, PopulationsSolution
     units = checked([solution], length, time, kinds, **settings)
     levels = levels_near(solution, t)
-    quantity = drawing.value(label, spacing)
+    quantity = colours.value(label, spacing)
     return _panels(solution, path, ax, levels, height, dpi, quantity, units)
 
 
@@ -136,7 +136,7 @@ def plot_difference(
     if one.problem.domain is not other.problem.domain or not np.array_equal(one.times, other.times):
         raise ProblemError("plot_difference takes two solutions on one Domain and the same times.")
     levels = levels_near(one, t)
-    quantity = drawing.signed(f"{label} [{units.density}]")
+    quantity = colours.signed(f"{label} [{units.density}]")
     return _panels(one, path, ax, levels, height, dpi, quantity, units, minus=other)
 
 
@@ -197,7 +197,7 @@ def _panels(solution, path, ax, levels, height, dpi, quantity, units, minus=None
     if minus is not None:
         ((plan, shots),), others = rows, Scene(minus, height)
         pairs = zip(shots, levels, strict=True)
-        rows = [(plan, [drawing.difference(one, others.at(n)) for one, n in pairs])]
+        rows = [(plan, [colours.difference(one, others.at(n)) for one, n in pairs])]
 
     def draw():
         return drawing.panels(rows, quantity, units, axes)

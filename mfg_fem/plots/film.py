@@ -11,7 +11,7 @@ from mpi4py import MPI
 from mfg_fem.errors import FileError, alike, together
 from mfg_fem.io.files import on_root, replacing
 from mfg_fem.io.paraview import chosen_levels
-from mfg_fem.plots import drawing
+from mfg_fem.plots import colours, drawing
 from mfg_fem.plots.request import checked, given_axes, nearest, target
 from mfg_fem.plots.scene import Scene, Snapshot
 from mfg_fem.plots.style import STYLE, styled
@@ -63,7 +63,7 @@ def animate(
         levels = [n for n in chosen_levels(solution.steps, every) if n <= last]
     alike(comm, levels=levels)
     axes = given_axes(comm, ax, (1,), "a film takes one")
-    quantity = drawing.density(units, streamlines)
+    quantity = colours.density(units, streamlines)
     here = solution.nodal_densities[levels].max(initial=0.0)
     top, scene = comm.allreduce(float(here), MPI.MAX), Scene(solution, height)
     context = f"{path or 'The film'} cannot be filmed"
@@ -76,7 +76,7 @@ def animate(
         shots = [scene.at(n) for n in levels]
         return on_root(comm, context, lambda: screen.animation(shots, fps))
     with replacing(comm, path) as temporary:
-        palette = None if axes else drawing.palette(quantity)
+        palette = None if axes else colours.palette(quantity)
         writer = on_root(comm, context, lambda: _writer(path, fps, palette))
         on_root(comm, context, lambda: writer.setup(screen.figure, temporary, dpi))
         try:
@@ -105,13 +105,13 @@ class _Screen:
         self.plan, self.quantity, self.units = plan, quantity, units
         self.own = axes is None
         self.shown: list = []
-        self.ends = drawing.limits([], quantity, top)
+        self.ends = colours.limits([], quantity, top)
         self.axes = [*(drawing.take(axes, plan) if axes else drawing.lay_out(plan, 1)).flat]
         self.figure = self.axes[0].figure.figure
         if self.own:
             self.figure.set_dpi(dpi)
         if plan.x.shape[1] > 1:
-            drawing.colour_bar(self.axes, quantity, self.ends, inset=not self.own)
+            colours.colour_bar(self.axes, quantity, self.ends, inset=not self.own)
 
     def show(self, shot: Snapshot):
         """Draw this time in place of the last one."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mfg_fem.plots import drawing
+from mfg_fem.plots import colours, drawing
 from mfg_fem.plots.request import checked, given_axes, levels_near, picture, target
 from mfg_fem.plots.scene import Plan, Scene, Snapshot
 from mfg_fem.plots.style import LINE, TEXT, WIDTH, Units, new_axes
@@ -82,9 +82,9 @@ def _over_time(axes: np.ndarray, plan: Plan, shots: list[Snapshot], units: Units
         np.array([field[order] for field in fields])
         for fields in zip(*((shot.density, shot.value) for shot in shots), strict=True)
     )
-    quantity = drawing.density(units, False)
+    quantity = colours.density(units, False)
     shown = axes[0].pcolormesh(
-        x, t, density, cmap=drawing.colour_map(quantity.colours), vmin=0.0, shading="gouraud"
+        x, t, density, cmap=colours.colour_map(quantity.colours), vmin=0.0, shading="gouraud"
     )
     angles = axes[1].pcolormesh(
         x, t, phase, cmap=PHASES, vmin=-np.pi, vmax=np.pi, shading="nearest",
@@ -108,10 +108,10 @@ def _columns(grid: np.ndarray, plan: Plan, shots: list[Snapshot], units: Units):
     mesh = Triangulation(*plan.x.T, plan.cells)
     low, high = plan.x.min(axis=0), plan.x.max(axis=0)
     top = max(shot.density.max() for shot in shots)
-    colours = drawing.colour_map(drawing.density(units, False).colours)
+    shades = colours.colour_map(colours.density(units, False).colours)
     for column, shot in zip(grid.T, shots, strict=True):
         shown = column[0].tripcolor(
-            mesh, shot.density, cmap=colours, vmin=0.0, vmax=top, shading="gouraud"
+            mesh, shot.density, cmap=shades, vmin=0.0, vmax=top, shading="gouraud"
         )
         corners = np.exp(1j * shot.value)[plan.cells]
         phase, density = np.angle(corners.mean(axis=1)), shot.density[plan.cells].mean(axis=1)

@@ -15,8 +15,9 @@ from mfg_fem.mesh.values import VertexValues, check_finite, eigenvalues, matrice
 from mfg_fem.problem.boundary import Exit, Open, data_name
 from mfg_fem.problem.conditions import check_boundaries, check_condition, check_datum, check_outer
 from mfg_fem.problem.crowding import Crowding, check_density, check_sign
-from mfg_fem.problem.data import InTime, moments
+from mfg_fem.problem.data import InTime
 from mfg_fem.problem.ends import check_ends, floor_of
+from mfg_fem.problem.moments import moments
 from mfg_fem.problem.seams import check_periodic
 from mfg_fem.problem.units import Units, gradient_for
 from mfg_fem.validate import number

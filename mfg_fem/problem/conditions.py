@@ -6,13 +6,12 @@ import numpy as np
 
 import ufl
 from dolfinx import fem
-from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import MeshError, ProblemError
 from mfg_fem.mesh.domain import boundary_dofs
-from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.boundary import Condition, Door, Wall, data_name, given
-from mfg_fem.problem.data import InTime, WithCrowd, moments
+from mfg_fem.problem.data import InTime, WithCrowd
+from mfg_fem.problem.moments import check_not_negative
 from mfg_fem.validate import flag, is_number, number
 
 BOUNDS = {"rate": 0.0, "capacity": 0.0, "flux": 0.0}  # the least values of data of boundaries
@@ -80,14 +79,6 @@ def check_boundaries(problem, m, t: fem.Constant, duration: float):
         there = fem.Function(V)
         there.x.array[boundary_dofs(domain, V, boundary)] = 1.0
         for name in filter(BOUNDS.__contains__, given(condition)):
-            full = data_name(boundary, name)
             value = problem.at_boundary(boundary, name, problem.x, t, m)
-            values = VertexValues(domain.mesh, ufl.conditional(ufl.gt(there, 0.5), value, 1.0))
-            for t.value in moments(duration, t in extract_constants(value)):
-                (ends,) = values.extremes()
-                check_finite(ends, full, f" at t = {float(t.value):g}")
-                if ends[0] < 0:
-                    raise ProblemError(
-                        f"{full} is negative somewhere on the boundary, {ends[0]:.3g} at "
-                        f"t = {float(t.value):g}; it must be >= 0."
-                    )
+            value = ufl.conditional(ufl.gt(there, 0.5), value, 1.0)
+            check_not_negative(domain.mesh, data_name(boundary, name), value, t, duration)

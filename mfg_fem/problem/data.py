@@ -34,7 +34,6 @@ from mfg_fem.problem.market import Price, Prices
 from mfg_fem.validate import is_number
 
 COMPLEX = (ufl.classes.ComplexValue, ufl.classes.Real, ufl.classes.Imag, ufl.classes.Conj)
-MOMENTS = np.linspace(0.0, 1.0, 9)  # times at which data are looked at, as parts of the horizon
 OF_FACETS = (ufl.classes.GeometricFacetQuantity, ufl.classes.Restricted)
 
 
@@ -253,11 +252,6 @@ class Data:
             return ufl.replace(expression, found)
 
         return marker(same) if marker else same
-
-
-def moments(duration: float, timed: bool) -> np.ndarray:
-    """Times at which data are looked at: the end will do unless they depend on t."""
-    return duration * (MOMENTS if timed else MOMENTS[-1:])
 
 
 def as_data(value, mesh, *arguments) -> ufl.core.expr.Expr:

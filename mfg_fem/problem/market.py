@@ -17,12 +17,13 @@ import numpy as np
 import basix.ufl
 import ufl
 from dolfinx import fem
+from ufl.algorithms.analysis import extract_constants
 
 from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.values import VertexValues, check_finite
+from mfg_fem.problem.moments import moments
 from mfg_fem.validate import number
 
-MOMENTS = 9  # times at which excess demands are looked at
 SEEING = ("hamiltonian", "running_cost", "switching", "market")  # data that may see prices
 # A price is stated where there is no mesh yet.
 NOWHERE = ufl.Mesh(basix.ufl.element("Lagrange", "interval", 1, shape=(1,)))
@@ -182,7 +183,7 @@ def check_markets(problem, crowding):
         in_v = [y[i] for y in (ufl.diff(e, v) for v in drifts) for i in range(domain.dim)]
         values = VertexValues(mesh, e, crowding.slopes(e), ufl.as_vector(in_v))
         found = []
-        for t.value in np.linspace(0.0, problem.duration, MOMENTS):
+        for t.value in moments(problem.duration, t in extract_constants(e)):
             for what, ends in zip(("", "d/dm of ", "d/dv of "), values.extremes(), strict=True):
                 check_finite(ends, what + title(name), f" at t = {float(t.value):g}")
             found.append(

@@ -3,9 +3,8 @@
 from dolfinx import fem
 
 from mfg_fem.errors import ProblemError
-from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.crowding import Crowding
-from mfg_fem.problem.data import moments
+from mfg_fem.problem.moments import check_not_negative
 
 
 def rate_name(pair: tuple[str, str]) -> str:
@@ -21,12 +20,4 @@ def check_rates(problem, crowding: Crowding):
     crowding.initial()
     for name in map(rate_name, problem.switching):
         rate = problem.data(name, x=problem.x, t=t, m=crowding.seen_by(problem, t))
-        values = VertexValues(mesh, rate)
-        for t.value in moments(problem.duration, problem.data.depends(name, "t")):
-            (ends,) = values.extremes()
-            check_finite(ends, name, f" at t = {float(t.value):g}")
-            if ends[0] < 0:
-                raise ProblemError(
-                    f"{name} is negative somewhere, {ends[0]:.3g} at t = {float(t.value):g}: a "
-                    "rate must be >= 0."
-                )
+        check_not_negative(mesh, name, rate, t, problem.duration)

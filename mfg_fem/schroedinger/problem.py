@@ -16,8 +16,9 @@ from mfg_fem.errors import ProblemError, alike, together
 from mfg_fem.mesh.domain import Domain, boundary_dofs
 from mfg_fem.mesh.values import VertexValues, check_finite
 from mfg_fem.problem.conditions import check_outer
-from mfg_fem.problem.data import Data, as_data, moments
+from mfg_fem.problem.data import Data, as_data
 from mfg_fem.problem.game import Given
+from mfg_fem.problem.moments import moments
 from mfg_fem.problem.seams import check_alike
 from mfg_fem.validate import number
 

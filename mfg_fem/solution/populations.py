@@ -11,27 +11,25 @@ from dolfinx import fem
 from mfg_fem.certainty.certificate import Certificate
 from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players, simulate
-from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.schemes import Scheme
-from mfg_fem.discrete.step import Levels
 from mfg_fem.errors import ProblemError
-from mfg_fem.io import paraview, saved
+from mfg_fem.io import paraview
 from mfg_fem.io.frames import CrowdFrames
 from mfg_fem.problem.populations import Populations
 from mfg_fem.solution.report import body, heading, lasting_body, lasting_heading
 from mfg_fem.solution.solution import Solution
+from mfg_fem.solution.solved import Solved
 from mfg_fem.solution.stationary import StationarySolution
 
 Part = Solution | StationarySolution
 
 
-class PopulationsSolution(Mapping):
+class PopulationsSolution(Solved, Mapping):
     """The value functions and densities of several crowds, at all times or for ever.
 
     `solution["tourists"]` is the Solution (without a horizon the StationarySolution) of one crowd,
     with its value function, density, velocity, people who have gone, cost, pictures and players.
 
-    Attributes:
+    Attributes, besides those of `Solved`:
         problem: what was solved.
         whole: of each crowd its Solution; without a horizon one long time step.
     """
@@ -40,6 +38,8 @@ class PopulationsSolution(Mapping):
         self.problem, self.whole = problem, whole
         parts = map(StationarySolution.of, whole) if problem.stationary else whole
         self._parts: dict[str, Part] = dict(zip(problem.crowds, parts, strict=True))
+        first = next(iter(self._parts.values()))
+        super().__init__(**first.facts() | {"times": whole[0].times})
 
     def __getitem__(self, name: str) -> Any:
         """The solution of one crowd."""
@@ -112,66 +112,6 @@ class PopulationsSolution(Mapping):
         return sum(part.balance for part in self._parts.values())
 
     @property
-    def everybody(self) -> Levels:
-        """The nodal values of all crowds at all levels."""
-        return self.whole[0].everybody
-
-    @property
-    def discrete(self) -> Discretisation:
-        """The problem on its mesh."""
-        return self.whole[0].discrete
-
-    @property
-    def scheme(self) -> Scheme:
-        """How it was discretised."""
-        return self.whole[0].scheme
-
-    @property
-    def times(self) -> np.ndarray:
-        """Time levels."""
-        return self.whole[0].times
-
-    @property
-    def steps(self) -> int:
-        """Number of time steps."""
-        return self.whole[0].steps
-
-    @property
-    def prices(self) -> dict[str, Any]:
-        """The price of each market by name, in each step; without a horizon one number."""
-        return next(iter(self._parts.values())).prices
-
-    @property
-    def converged(self) -> bool:
-        """Whether Newton reached its tolerance."""
-        return self.whole[0].converged
-
-    @property
-    def reason(self) -> str:
-        """PETSc's reason."""
-        return self.whole[0].reason
-
-    @property
-    def tolerance(self) -> float:
-        """What the norm of the residual was to be at most."""
-        return self.whole[0].tolerance
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of solve."""
-        return self.whole[0].seconds
-
-    @property
-    def iterations(self) -> int:
-        """Newton steps in all stages."""
-        return self.whole[0].iterations
-
-    @property
-    def history(self) -> list[dict]:
-        """As that of a `Solution`."""
-        return self.whole[0].history
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """Sentences that begin with the crowd: why it is not converged, or suspect."""
         pairs = [(name, y) for name, part in self.items() for y in part.warnings]
@@ -181,7 +121,7 @@ class PopulationsSolution(Mapping):
     def report(self) -> str:
         """A page of numbers, crowd by crowd."""
         lasts = self.problem.stationary
-        lines = (lasting_heading if lasts else heading)(self, self.whole)
+        lines = (lasting_heading if lasts else heading)(self, len(self))
         for name, part in self.items():
             own = (lasting_body if lasts else body)(part)
             lines += [f"  {name}", *(f"  {line}" for line in own)]
@@ -194,14 +134,6 @@ class PopulationsSolution(Mapping):
                 *([f"  NOTE: {self.problem.doubt}"] if self.problem.doubt else []),
             ]
         )
-
-    def __str__(self) -> str:
-        """The report."""
-        return self.report
-
-    def __repr__(self) -> str:
-        """Its first line."""
-        return f"<PopulationsSolution of {self.report.splitlines()[0]}>"
 
     def exploitability(self, problem: Populations | None = None) -> Certificate:
         """What all players together could still save by leaving their policies. Collective.
@@ -228,10 +160,6 @@ class PopulationsSolution(Mapping):
     def write(self, path: str | Path, every: int = 1) -> None:
         """Write the fields of all crowds, by name: see `io.paraview.write`. Collective."""
         paraview.write(self, path, every)
-
-    def save(self, path: str | Path) -> None:
-        """Save to one file that `load` reads on any number of ranks. Collective."""
-        saved.save(self, path)
 
     @classmethod
     def load(cls, path: str | Path, problem: Populations) -> "PopulationsSolution":

@@ -5,32 +5,32 @@ from typing import Any
 import numpy as np
 
 
-def heading(solution: Any, parts: list) -> list[str]:
-    """What was solved and how: lines for a solution with these parts, one per population."""
-    first = parts[0]
-    nodes, steps = first.discrete.V.dofmap.index_map.size_global, first.steps
-    krylov = sum(row["krylov"] for row in first.history)
-    stages = len({row["stage"] for row in first.history})
+def heading(solution: Any, populations: int = 1) -> list[str]:
+    """What was solved and how: lines for a solution of so many populations."""
+    nodes, steps = solution.discrete.V.dofmap.index_map.size_global, solution.steps
+    krylov = sum(row["krylov"] for row in solution.history)
+    stages = len({row["stage"] for row in solution.history})
     return [
-        f"{solution.problem.title}, {first.scheme}: {nodes} nodes x {steps} steps, "
-        f"{2 * len(parts) * nodes * steps} unknowns",
-        f"  {'converged' if first.converged else 'NOT CONVERGED'} ({first.reason})",
-        f"  Newton steps {first.iterations} in {stages} stage(s), Krylov {krylov}, "
-        f"{first.seconds:.1f} s",
-        f"  last step by the {first.history[-1]['form'] or 'guess alone'}",
-        *([f"  solvers                       {first.solvers}"] if first.solvers else []),
-        *_markets(first),
-        f"  residuals (L2)                HJB {first.residuals['hjb']:.1e}, "
-        f"FP {first.residuals['fp']:.1e}; {first.norm:.1e} of {first.tolerance:.1e} allowed",
+        f"{solution.problem.title}, {solution.scheme}: {nodes} nodes x {steps} steps, "
+        f"{2 * populations * nodes * steps} unknowns",
+        f"  {'converged' if solution.converged else 'NOT CONVERGED'} ({solution.reason})",
+        f"  Newton steps {solution.iterations} in {stages} stage(s), Krylov {krylov}, "
+        f"{solution.seconds:.1f} s",
+        f"  last step by the {solution.history[-1]['form'] or 'guess alone'}",
+        *([f"  solvers                       {solution.solvers}"] if solution.solvers else []),
+        *_markets(solution),
+        "  residuals (L2)                HJB {hjb:.1e}, FP {fp:.1e}; ".format(**solution.residuals)
+        + f"{solution.norm:.1e} of {solution.tolerance:.1e} allowed",
     ]
 
 
-def _markets(part: Any) -> list[str]:
+def _markets(solution: Any) -> list[str]:
     """Prices, in the first and in the last step, and how nearly markets clear."""
-    ends = {name: [f"{y:.8g}" for y in prices[[0, -1]]] for name, prices in part.prices.items()}
+    prices = {name: np.atleast_1d(y)[[0, -1]] for name, y in solution.prices.items()}
+    ends = {name: [f"{y:.8g}" for y in both] for name, both in prices.items()}
     return [
         f"  price {name:<24}{' to '.join(dict.fromkeys(values))}, excess demand "
-        f"{part.excess[name]:.1e}"
+        f"{solution.excess[name]:.1e}"
         for name, values in ends.items()
     ]
 
@@ -51,17 +51,13 @@ def body(part: Any) -> list[str]:
     ]
 
 
-def lasting_heading(solution: Any, parts: list) -> list[str]:
-    """As `heading`, without a horizon; the parts are one long time step."""
-    first, long = parts[0], parts[0].times[-1] / solution.problem.units.time
-    nodes = first.discrete.V.dofmap.index_map.size_global
-    hjb, fp = (first.residuals[name] / np.sqrt(long) for name in ("hjb", "fp"))
+def lasting_heading(solution: Any, populations: int = 1) -> list[str]:
+    """As `heading`, without a horizon."""
+    nodes = solution.discrete.V.dofmap.index_map.size_global
     return [
-        f"{solution.problem.title} without a horizon, {first.scheme}: {nodes} nodes, "
-        f"{2 * len(parts) * nodes} unknowns",
-        *heading(solution, parts)[1:-1],
-        f"  residuals (L2)                HJB {hjb:.1e}, FP {fp:.1e}; "
-        f"{first.norm:.1e} of {first.tolerance:.1e} allowed",
+        f"{solution.problem.title} without a horizon, {solution.scheme}: {nodes} nodes, "
+        f"{2 * populations * nodes} unknowns",
+        *heading(solution)[1:],
     ]
 
 

@@ -16,10 +16,7 @@ from mfg_fem.certainty.certificate import Certificate
 from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players, simulate
 from mfg_fem.compilation import pointwise
-from mfg_fem.discrete.clearing import Clearing
 from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.planning import Planning
-from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.spacetime import SpaceTime
 from mfg_fem.discrete.stationary import system_of
 from mfg_fem.discrete.step import Levels
@@ -33,21 +30,18 @@ from mfg_fem.nonlinear.newton import STALE, Outcome
 from mfg_fem.problem.game import MeanField
 from mfg_fem.problem.populations import Member, Populations
 from mfg_fem.solution.report import body, heading
+from mfg_fem.solution.solved import Solved
 from mfg_fem.solution.suspicion import reasons
 from mfg_fem.validate import index
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Solution:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Solution(Solved):
     """The value function and the density at all times, and what a user would quote of them.
 
-    Attributes:
-        problem, scheme: what was solved and how it was discretised.
-        times: levels 0..steps.
+    Attributes, besides those of `Solved`:
+        problem: what was solved.
         masses: population inside the domain at each level.
-        prices: the price of each market in each step, by name.
-        excess: the largest excess demand of each market in any step, relative to its size there if
-            people were everywhere alike: zero up to the tolerance of Newton.
         gone: exit name -> people who have left through it by each level.
         entered: people who have entered through the source by each level.
         cost: total cost of the population, running, terminal and exit costs, at its discount.
@@ -57,51 +51,22 @@ class Solution:
             marginal cost.
         limited_cost: of nodes that lose most of their people in one step of `Sharp`, where both
             equations are not quite adjoint: see `discrete/totals.py`.
-        residuals: L2 space-time norms of the HJB and Fokker-Planck residuals, the latter for the
-            density divided by its mean.
-        terminal_gap: L1 distance of the density at the end from the terminal density, if one was
-            prescribed, as a part of the population.
         min_density, max_density: smallest and largest nodal density of all levels.
-        converged, reason: whether Newton reached its tolerance, and PETSc's reason. Of a loaded
-            solution: whether its residual, in the problem it was loaded for, is that small.
-        norm, tolerance: of the residual, as in the history, and what it was to be at most.
         warnings: sentences: why it is not converged; why it is suspect although it may be.
-        history: one dict per Newton step with the keys stage, step, krylov (iterations), form (of
-            the linear equations, and their preconditioner), forcing (their relative tolerance),
-            hjb, fp (root mean squares of the residuals in U / T and M / T, see `units.py`), du, dm
-            (of the changes in U and M), mass, min_density, step_length (step 0 of a stage is its
-            start).
-        seconds: wall time of solve, of all its runs if it was resumed.
-        solvers: how the linear equations were solved; nothing of a loaded solution.
-        everybody: the nodal values of all populations, of which this is the one at `place`.
+        place: which of the populations of `everybody` this is.
     """
 
     problem: MeanField
-    scheme: Scheme
-    times: np.ndarray
     masses: np.ndarray
     gone: dict[str, np.ndarray]
     entered: np.ndarray
     cost: float
     expected_cost: float
     limited_cost: float
-    residuals: dict[str, float]
-    prices: dict[str, np.ndarray]
-    excess: dict[str, float]
-    terminal_gap: float
     min_density: float
     max_density: float
-    converged: bool
-    reason: str
-    norm: float
-    tolerance: float
     warnings: tuple[str, ...]
-    history: list[dict]
-    seconds: float
-    solvers: str
-    everybody: Levels = field(repr=False)
     place: int = field(repr=False)
-    discrete: Discretisation = field(repr=False)
 
     @classmethod
     def each(
@@ -113,43 +78,14 @@ class Solution:
         solvers: str = "",
     ) -> list["Solution"]:
         """Measure the outcome of a solve, population by population. Collective."""
-        d, X, whole = system.discrete, outcome.X, system.levels(outcome.X)
-        totals, norms = measure(system, whole), system.norms(X)
-        departed = departures(system, X)
-        norm, gap, units = float(np.linalg.norm(norms)), 0.0, d.problem.units
-        if d.ends.planned:
-            planning = Planning(system)
-            norm, gap = planning.norm(X), planning.gap(X[1, :, -1])
-        excess: dict[str, float] = {}
-        if d.problem.prices:
-            clearing = Clearing(system)
-            norm, excess = clearing.norm(X), clearing.defect(X)
-        physical = norms * np.sqrt(d.volume / units.time) * [units.cost, 1.0]
-        shared = {
-            "scheme": d.scheme,
-            "times": system.times,
-            "residuals": {"hjb": float(physical[0]), "fp": float(physical[1])},
-            "prices": d.state.paid.by_name,
-            "excess": excess,
-            "terminal_gap": gap,
-            "converged": outcome.converged,
-            "reason": outcome.reason,
-            "norm": norm,
-            "tolerance": outcome.tolerance,
-            "history": history,
-            "seconds": seconds,
-            "solvers": solvers,
-            "everybody": whole,
-            "discrete": d,
-        }
-        return [
-            cls._measured(i, [y[i] for y in totals], departed[i], shared) for i in range(system.k)
-        ]
+        solved = Solved.measured(system, outcome, history, seconds, solvers)
+        totals, departed = measure(system, solved.everybody), departures(system, outcome.X)
+        return [cls._of(solved, i, [y[i] for y in totals], departed[i]) for i in range(system.k)]
 
     @classmethod
-    def _measured(cls, i: int, totals: list, departed: tuple, shared: dict) -> "Solution":
+    def _of(cls, solved: Solved, i: int, totals: list, departed: tuple) -> "Solution":
         """What is known of population i. Collective."""
-        d, levels = shared["discrete"], shared["everybody"].population(i)
+        d, levels = solved.discrete, solved.everybody.population(i)
         (running, entering, terminal, expected, limited), (gone, paid) = totals, departed
         bounds = np.array([-levels.m.min(initial=np.inf), levels.m.max(initial=-np.inf)])
         d.comm.Allreduce(MPI.IN_PLACE, bounds, MPI.MAX)
@@ -166,7 +102,7 @@ class Solution:
             min_density=lowest,
             max_density=highest,
             warnings=reasons(d, i, levels, (lowest, highest), gone),
-            **shared,
+            **solved.facts(),
         )
 
     @cached_property
@@ -178,16 +114,6 @@ class Solution:
         """Set the fields of the discretisation to what step n sees. Collective."""
         t = self.times[n : n + 2].mean()
         self.discrete.set_state(*self.everybody.of_step(n), t)
-
-    @property
-    def steps(self) -> int:
-        """Number of time steps."""
-        return len(self.times) - 1
-
-    @property
-    def iterations(self) -> int:
-        """Newton steps in all stages."""
-        return sum(row["step"] > 0 for row in self.history)
 
     @property
     def balance(self) -> np.ndarray:
@@ -266,15 +192,7 @@ class Solution:
 
         `print(solution)` prints it.
         """
-        return "\n".join([*heading(self, [self]), *body(self)])
-
-    def __str__(self) -> str:
-        """The report."""
-        return self.report
-
-    def __repr__(self) -> str:
-        """Its first line."""
-        return f"<Solution of {self.report.splitlines()[0]}>"
+        return "\n".join([*heading(self), *body(self)])
 
     def exploitability(self, problem: MeanField | None = None) -> Certificate:
         """What a player could still save by leaving this policy: see `certainty`. Collective."""
@@ -289,10 +207,6 @@ class Solution:
     def write(self, path: str | Path, every: int = 1) -> None:
         """Write density, value function and velocity: see `io.paraview.write`. Collective."""
         paraview.write(self, path, every)
-
-    def save(self, path: str | Path) -> None:
-        """Save to one file that `load` reads on any number of ranks. Collective."""
-        saved.save(self, path)
 
     @classmethod
     def load(cls, path: str | Path, problem: MeanField) -> "Solution":

@@ -12,21 +12,20 @@ from dolfinx import fem
 
 from mfg_fem.certainty.certificate import Certificate
 from mfg_fem.certainty.exploitability import exploitability
-from mfg_fem.discrete.discretisation import Discretisation
-from mfg_fem.discrete.schemes import Scheme
 from mfg_fem.discrete.stationary import constant_cost
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.game import MeanField
 from mfg_fem.solution.report import lasting_body, lasting_heading
 from mfg_fem.solution.solution import Solution
+from mfg_fem.solution.solved import Solved
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class StationarySolution:
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class StationarySolution(Solved):
     """The value function and the density of a problem without a horizon.
 
-    Attributes:
-        problem, scheme: what was solved and how it was discretised.
+    Attributes, besides those of `Solved`:
+        problem: what was solved.
         cost_rate: lambda in -div(D grad u) + H + lambda = f, what a player of an ergodic game pays
             per unit of time; None with a discount or with exits.
         cost: what the population pays per unit of time, when it leaves too.
@@ -40,7 +39,6 @@ class StationarySolution:
     """
 
     problem: MeanField
-    scheme: Scheme
     cost_rate: float | None
     cost: float
     expected_cost: float
@@ -61,9 +59,14 @@ class StationarySolution:
         value = d.comm.allreduce(float(u @ weighed.array_r), MPI.SUM)  # of those who are there
         rate = constant_cost(d, whole.place, everybody.u[:, 0], everybody.m[:, 0])
         expected = (whole.expected_cost - value) / long + problem.discount * value
+        size = np.sqrt(long / problem.units.time)
+        facts = whole.facts() | {
+            "times": np.array([np.inf]),
+            "prices": {name: float(y[0]) for name, y in whole.prices.items()},
+            "residuals": {name: float(y / size) for name, y in whole.residuals.items()},
+        }
         return cls(
             problem=problem,
-            scheme=whole.scheme,
             cost_rate=rate,
             cost=whole.cost / long,
             expected_cost=expected + (rate or 0.0) * float(whole.masses[0]),
@@ -71,41 +74,12 @@ class StationarySolution:
             leaving={name: float(y[-1]) / long for name, y in whole.gone.items()},
             entering=float(whole.entered[-1]) / long,
             whole=whole,
+            **facts,
         )
-
-    @property
-    def times(self) -> np.ndarray:
-        """The only time of it, infinity."""
-        return np.array([np.inf])
 
     def frames(self, *arguments: Any) -> Any:
         """The fields as nodal Functions, as those of a Solution. Collective."""
         return self.whole.frames(*arguments)
-
-    @property
-    def discrete(self) -> Discretisation:
-        """The problem on its mesh."""
-        return self.whole.discrete
-
-    @property
-    def prices(self) -> dict[str, float]:
-        """The price of each market, by name."""
-        return {name: float(y[0]) for name, y in self.whole.prices.items()}
-
-    @property
-    def converged(self) -> bool:
-        """Whether Newton reached its tolerance."""
-        return self.whole.converged
-
-    @property
-    def iterations(self) -> int:
-        """Number of Newton steps in all stages."""
-        return self.whole.iterations
-
-    @property
-    def history(self) -> list[dict]:
-        """As that of a `Solution`."""
-        return self.whole.history
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -154,15 +128,7 @@ class StationarySolution:
     @property
     def report(self) -> str:
         """A page of numbers: what was solved, true residuals, who comes and goes, iterations."""
-        return "\n".join([*lasting_heading(self, [self.whole]), *lasting_body(self)])
-
-    def __str__(self) -> str:
-        """The report."""
-        return self.report
-
-    def __repr__(self) -> str:
-        """Its first line."""
-        return f"<StationarySolution of {self.report.splitlines()[0]}>"
+        return "\n".join([*lasting_heading(self), *lasting_body(self)])
 
     def exploitability(self, problem: MeanField | None = None) -> Certificate:
         """What a player could still save per unit of time: see `certainty`. Collective."""

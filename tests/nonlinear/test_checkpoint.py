@@ -102,7 +102,7 @@ def test_killed_in_the_middle_of_a_step_it_ends_the_same_on_any_ranks(path):
 def test_a_finished_solve_returns_at_once_what_solution_load_reads(path, monkeypatch):
     problem = easy()
     first = mfg.solve(problem, 4, checkpoint=path)
-    monkeypatch.setattr(sys.modules["mfg_fem.solve"], "solve_stages", None)
+    monkeypatch.setattr("mfg_fem.solution.solve_field.solve_stages", None)
     again = mfg.solve(problem, 4, checkpoint=str(path))
     loaded = mfg.Solution.load(path, problem)
     for other in (again, loaded):
@@ -187,7 +187,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_solve(path, how, m
     elif how == "full":
         usage = type(shutil.disk_usage("/"))(10**9, 10**9, 10**3)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(sys.modules["mfg_fem.solve"], "solve_stages", None)
+    monkeypatch.setattr("mfg_fem.solution.solve_field.solve_stages", None)
     with pytest.raises(mfg.FileError, match=r"run\.npz"):
         mfg.solve(easy(), 4, checkpoint=path)
 

@@ -17,9 +17,8 @@ from ranks import leave_numbers, numbers_on, serial_only
 import ufl
 
 import mfg_fem as mfg
-from mfg_fem.discrete.step import function_space
-from mfg_fem.forms.functional import StepForms
-from mfg_fem.forms.state import StepState
+from mfg_fem.discrete.discretisation import Discretisation
+from mfg_fem.forms.step_forms import StepForms
 
 SHARP, MONOTONE = mfg.Sharp(), mfg.Monotone()
 EULER, MIDPOINT = mfg.Galerkin(), mfg.Galerkin(2, "midpoint")
@@ -101,11 +100,7 @@ def test_jacobian_is_the_derivative_of_the_residual(case, discount):
 
 
 def forms_of(problem) -> StepForms:
-    V = function_space(MONOTONE, problem.domain.mesh)
-    k = len(problem.populations)
-    state = StepState.on(V, [1.0] * k, [{}] * k)
-    MONOTONE.prepare(problem, state)
-    return StepForms(problem, MONOTONE, state)
+    return Discretisation(problem, MONOTONE).forms
 
 
 def test_blocks_between_populations_are_made_where_there_are_any():

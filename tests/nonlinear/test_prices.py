@@ -18,6 +18,7 @@ import mfg_fem as mfg
 from mfg_fem.discrete.clearing import Clearing
 from mfg_fem.discrete.discretisation import Discretisation
 from mfg_fem.discrete.stationary import Stationary
+from mfg_fem.linear.coupled import matched_sweeps
 
 STORED, RATE, SUPPLY, LEVEL = 0.4, 2.0, 0.2, 0.5  # mean charge at 0, supply(t) = S cos(RATE t)
 
@@ -75,6 +76,33 @@ def test_planner_who_pays_for_half_of_the_crowding_finds_the_same_price():
     control = mfg.solve(batteries(crowd=0.1, kind=mfg.MeanFieldControl), 8)
     assert abs(game.prices["power"] - control.prices["power"]).max() < 1e-8
     assert abs(game.prices["power"] - mfg.solve(batteries(), 8).prices["power"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("scheme", [mfg.Sharp(), mfg.Galerkin(2, "midpoint")], ids=str)
+def test_people_who_avoid_each_other_find_the_same_price_in_fewer_iterations(scheme, monkeypatch):
+    sold = {"power": lambda x, t, m, v: m * v[0] - mfg.price("power") + SUPPLY * ufl.cos(RATE * t)}
+    changes = {"diffusion": 0.05, "initial_density": lambda x: 1.0 + x[0], "market": sold}
+    problem = batteries(8, 2, crowd=20.0, **changes)
+    matched = mfg.solve(problem, 4, scheme)
+    monkeypatch.setattr(matched_sweeps, "STRONG", np.inf)
+    plain = mfg.solve(problem, 4, scheme)
+    assert matched.prices["power"] == pytest.approx(plain.prices["power"], rel=1e-6)
+    few, many = (sum(row["krylov"] for row in y.history) for y in (matched, plain))
+    assert 3 * few < many
+
+
+def test_history_is_the_same_in_all_units_of_costs():
+    def history(unit: float):
+        price = mfg.price("power")
+        costs = {
+            "hamiltonian": lambda x, p, m: (p[0] + price) ** 2 / (2 * unit),
+            "running_cost": lambda x, t, m: unit * (x[0] - LEVEL) ** 2 / 2,
+            "terminal_cost": lambda x, m: unit * (x[0] - LEVEL) ** 2 / 2,
+        }
+        return mfg.solve(batteries(8, **costs), 4).history
+
+    one, other = ([(y["du"], y["dm"], y["step_length"]) for y in history(u)] for u in (1.0, 1e4))
+    np.testing.assert_allclose(one[:3], other[:3], rtol=1e-6, atol=1e-12)
 
 
 def savers(n: int = 100, rate=None, **changes):

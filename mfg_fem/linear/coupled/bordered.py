@@ -4,12 +4,20 @@
 
     dpi = S^-1 G,     dX = P (R - R_pi dpi),     S = G_pi - G_X P R_pi,
 
-with the block-triangular sweep P: du = A^-1 r_u, dm = B^-1 (r_m - D du). Where costs do not see the
-crowd P is J^-1, and two iterations do, whether a price stands in G or not; else there are as many
-as of the Schur form, about. S is dense, as a price is felt at all times, and each of its columns,
-one for each price and step, costs a sweep: with many steps in 2D that is most of the work. So S is
-kept as long as solves take few iterations.
+where P is about J^-1. With x = A^-1 r_u it is
+
+    du = x,        dm = B^-1 (r_m - D x)                  where the coupling is weak,
+    du = x + v,    dm = F0^-1 A v,    H v = r_m - D x     where it is strong,
+
+with one application of `MatchedSweeps` to the last equation, so that there are about as many
+iterations as of the Schur form and of the H-form. (If F is not F0, du = A^-1 (r_u + F dm).) Where
+costs do not see the crowd P is J^-1, and two iterations do, whether a price stands in G or not. S
+is dense, as a price is felt at all times, and each of its columns, one for each price and step,
+costs a P: with many steps in 2D that is most of the work. So S is kept as long as solves take few
+iterations.
 """
+
+from typing import Any
 
 from mpi4py import MPI
 
@@ -18,6 +26,7 @@ import numpy as np
 from mfg_fem.discrete.clearing import Clearing, joined
 from mfg_fem.errors import ProblemError
 from mfg_fem.linear.coupled.formulations import Equation, TwoFieldForm
+from mfg_fem.linear.coupled.matched_sweeps import Coupling, MatchedSweeps
 
 WORTH = 0.25  # iterations of a solve per column of S from which S is made anew
 TIGHTER = 0.03  # tolerance of GMRES, relative to that which SNES asks for
@@ -31,10 +40,18 @@ class BorderedForm(TwoFieldForm):
         super().__init__(equation)
         self.clearing = clearing
         self.inverse = np.zeros((0, 0))
+        self.coupling, self.strong = Coupling(self.J), False
+        self.matched: Any = None  # until the coupling is strong
 
     def __str__(self):
         """What the history calls it."""
-        return "bordered form"
+        return f"bordered form ({self.matched})" if self.strong else "bordered form"
+
+    def free(self):
+        """Free PETSc's objects."""
+        super().free()
+        if self.matched:
+            self.matched.destroy()
 
     def begin(self, atol: float):
         """Take over the norm of all scaled rows at which Newton stops."""
@@ -46,9 +63,14 @@ class BorderedForm(TwoFieldForm):
         return TIGHTER * forcing
 
     def refresh(self, coefficients: np.ndarray):
-        """Take over a new linearisation. Collective."""
-        size = self.clearing.own[0].size
-        if not self.inverse.size or self.iterations > WORTH * size:
+        """Take over a new linearisation and its coefficients f_ij and a_i. Collective."""
+        size, was = self.clearing.own[0].size, self.strong
+        self.coupling.refresh(coefficients)
+        self.strong = self.coupling.strong
+        if self.strong:
+            self.matched = self.matched or MatchedSweeps(self.coupling, self.equation.plan)
+            self.matched.refresh()
+        if not self.inverse.size or self.strong != was or self.iterations > WORTH * size:
             self.inverse = self._inverse(size)
 
     def _inverse(self, size: int) -> np.ndarray:
@@ -78,8 +100,14 @@ class BorderedForm(TwoFieldForm):
         """P R."""
         sweeps = self.equation.sweeps
         du = sweeps.backward(R[0], rough=True)
-        still = np.zeros_like(du[:, 0])
-        return np.stack([du, sweeps.forward(R[1] - self.J.mult_D(du, still), rough=True)])
+        r = R[1] - self.J.mult_D(du, np.zeros_like(du[:, 0]))
+        if not self.strong:
+            return np.stack([du, sweeps.forward(r, rough=True)])
+        v = self.matched.solve(r)
+        dm = self.coupling.density(v)
+        if self.coupling.exact:
+            return np.stack([du + v, dm])
+        return np.stack([sweeps.backward(R[0] + self.J.mult_F(dm), rough=True), dm])
 
     def mult(self, mat, x, y):
         """The scaled Jacobian, called by PETSc."""

@@ -35,7 +35,6 @@ from mfg_fem.linear.coupled.matched_sweeps import Coupling, MatchedSweeps
 from mfg_fem.linear.level.sweeps import Sweeps
 from mfg_fem.linear.plan import LOOSEST, PREFIXES, Plan
 
-STRONG = 36.0  # strength of coupling from which the H-form takes less time
 LOOSEST_START, LOOSEST_REST = 1e-2, 0.3  # of tolerances of solves with A in the H-form
 
 
@@ -277,8 +276,7 @@ class HForm(_OneField):
 class AutoForm:
     """At each Newton step the H-form if the coupling is strong, else the form for weak coupling.
 
-    If GMRES fails on the H-form, the other takes over until the next solve begins. It is never
-    taken where A is not what sweeps invert.
+    If GMRES fails on the H-form, the other takes over until the next solve begins.
     """
 
     def __init__(self, equation: Equation):
@@ -303,8 +301,7 @@ class AutoForm:
     def refresh(self, coefficients: np.ndarray):
         """Take over a new linearisation and its coefficients f_ij and a_i. Collective."""
         self.coupling.refresh(coefficients)
-        strong = self.coupling.strength > STRONG and not self.equation.J.fed("A")
-        if strong and not self.failed:
+        if self.coupling.strong and not self.failed:
             self.form = self.strong = self.strong or HForm(self.equation, self.coupling)
             self.strong.matched.refresh()
         else:

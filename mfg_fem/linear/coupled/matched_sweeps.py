@@ -55,6 +55,7 @@ from mfg_fem.linear.plan import Plan
 SAME = PETSc.Mat.Structure.SAME_NONZERO_PATTERN
 FLOOR = 1e-6  # relative to the largest f: F0 must be invertible where costs ignore m
 ROUND_OFF = 1e-10  # relative difference up to which F is F0
+STRONG = 36.0  # strength of coupling from which they take less time than sweeps alone
 CONSISTENT = 1.3  # factor of kappa, see above
 
 
@@ -128,6 +129,11 @@ class Coupling:
         omega = np.pi / (2 * d.problem.duration)
         square = max((np.pi / d.diameter) ** 2, omega / nu)
         return self.q_max**2 * square / (omega**2 + (nu * square) ** 2)
+
+    @property
+    def strong(self) -> bool:
+        """Whether matched sweeps take less time; never where A is not what sweeps invert."""
+        return self.strength > STRONG and not self.J.fed("A")
 
     def mult_F0(self, dm: np.ndarray) -> np.ndarray:
         """F0 T* dm."""
