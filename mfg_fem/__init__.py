@@ -24,7 +24,7 @@ if _late:
     petsc4py.PETSc.Options().insertString(" ".join(_arguments[1:]))
 
 # ruff: noqa: E402
-from mfg_fem import hamiltonians, plots
+from mfg_fem import crowd, hamiltonians, plots
 from mfg_fem.certainty.certificate import Certificate
 from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players
@@ -133,6 +133,7 @@ __all__ = [
     "WaveSolution",
     "WithCrowd",
     "box",
+    "crowd",
     "exploitability",
     "glue",
     "ground_state",

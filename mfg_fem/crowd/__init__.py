@@ -1,0 +1,27 @@
+"""What an engineer takes away from a solution: people, flows, densities and times.
+
+Every function takes the solution of a game or a control with a horizon, of one crowd of several, or
+of several crowds, who are then counted together. What the numbers mean does not depend on units;
+with metres and seconds a flow is in persons per second.
+"""
+
+from mfg_fem.crowd.grid import Grid, on_grid
+from mfg_fem.crowd.parts import entered, gone, inside
+from mfg_fem.crowd.passages import Passage, doors, lines
+from mfg_fem.crowd.rooms import rooms
+from mfg_fem.crowd.times import exit_times, mean_exit_time, time_above
+
+__all__ = [
+    "Grid",
+    "Passage",
+    "doors",
+    "entered",
+    "exit_times",
+    "gone",
+    "inside",
+    "lines",
+    "mean_exit_time",
+    "on_grid",
+    "rooms",
+    "time_above",
+]
