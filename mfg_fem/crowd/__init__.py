@@ -8,12 +8,15 @@ with metres and seconds a flow is in persons per second.
 from mfg_fem.crowd.grid import Grid, on_grid
 from mfg_fem.crowd.parts import entered, gone, inside
 from mfg_fem.crowd.passages import Passage, doors, lines
+from mfg_fem.crowd.premovement import LogNormalDelay, UniformDelay, with_premovement
 from mfg_fem.crowd.rooms import rooms
 from mfg_fem.crowd.times import exit_times, mean_exit_time, time_above
 
 __all__ = [
     "Grid",
+    "LogNormalDelay",
     "Passage",
+    "UniformDelay",
     "doors",
     "entered",
     "exit_times",
@@ -24,4 +27,5 @@ __all__ = [
     "on_grid",
     "rooms",
     "time_above",
+    "with_premovement",
 ]
