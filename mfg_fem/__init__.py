@@ -50,6 +50,7 @@ from mfg_fem.fluid.shared import SharedFluid
 from mfg_fem.fluid.stability import Stability, stability
 from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.fluid.transport import Transport, optimal_transport
+from mfg_fem.handout.write import write_report
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
 from mfg_fem.nonlinear.method import Newton
 from mfg_fem.nonlinear.resume import Checkpoint
@@ -148,4 +149,5 @@ __all__ = [
     "stability",
     "structure",
     "total",
+    "write_report",
 ]

@@ -5,8 +5,8 @@ of several crowds, who are then counted together. What the numbers mean does not
 with metres and seconds a flow is in persons per second.
 """
 
-from mfg_fem.crowd.grid import Grid, on_grid
-from mfg_fem.crowd.parts import entered, gone, inside
+from mfg_fem.crowd.grid import Grid, density_at, on_grid
+from mfg_fem.crowd.parts import entered, gone, inside, largest_density
 from mfg_fem.crowd.passages import Passage, doors, lines
 from mfg_fem.crowd.premovement import LogNormalDelay, UniformDelay, with_premovement
 from mfg_fem.crowd.rooms import rooms
@@ -17,11 +17,13 @@ __all__ = [
     "LogNormalDelay",
     "Passage",
     "UniformDelay",
+    "density_at",
     "doors",
     "entered",
     "exit_times",
     "gone",
     "inside",
+    "largest_density",
     "lines",
     "mean_exit_time",
     "on_grid",

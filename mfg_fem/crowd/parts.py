@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mpi4py import MPI
+
 import numpy as np
 
 from mfg_fem.errors import ProblemError
@@ -42,3 +44,10 @@ def inside(solution: Any) -> np.ndarray:
 def entered(solution: Any) -> np.ndarray:
     """People of all crowds who have entered by each time level."""
     return np.sum([part.entered for part in crowds_of(solution, "entered")], axis=0)
+
+
+def largest_density(solution: Any) -> float:
+    """The largest density of all crowds together at any node and time level. Collective."""
+    crowds = crowds_of(solution, "largest_density")
+    here = float(densities(crowds).max(initial=-np.inf))
+    return crowds[0].discrete.comm.allreduce(here, MPI.MAX)
