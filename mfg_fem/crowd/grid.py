@@ -99,7 +99,7 @@ def on_grid(solution: Any, spacing: float, times: float | Sequence[float]) -> Gr
             )
     axes = [a + spacing * (np.arange(n) + 0.5) for a, n in zip(low, shape, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, domain.dim)
-    density = density_at(solution, points, wanted)
+    density = density_at(solution, points, wanted.tolist())
     return Grid(wanted, points, tuple(map(int, shape)), density, domain.comm)
 
 

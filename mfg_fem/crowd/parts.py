@@ -33,7 +33,7 @@ def gone(solution: Any) -> dict[str, np.ndarray]:
     crowds = crowds_of(solution, "gone")
     names = dict.fromkeys(name for part in crowds for name in part.gone)
     nobody = np.zeros(len(solution.times))
-    return {name: sum((part.gone.get(name, 0.0) for part in crowds), nobody) for name in names}
+    return {name: sum((part.gone.get(name, nobody) for part in crowds), nobody) for name in names}
 
 
 def inside(solution: Any) -> np.ndarray:

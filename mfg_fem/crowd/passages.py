@@ -94,7 +94,9 @@ def lines(solution: Any, places: Mapping[str, Any]) -> dict[str, Passage]:
         bands[name] = _band(crowds, line, lengths, cells)
         mean = domain.comm.allreduce(m @ weights, MPI.SUM) / lengths.sum()
         found[name] = mean, float(lengths.max())
-    steps = [sum(flux.through(n, bands) for flux in fluxes) for n in range(solution.steps)]
+    steps = [
+        np.sum([flux.through(n, bands) for flux in fluxes], axis=0) for n in range(solution.steps)
+    ]
     people = domain.comm.allreduce(np.reshape(steps, (solution.steps, len(bands))), MPI.SUM)
     people = np.cumsum(people * np.diff(solution.times)[:, None], axis=0)
     return {
@@ -162,9 +164,7 @@ class _Flux:
         gradients, values = d.scheme.measures(mesh)
         moved = m * ufl.dot(state_drift(problem, state, i), self.g)
         population = problem.populations[i]
-        diffused = d.scheme.diffusion(
-            population, state, u, around, corners[i], self.g, ufl.grad(m)
-        )
+        diffused = d.scheme.diffusion(population, state, u, around, corners[i], self.g, ufl.grad(m))
         self.forms = compiled([moved * values, -diffused * gradients])
 
     def through(self, n: int, bands: dict[str, np.ndarray]) -> np.ndarray:

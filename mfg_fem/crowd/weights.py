@@ -19,6 +19,7 @@ from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.errors import together
 from mfg_fem.mesh.locate import gradients_of
 
+CELLS = 1000  # evaluated at a time, to save memory
 DEGREE = 20  # of the rule in cells, some of which a region cuts
 GAUSS = np.array([-1.0, 1.0]) / np.sqrt(3)  # exact for the cubics on a line
 ASIDE = 1e-9  # a line along edges of cells is moved by this part of its length
@@ -36,7 +37,8 @@ def of_region(V: fem.FunctionSpace, contains: Callable) -> np.ndarray:
     where = pointwise(ufl.SpatialCoordinate(mesh), points)
     total = la.vector(V.dofmap.index_map)
     with together(mesh.comm):
-        for some in np.array_split(np.arange(len(volumes), dtype=np.int32), len(volumes) // 1000 + 1):
+        cells = np.arange(len(volumes), dtype=np.int32)
+        for some in np.array_split(cells, len(cells) // CELLS + 1):
             x = evaluate(where, mesh, some).reshape(-1, d)
             inside = contains(x.T).reshape(len(some), len(points))
             local = volumes[some, None] * (inside @ share)

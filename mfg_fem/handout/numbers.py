@@ -46,6 +46,11 @@ class Measured:
         )
 
     @property
+    def units(self) -> dict[str, Any]:
+        """The names of units, as pictures take them."""
+        return {"length": self.length, "time": self.time}
+
+    @property
     def dim(self) -> int:
         """Dimension of space."""
         return self.solution.problem.domain.dim

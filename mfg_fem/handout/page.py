@@ -29,6 +29,11 @@ $body
 </body>
 </html>
 """)
+HEADINGS = {
+    "doors": "Doors",
+    "lines": "Measurement lines, from left to right of their direction",
+    "rooms": "Rooms",
+}
 NOTE = (
     "The crowd is a density of people who choose their way and foresee the crowd. It has neither "
     "clogging in a narrow door nor people who do not know the way."
@@ -49,12 +54,10 @@ def page(title: str, numbers: dict, pictures: Mapping[str, bytes], report: str) 
     parts = [f'<p class="warning">{html.escape(text)}</p>' for text in alarms + solver["warnings"]]
     plain = {name: y for name, y in numbers.items() if not isinstance(y, dict)}
     parts += ["<h2>Result</h2>", _list(numbers["people"] | numbers["exit times"] | plain)]
-    for name in ("doors", "lines", "rooms"):
+    for name, heading in HEADINGS.items():
         if numbers[name]:
-            parts += [f"<h2>{name.capitalize()}</h2>", _table(numbers[name])]
-    parts += [
-        _picture(caption, png) for caption, png in pictures.items()
-    ]
+            parts += [f"<h2>{heading}</h2>", _table(numbers[name])]
+    parts += [_picture(caption, png) for caption, png in pictures.items()]
     parts += ["<h2>Problem</h2>", _list(numbers["problem"]), f"<p>{NOTE}</p>"]
     parts += ["<h2>How well it is solved</h2>", f"<pre>{html.escape(report)}</pre>"]
     return PAGE.substitute(title=html.escape(title), body="\n".join(parts))
@@ -87,8 +90,6 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return "<td>not before the horizon</td>"
-    if isinstance(value, float | int):
-        return f'<td class="number">{value:.4g}</td>' if isinstance(value, float) else (
-            f'<td class="number">{value}</td>'
-        )
+    if isinstance(value, float):
+        return f'<td class="number">{value:.4g}</td>'
     return f"<td>{html.escape(str(value))}</td>"

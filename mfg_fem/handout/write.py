@@ -15,7 +15,8 @@ from mfg_fem.errors import together
 from mfg_fem.handout.numbers import Measured
 from mfg_fem.handout.page import page
 from mfg_fem.io.files import file_path, on_root, replacing
-from mfg_fem.plots import figures, service as maps
+from mfg_fem.plots import figures
+from mfg_fem.plots import service as maps
 from mfg_fem.plots.style import WIDTH, new_axes, styled
 from mfg_fem.validate import number, text
 
@@ -83,9 +84,9 @@ def write_report(
 
 def _pictures(measured: Measured, service: Any, crowded: float) -> dict[str, bytes]:
     """Caption -> PNG on rank 0. Collective."""
-    solution, units = measured.solution, {"length": measured.length, "time": measured.time}
+    solution, units = measured.solution, measured.units
     last = crowd.exit_times(solution, [99])[99.0] or solution.times[-1]
-    t = np.linspace(0.0, last, PICTURES + 1)[:-1]
+    t = np.linspace(0.0, last, PICTURES + 1)[:-1].tolist()
     found = {"Density": figures.plot_density(solution, t=t, **units)}
     if crowd.gone(solution):
         found["People out, and how many leave per unit of time"] = figures.plot_exits(

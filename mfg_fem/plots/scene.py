@@ -121,7 +121,7 @@ class Scene:
     def of(self, function) -> np.ndarray | None:
         """A scalar Function of space at the points on rank 0, None elsewhere. Collective."""
         self.frames.value.interpolate(function)
-        values = self.nodes.gather(self.frames.value.x.array)
+        values: Any = self.nodes.gather(self.frames.value.x.array)
         return None if self.plan is None else self.plan.values(values[self._node])
 
     def _gather_mesh(self):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,11 +63,11 @@ def plot_service(
     hint = f"each of {len(levels)} times takes one; t=... chooses the times"
     axes = given_axes(domain.comm, ax, (len(levels),), hint)
     scenes = [Scene(part, height) for part in _most_exits_first(crowds)]
-    shots = [[scene.at(n) for scene in scenes] for n in levels]
+    shots: list[list[Any]] = [[scene.at(n) for scene in scenes] for n in levels]
 
     def draw():
-        together = [replace(s[0], density=sum(y.density for y in s)) for s in shots]
-        return _map(scenes[0].plan, together, limits, name, units, axes)
+        everybody = [replace(s[0], density=sum(y.density for y in s)) for s in shots]
+        return _map(scenes[0].plan, everybody, limits, name, units, axes)
 
     return picture(domain.comm, path, draw, axes, dpi)
 
@@ -118,7 +119,7 @@ def _map(plan: Plan, shots: list[Snapshot], limits: np.ndarray, name: str, units
     ]
     patches = [Patch(facecolor=c, edgecolor="black", lw=LINE) for c in colours]
     where = axes[0].figure.figure if own else axes[-1]
-    place = {"loc": "outside right center"} if own else {"bbox_to_anchor": (1, 1)}
+    place: dict[str, Any] = {"loc": "outside right center"} if own else {"bbox_to_anchor": (1, 1)}
     where.legend(patches, words, title=f"{name}\n[{units.density}]", frameon=False, **place)
     return axes[0].figure.figure
 
@@ -155,14 +156,14 @@ def plot_time_above(
     path = target(domain.comm, path)
     axes = given_axes(domain.comm, ax, (1,), "it is one picture")
     scene = Scene(_most_exits_first(crowds_of(solution, "plot_time_above"))[0], height)
-    values = scene.of(seconds)
-    label = f"time above {density:g} {units.density} [{units.time}]"
+    values: Any = scene.of(seconds)
+    label = f"time above a density of {density:g} {units.density} [{units.time}]"
     quantity = drawing.Quantity(lambda _: values, label, "magma_r", from_zero=True)
     shot = scene.at(0)
 
     def draw():
         figure = drawing.panels([(scene.plan, [shot])], quantity, units, axes)
-        (axes or figure.axes)[0].set_title("")
+        (axes or figure.axes)[0].set_title("", loc="left")
         return figure
 
     return picture(domain.comm, path, draw, axes, dpi)
