@@ -13,7 +13,7 @@ from dolfinx import fem
 
 from mfg_fem.compilation import compiled
 from mfg_fem.crowd.parts import crowds_of, densities, gone
-from mfg_fem.crowd.weights import corners_of, of_boundary, of_segment, right_of
+from mfg_fem.crowd.weights import ASIDE, corners_of, of_boundary, of_segment, right_of
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.drift import state_drift
@@ -122,19 +122,23 @@ def _band(
 ) -> np.ndarray:
     """The gradient of v on each cell of this rank, shape (cells, 2). Collective.
 
-    Doors and entries lie beyond the line or before it, even in the band: v is 1 or 0 there.
+    Doors and entries lie beyond the line or before it, even in the band: v is 1 or 0 there. If all
+    that are in the band are near the line, the band ends at them.
     """
     domain, right = crowds[0].problem.domain, right_of(ends)
     corners, length = corners_of(domain.mesh), np.linalg.norm(ends[1] - ends[0])
     beyond = (corners - ends[0]) @ right
     along = (corners - ends[0]) @ np.array([-right[1], right[0]])
-    size = np.ptp(beyond[crossed], axis=1).max(initial=0.0)
-    width = BAND * domain.comm.allreduce(size, MPI.MAX)
-    v = np.clip(0.5 + beyond / width, 0.0, 1.0)
-    nearly = 1e-9 * length if lengths[0] >= lengths[1] else -1e-9 * length
-    v = np.where(_passable(crowds), beyond > -nearly, v)
     low, high = along.min(axis=1), along.max(axis=1)
     share = np.clip((np.minimum(high, length) - np.maximum(low, 0.0)) / (high - low), 0.0, 1.0)
+    size = np.ptp(beyond[crossed], axis=1).max(initial=0.0)
+    half = BAND / 2 * domain.comm.allreduce(size, MPI.MAX)
+    passable = _passable(crowds)
+    near = passable & (share > 0)[:, None] & (abs(beyond) <= half)
+    reach = domain.comm.allreduce(abs(beyond[near]).max(initial=-1.0), MPI.MAX)
+    half = half if reach < 0 else max(reach, ASIDE * length)
+    on_it = -ASIDE * length if lengths[0] >= lengths[1] else ASIDE * length
+    v = np.where(passable, beyond > on_it, np.clip(0.5 + beyond / (2 * half), 0.0, 1.0))
     return share[:, None] * np.einsum("ci,cid->cd", v, gradients_of(corners))
 
 
@@ -160,12 +164,15 @@ class _Flux:
         u, m = state.fields[2 * i], state.fields[2 * i + 1]
         self.g = fem.Function(fem.functionspace(mesh, ("DG", 0, (2,))))
         corners = [at_vertices(y, mesh) for y in state.densities]
-        around = state.around(problem, corners, state.quantities)
+        # As symbols: what the edge viscosity sees of Functions is shifted to vertices by itself.
+        symbols = {y: ufl.Coefficient(z.function_space) for y, z in state.quantities.items()}
+        made = {symbols[y]: z for y, z in state.quantities.items()}
+        around = state.around(problem, corners, symbols)
         gradients, values = d.scheme.measures(mesh)
         moved = m * ufl.dot(state_drift(problem, state, i), self.g)
         population = problem.populations[i]
         diffused = d.scheme.diffusion(population, state, u, around, corners[i], self.g, ufl.grad(m))
-        self.forms = compiled([moved * values, -diffused * gradients])
+        self.forms = compiled([moved * values, -ufl.replace(diffused, made) * gradients])
 
     def through(self, n: int, bands: dict[str, np.ndarray]) -> np.ndarray:
         """This rank's part of the flow through each band in step n. Collective."""

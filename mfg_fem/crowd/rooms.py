@@ -46,8 +46,8 @@ def _contains(name: str, place: Any, discrete) -> Callable[[np.ndarray], np.ndar
         found = np.asarray(place(x))
         if found.shape != x.shape[1:] or found.dtype != bool:
             raise ProblemError(
-                f"rooms[{name!r}] must return one truth value for each of the points x, an array "
-                f"of the shape {x.shape[1:]}, not {found.dtype} of the shape {found.shape}."
+                f"rooms[{name!r}] must return an array with one truth value for each of the points "
+                f"x, whose shape is (d, n), such as x[0] < 5; not one of {found.dtype}."
             )
         return found
 
