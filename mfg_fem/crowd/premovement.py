@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import ufl
+from dolfinx import fem
 
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.boundary import Condition, given
@@ -23,7 +24,7 @@ from mfg_fem.validate import number
 
 WAITING, MOVING = "waiting", "moving"
 DRIFT = 1e-3  # part of the size of the domain by which the waiting may be off
-SHARE = 1e-3  # of the interval, in which the last leave who wait beyond a uniform delay
+SHARE = 1e-2  # of the interval, in which the last leave who wait beyond a uniform delay
 TAIL = 6.0  # standard deviations of log T beyond which (1e-9 of the people) the hazard is bounded
 
 
@@ -91,7 +92,7 @@ def with_premovement(game: MeanFieldGame | MeanFieldControl, delay: Any) -> Popu
     far = DRIFT * game.domain.volume() ** (1 / game.domain.dim)
     still = {
         "diffusion": far**2 / (2 * game.duration),
-        "hamiltonian": _standing(data["hamiltonian"]),
+        "hamiltonian": _standing(data["hamiltonian"], game.domain.mesh),
         "source": None,
         "boundary": {},
     }
@@ -119,8 +120,12 @@ def _before(condition: Condition) -> Condition:
     return replace(condition, **{name: _of_all(y) for name, y in seeing.items()})
 
 
-def _standing(hamiltonian: Any) -> Any:
-    """The Hamiltonian at p = 0: its drift vanishes, and -H is what standing costs if H is even."""
+def _standing(hamiltonian: Any, mesh) -> Any:
+    """The Hamiltonian at p = 0: its drift vanishes, and -H is what standing costs if H is even.
+
+    The zero is a Constant, so that there is a form of the drift.
+    """
+    zero = fem.Constant(mesh, 0.0)
     if isinstance(hamiltonian, InTime):
-        return InTime(lambda x, t, p, m: hamiltonian.data(x, t, 0 * p, m))
-    return lambda x, p, m: hamiltonian(x, 0 * p, m)
+        return InTime(lambda x, t, p, m: hamiltonian.data(x, t, zero * p, m))
+    return lambda x, p, m: hamiltonian(x, zero * p, m)

@@ -11,6 +11,7 @@ from mfg_fem.crowd.parts import crowds_of, densities, entered, gone, inside
 from mfg_fem.errors import ProblemError, together
 from mfg_fem.validate import array, number
 
+SAME = 1e-200  # a difference between densities that are the same
 PERCENT = (50.0, 95.0, 98.0, 99.0)
 
 
@@ -60,11 +61,8 @@ def time_above(solution: Any, density: float) -> fem.Function:
     with together(discrete.comm):
         least = number("density", density)
     over = densities(crowds) - least
-    before, after = over[:-1], over[1:]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.maximum(before, after) / abs(after - before)
-    share = np.where(np.minimum(before, after) >= 0, 1.0, np.clip(share, 0.0, 1.0))
-    share = np.where(np.maximum(before, after) <= 0, 0.0, share)
+    low, high = np.minimum(over[:-1], over[1:]), np.maximum(over[:-1], over[1:])
+    share = np.clip(high / np.maximum(high - low, SAME), 0.0, 1.0)  # of each step
     found = fem.Function(discrete.V, name="time above")
     found.x.array[: share.shape[1]] = np.diff(solution.times) @ share
     found.x.scatter_forward()
