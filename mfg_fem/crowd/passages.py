@@ -12,18 +12,14 @@ import ufl
 from dolfinx import fem
 
 from mfg_fem.compilation import compiled
+from mfg_fem.crowd.cut import Cut
 from mfg_fem.crowd.parts import crowds_of, densities, gone
-from mfg_fem.crowd.weights import ASIDE, corners_of, of_boundary, of_segment, right_of
+from mfg_fem.crowd.weights import of_boundary
 from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.drift import state_drift
-from mfg_fem.mesh.domain import boundary_dofs
-from mfg_fem.mesh.locate import gradients_of
-from mfg_fem.problem.boundary import Wall
 from mfg_fem.solution.solution import Solution
 from mfg_fem.validate import array
-
-BAND = 2.0  # cells: the width of the band around a line whose flow is averaged
 
 
 @dataclass(frozen=True)
@@ -73,11 +69,11 @@ def lines(solution: Any, places: Mapping[str, Any]) -> dict[str, Passage]:
     """The `Passage` of each measurement line ((x1, y1), (x2, y2)), by name; in 2D. Collective.
 
     The flow is positive from the left to the right of who looks from the first point to the second.
-    It is the flux of the scheme, drift and diffusion, averaged over a band of two cells around the
-    line by a function v that rises across it from 0 to 1: int J . grad v. So the count of a line
-    from wall to wall is, to round-off, what changes in the weighted number of people beyond it, and
-    that of a line before a door is what has gone through the door and who stands in between. Parts
-    of a line outside the domain, in a pillar or a wall, count for nothing.
+    It is the flux of the scheme, drift and diffusion, from the nodes on the left to those on the
+    right of the line, in the triangles that it cuts; and the count is corrected by the people in
+    these triangles between the nodes and the line. So the count of a line from wall to wall is, to
+    round-off, what changes in the number of people beyond it. A line may reach into walls and
+    pillars, and should where it ends at one; parts outside the domain count for nothing.
     """
     crowds = crowds_of(solution, "lines")
     V, domain = crowds[0].discrete.V, solution.problem.domain
@@ -86,23 +82,22 @@ def lines(solution: Any, places: Mapping[str, Any]) -> dict[str, Passage]:
         if any(part.problem.limits for part in crowds):
             raise ProblemError("lines: what Wall(pushes=False) adds to the flux is not known.")
     fluxes, m = [_Flux(part) for part in crowds], densities(crowds)
-    bands, found = {}, {}
-    for name, line in ends.items():
-        weights, lengths, cells = of_segment(V, line)
-        message = f"lines[{name!r}], from {line[0]} to {line[1]}, lies outside the domain."
-        require(domain.comm, lengths.any(), message)
-        bands[name] = _band(crowds, line, lengths, cells)
-        mean = domain.comm.allreduce(m @ weights, MPI.SUM) / lengths.sum()
-        found[name] = mean, float(lengths.max())
-    steps = [
-        np.sum([flux.through(n, bands) for flux in fluxes], axis=0) for n in range(solution.steps)
-    ]
-    people = domain.comm.allreduce(np.reshape(steps, (solution.steps, len(bands))), MPI.SUM)
-    people = np.cumsum(people * np.diff(solution.times)[:, None], axis=0)
-    return {
-        name: Passage(solution.times, np.append(0.0, count), *found[name])
-        for name, count in zip(bands, people.T, strict=True)
-    }
+    cuts = {name: Cut(V, line) for name, line in ends.items()}
+    for name, cut in cuts.items():
+        where = f"lines[{name!r}], from {ends[name][0]} to {ends[name][1]},"
+        require(domain.comm, cut.length > 0, f"{where} lies outside the domain.")
+    steps = np.zeros((solution.steps, len(cuts)))
+    for n in range(solution.steps):
+        for flux in fluxes:
+            steps[n] += flux.through(n, [*cuts.values()])
+    flows = domain.comm.allreduce(steps, MPI.SUM).T * np.diff(solution.times)
+    found = {}
+    for (name, cut), people in zip(cuts.items(), flows, strict=True):
+        weights = np.column_stack([cut.correction(solution.scheme.lumped), cut.on_line])
+        beyond, mean = domain.comm.allreduce(m @ weights, MPI.SUM).T
+        count = np.append(0.0, np.cumsum(people)) + beyond - beyond[0]
+        found[name] = Passage(solution.times, count, mean / cut.length, cut.length)
+    return found
 
 
 def _checked(places: Mapping[str, Any], dim: int) -> dict[str, np.ndarray]:
@@ -115,44 +110,6 @@ def _checked(places: Mapping[str, Any], dim: int) -> dict[str, np.ndarray]:
         if np.array_equal(first, last):
             raise ProblemError(f"lines[{name!r}] begins and ends at the same point.")
     return found
-
-
-def _band(
-    crowds: list[Solution], ends: np.ndarray, lengths: np.ndarray, crossed: np.ndarray
-) -> np.ndarray:
-    """The gradient of v on each cell of this rank, shape (cells, 2). Collective.
-
-    Doors and entries lie beyond the line or before it, even in the band: v is 1 or 0 there. If all
-    that are in the band are near the line, the band ends at them.
-    """
-    domain, right = crowds[0].problem.domain, right_of(ends)
-    corners, length = corners_of(domain.mesh), np.linalg.norm(ends[1] - ends[0])
-    beyond = (corners - ends[0]) @ right
-    along = (corners - ends[0]) @ np.array([-right[1], right[0]])
-    low, high = along.min(axis=1), along.max(axis=1)
-    share = np.clip((np.minimum(high, length) - np.maximum(low, 0.0)) / (high - low), 0.0, 1.0)
-    size = np.ptp(beyond[crossed], axis=1).max(initial=0.0)
-    half = BAND / 2 * domain.comm.allreduce(size, MPI.MAX)
-    passable = _passable(crowds)
-    near = passable & (share > 0)[:, None] & (abs(beyond) <= half)
-    reach = domain.comm.allreduce(abs(beyond[near]).max(initial=-1.0), MPI.MAX)
-    half = half if reach < 0 else max(reach, ASIDE * length)
-    on_it = -ASIDE * length if lengths[0] >= lengths[1] else ASIDE * length
-    v = np.where(passable, beyond > on_it, np.clip(0.5 + beyond / (2 * half), 0.0, 1.0))
-    return share[:, None] * np.einsum("ci,cid->cd", v, gradients_of(corners))
-
-
-def _passable(crowds: list[Solution]) -> np.ndarray:
-    """Which corners of this rank's cells lie where people come or go. Collective."""
-    domain = crowds[0].problem.domain
-    P1 = fem.functionspace(domain.mesh, ("Lagrange", 1))
-    there = np.zeros(len(P1.tabulate_dof_coordinates()), dtype=bool)
-    for part in crowds:
-        for name, condition in part.problem.boundary.items():
-            if not isinstance(condition, Wall):
-                there[boundary_dofs(domain, P1, name)] = True
-    cells = domain.mesh.topology.index_map(domain.dim).size_local
-    return there[P1.dofmap.list[:cells]]
 
 
 class _Flux:
@@ -174,11 +131,12 @@ class _Flux:
         diffused = d.scheme.diffusion(population, state, u, around, corners[i], self.g, ufl.grad(m))
         self.forms = compiled([moved * values, -ufl.replace(diffused, made) * gradients])
 
-    def through(self, n: int, bands: dict[str, np.ndarray]) -> np.ndarray:
-        """This rank's part of the flow through each band in step n. Collective."""
+    def through(self, n: int, cuts: list[Cut]) -> np.ndarray:
+        """This rank's part of the flow through each cut in step n. Collective."""
         self.part.see(n)
         found = []
-        for band in bands.values():
-            self.g.x.array[: band.size] = band.ravel()
+        for cut in cuts:
+            self.g.x.array[:] = 0.0
+            self.g.x.array.reshape(-1, 2)[cut.cells] = cut.step
             found.append(sum(fem.assemble_scalar(form) for form in self.forms))
         return np.array(found)

@@ -112,11 +112,11 @@ def test_who_has_waited_for_his_delay_moves(delay, waits):
 
     game = evacuation(mfg.box(1, 8), 0.1, population=5.0)
     errors = []
-    for steps in (8, 32):
+    for steps in (8, 16):
         solution = mfg.solve(crowd.with_premovement(game, delay), steps, mfg.Monotone())
         errors.append(abs(solution["waiting"].masses / 5 - waits(solution.times)).max())
         assert abs(solution.balance).max() < 1e-12
-    assert errors[1] < 0.35 * errors[0] and errors[1] < 0.06
+    assert errors[1] < 0.65 * errors[0] and errors[1] < 0.1
     m = solution["waiting"].levels.m[[0, 8]]
     still = m * (solution["waiting"].masses[0] / solution["waiting"].masses[[0, 8]])[:, None]
     np.testing.assert_allclose(still[0], still[1], atol=0.01 * still.max())
@@ -132,10 +132,10 @@ def test_after_a_short_delay_people_leave_so_much_later(kind):
         mfg.box(1, 8), 0.1, kind=kind, boundary={"right": door},
         hamiltonian=mfg.InTime(lambda x, t, p, m: (1 + t) * p[0] ** 2 / (2 * (1 + m))),
     )  # fmt: skip
-    at_once = mfg.solve(game, 16)
-    soon = mfg.solve(crowd.with_premovement(game, crowd.UniformDelay(0.0, 0.1)), 16)
-    later = np.interp(soon.times - 0.05, at_once.times, at_once.gone["right"])
-    np.testing.assert_allclose(crowd.gone(soon)["right"], later, atol=0.03 * later[-1])
+    at_once = mfg.solve(game, 8)
+    soon = mfg.solve(crowd.with_premovement(game, crowd.UniformDelay(0.0, 0.2)), 8)
+    later = np.interp(soon.times - 0.1, at_once.times, at_once.gone["right"])
+    np.testing.assert_allclose(crowd.gone(soon)["right"], later, atol=0.1 * later[-1])
 
 
 def test_premovement_refuses_what_it_cannot_state():
