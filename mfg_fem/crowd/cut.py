@@ -44,16 +44,16 @@ class Cut:
         on_right, on_left = mesh.comm.allreduce(np.array(parts), MPI.SUM)
         left = on_right == 0 or 0 < on_left < on_right - AROUND / 2
         coordinates, enter, leave = sides[1 if left else 0]
-        there = _parts(enter, leave)
-        self.cells = np.flatnonzero(there > 0)
-        self.share = there[self.cells] / (leave - enter)[self.cells]
+        beyond = (corners - ends[0]) @ normal - ASIDE * size * (-1 if left else 1)
+        right, covered = beyond > 0, _parts(enter, leave)
+        cut = right.any(axis=1) & ~right.all(axis=1)  # the others are but touched
+        self.cells = np.flatnonzero(cut & (covered > 0))
+        self.beyond, self.right = beyond[self.cells], right[self.cells]
+        self.share = covered[self.cells] / (leave - enter)[self.cells]
         self.first, self.last = coordinates[:, self.cells]
         self.enter = np.clip(enter[self.cells], 0.0, 1.0)
         self.leave = np.clip(leave[self.cells], 0.0, 1.0)
         self.size, self.corners = size, corners[self.cells]
-        place = ends[0] + ASIDE * size * normal * (-1 if left else 1)
-        self.beyond = (self.corners - place) @ normal
-        self.right = self.beyond > 0
         local = float(size * (self.leave - self.enter).sum())
         self.length = mesh.comm.allreduce(local, MPI.SUM)
 
@@ -65,7 +65,7 @@ class Cut:
         points = self.first + s[..., None] * (self.last - self.first)
         return self._weights(np.einsum("pci,c->ci", self._values(points), self.size * half))
 
-    @property
+    @cached_property
     def step(self) -> np.ndarray:
         """On each of the triangles, the gradient of the function that is 1 at corners on the right.
 
