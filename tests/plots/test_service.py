@@ -5,6 +5,7 @@ from mpi4py import MPI
 import numpy as np
 import pytest
 from cases import evacuation
+from ranks import serial_only
 
 import mfg_fem as mfg
 from mfg_fem import crowd
@@ -39,6 +40,7 @@ def test_the_legend_has_the_letters_and_their_limits(solution, service, said):
         assert set(said) <= {*words(figure)}
 
 
+@serial_only
 def test_the_colour_of_a_place_is_that_of_its_level(solution):
     figure = mfg.plots.plot_service(solution, t=0, service=[0.5, 1.5])
     if ROOT:
