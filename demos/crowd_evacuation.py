@@ -76,22 +76,16 @@ def evacuation(kind, domain, people=80.0, diffusion=0.08, horizon=60.0, groups=G
 
 def numbers(solution):
     """What an engineer would quote; times are interpolated, None if not reached."""
-    gone = sum(solution.gone.values())
-
-    def reached(people):
-        return float(np.interp(people, gone, solution.times)) if gone[-1] >= people else None
-
-    dt = np.diff(solution.times)
-    flows = {
-        name: float((np.diff(people) / dt).max() / solution.problem.domain.measure(name))
-        for name, people in solution.gone.items()
-    }
+    doors = mfg.crowd.doors(solution)
+    times = mfg.crowd.exit_times(solution, (50, 90, 99))
     return {
-        "people through": {name: float(people[-1]) for name, people in solution.gone.items()},
+        "people through": {name: float(door.count[-1]) for name, door in doors.items()},
         "people inside at the end": float(solution.masses[-1]),
-        **{f"T{q} [s]": reached(q / 100 * solution.masses[0]) for q in (50, 90, 99)},
+        **{f"T{percent:g} [s]": t for percent, t in times.items()},
         "largest density [1/m2]": solution.max_density,
-        "largest flow [1/(m s)]": flows,
+        "largest flow [1/(m s)]": {
+            name: float(door.specific_flow.max()) for name, door in doors.items()
+        },
     }
 
 

@@ -23,7 +23,6 @@ import numpy as np
 from crowd_evacuation import CAPACITY, evacuation
 
 import ufl
-from dolfinx import fem
 
 import mfg_fem as mfg
 
@@ -62,20 +61,9 @@ runs = {"doors": leave(CAPACITY), "exits": leave(None)}
 
 metres = {name: platform.measure(name) for name in runs["doors"].gone}
 
-
-def density_at(solution, name):
-    """The mean density at a boundary at all times."""
-    m = solution.density(0)
-    form, found = fem.form(m * platform.ds(platform.facets(name))), []
-    for n in range(solution.steps + 1):
-        m.x.array[:] = solution.density(n).x.array
-        found.append(platform.comm.allreduce(fem.assemble_scalar(form)) / metres[name])
-    return np.array(found)
-
-
 # 3. The numbers. Everybody is somewhere: inside, or gone, to round-off.
 
-queues = {name: density_at(runs["doors"], name) for name in metres}
+queues = {name: door.density for name, door in mfg.crowd.doors(runs["doors"]).items()}
 rates = {}
 for kind, solution in runs.items():
     dt, gone = np.diff(solution.times), sum(solution.gone.values())

@@ -34,7 +34,7 @@ if _late:
     petsc4py.PETSc.Options().insertString(" ".join(_arguments[1:]))
 
 # ruff: noqa: E402
-from mfg_fem import hamiltonians, plots
+from mfg_fem import crowd, hamiltonians, plots
 from mfg_fem.certainty.certificate import Certificate
 from mfg_fem.certainty.exploitability import exploitability
 from mfg_fem.certainty.players import Players
@@ -60,6 +60,7 @@ from mfg_fem.fluid.shared import SharedFluid
 from mfg_fem.fluid.stability import Stability, stability
 from mfg_fem.fluid.structure import Structure, structure
 from mfg_fem.fluid.transport import Transport, optimal_transport
+from mfg_fem.handout.write import write_report
 from mfg_fem.mesh.domain import Domain, box, glue, read_mesh
 from mfg_fem.mesh.plan import read_plan
 from mfg_fem.nonlinear.method import Newton
@@ -144,6 +145,7 @@ __all__ = [
     "WaveSolution",
     "WithCrowd",
     "box",
+    "crowd",
     "exploitability",
     "glue",
     "ground_state",
@@ -159,4 +161,5 @@ __all__ = [
     "stability",
     "structure",
     "total",
+    "write_report",
 ]

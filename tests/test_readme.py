@@ -58,6 +58,21 @@ def test_boundaries_of_the_readme():
     assert solution.gone["right"][-1] < 13 * 30
 
 
+def test_what_engineers_take_away_from_the_readme(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text()
+    game, counts = (
+        re.search(rf"## {title}.*?```python\n(.*?)```", text, re.S).group(1)
+        for title in ("Boundaries", "Counts")
+    )
+    names = {"mfg": mfg, "ufl": ufl}
+    exec(game.replace("(40, 20)", "(10, 5)").replace("steps=30", "steps=6"), names)
+    exec(counts.replace("steps=30", "steps=6"), names)
+    assert names["solution"].entered["moving"][-1] == pytest.approx(20.0)
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {"density.csv", "station"}
+
+
 def test_what_lasts_for_ever_in_the_readme():
     script = re.search(r"## For ever.*?```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     names = {"mfg": mfg, "ufl": ufl}

@@ -7,6 +7,7 @@
 from mfg_fem.plots.figures import plot_density, plot_difference, plot_exits, plot_value
 from mfg_fem.plots.film import animate
 from mfg_fem.plots.fluid import plot_fluid
+from mfg_fem.plots.service import plot_service, plot_time_above
 from mfg_fem.plots.style import STYLE, WIDTH
 from mfg_fem.plots.waves import plot_wave
 
@@ -18,6 +19,8 @@ __all__ = [
     "plot_difference",
     "plot_exits",
     "plot_fluid",
+    "plot_service",
+    "plot_time_above",
     "plot_value",
     "plot_wave",
 ]

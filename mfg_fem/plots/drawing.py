@@ -44,7 +44,7 @@ def panels(rows: list[tuple[Plan, list]], quantity: Quantity, units: Units, axes
     if flat:
         colour_bar(axes, quantity, ends, inset=not own)
     if own and count > 1:
-        _outer_labels(grid, count)
+        outer_labels(grid, count)
     return axes[0].figure.figure
 
 
@@ -86,7 +86,7 @@ def _frame(plan: Plan, panel: float) -> tuple[np.ndarray, np.ndarray]:
     return low - margin, high + margin
 
 
-def _outer_labels(grid: np.ndarray, count: int):
+def outer_labels(grid: np.ndarray, count: int):
     """What the axes are, once for each row and column; nothing where no panel is."""
     columns = grid.shape[1]
     for k, ax in enumerate(grid.flat):

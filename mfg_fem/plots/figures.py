@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mfg_fem.crowd.parts import gone
 from mfg_fem.errors import ProblemError
 from mfg_fem.plots import colours, curves, drawing
 from mfg_fem.plots.request import ALL, checked, given_axes, levels_near, parts_of, picture, target
@@ -153,7 +154,7 @@ def plot_exits(
     """Draw the people who have left through each exit, and how many leave per unit of time.
 
     Args:
-        solution: what to draw.
+        solution: what to draw; of several crowds all together.
         path: the picture file; by default nothing is written.
         ax: Axes for the people who have left (rank 0), or two, the second for the rate.
         capacity: people that a door passes per unit of its width and of time, drawn for each
@@ -165,8 +166,10 @@ def plot_exits(
     Returns:
         The Figure on rank 0, None on other ranks.
     """
-    units = checked([solution], length, time, dpi=dpi, capacity=capacity)
-    if not solution.gone:
+    kinds = Solution, PopulationsSolution
+    units = checked([solution], length, time, kinds, dpi=dpi, capacity=capacity)
+    people = gone(solution)
+    if not people:
         raise ProblemError("plot_exits: the problem has no exits.")
     domain = solution.problem.domain
     path = target(domain.comm, path)
@@ -174,10 +177,10 @@ def plot_exits(
     axes = given_axes(domain.comm, ax, (1, 2) if capacity is None else (2,), hint)
     limits = {}
     if capacity is not None:
-        limits = {name: capacity * domain.measure(name) for name in solution.gone}
+        limits = {name: capacity * domain.measure(name) for name in people}
 
     def draw():
-        return curves.exits(solution.times, solution.gone, limits, units, axes)
+        return curves.exits(solution.times, people, limits, units, axes)
 
     return picture(domain.comm, path, draw, axes, dpi)
 

@@ -118,6 +118,12 @@ class Scene:
         time, velocity = float(self.solution.times[n]), velocity[:, : self.plan.x.shape[1]]
         return Snapshot(self.crowd, time, m, u, velocity)
 
+    def of(self, function) -> np.ndarray | None:
+        """A scalar Function of space at the points on rank 0, None elsewhere. Collective."""
+        self.frames.value.interpolate(function)
+        values: Any = self.nodes.gather(self.frames.value.x.array)
+        return None if self.plan is None else self.plan.values(values[self._node])
+
     def _gather_mesh(self):
         """Cells, walls and the pieces of each exit as node numbers on rank 0."""
         domain, V = self.solution.problem.domain, self.frames.value.function_space

@@ -31,7 +31,7 @@ def reasons(
             f"The density is negative, down to {lowest:.3g} where its largest is {highest:.3g}: "
             "the mesh or the time step is too coarse for this scheme. Sharp() keeps it positive."
         )
-    people = problem.population
+    people = (problem if problem.keeps_its_players else discrete.problem).population
     closed = {name: y for name, y in gone.items() if name not in problem.open}
     back = [name for name, number in closed.items() if number.min() < -NEGATIVE * people]
     if back:

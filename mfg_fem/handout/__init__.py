@@ -1,0 +1,1 @@
+"""One report of a solution for those who decide: numbers, tables, pictures, on one page."""
