@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import ufl
-from dolfinx import fem
 
 from mfg_fem.errors import ProblemError
 from mfg_fem.problem.boundary import Condition, given
@@ -92,7 +91,7 @@ def with_premovement(game: MeanFieldGame | MeanFieldControl, delay: Any) -> Popu
     far = DRIFT * game.domain.volume() ** (1 / game.domain.dim)
     still = {
         "diffusion": far**2 / (2 * game.duration),
-        "hamiltonian": _standing(data["hamiltonian"], game.domain.mesh),
+        "hamiltonian": _standing(data["hamiltonian"]),
         "source": None,
         "boundary": {},
     }
@@ -120,12 +119,8 @@ def _before(condition: Condition) -> Condition:
     return replace(condition, **{name: _of_all(y) for name, y in seeing.items()})
 
 
-def _standing(hamiltonian: Any, mesh) -> Any:
-    """The Hamiltonian at p = 0: its drift vanishes, and -H is what standing costs if H is even.
-
-    The zero is a Constant, so that there is a form of the drift.
-    """
-    zero = fem.Constant(mesh, 0.0)
+def _standing(hamiltonian: Any) -> Any:
+    """The Hamiltonian at p = 0: its drift vanishes, and -H is what standing costs if H is even."""
     if isinstance(hamiltonian, InTime):
-        return InTime(lambda x, t, p, m: hamiltonian.data(x, t, zero * p, m))
-    return lambda x, p, m: hamiltonian(x, zero * p, m)
+        return InTime(lambda x, t, p, m: hamiltonian.data(x, t, ufl.zero(p.ufl_shape), m))
+    return lambda x, p, m: hamiltonian(x, ufl.zero(p.ufl_shape), m)

@@ -137,9 +137,9 @@ def standing_still(population, vertex, known, t, seen):
 
 def at_vertex(H, vertex, fields):
     """H with Functions in its data as they are at a vertex, if they are linear; not the fields."""
-    known = {
-        y for e in (fields[0], *spread(fields[1])) for y in extract_coefficients(ufl.as_ufl(e))
-    }
+    p, seen = fields
+    parts = (p, *spread(seen), *getattr(seen, "quantities", {}).values())
+    known = {y for e in parts for y in extract_coefficients(ufl.as_ufl(e))}
     data = [y for y in extract_coefficients(H) if isinstance(y, fem.Function)]
     return ufl.replace(H, {y: y + ufl.dot(ufl.grad(y), vertex) for y in data if y not in known})
 

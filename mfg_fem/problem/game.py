@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 import ufl
+from dolfinx import fem
 
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.boundary import (
@@ -141,7 +142,10 @@ class MeanField(Statement):
 
     def H(self, x, t, p, m) -> ufl.core.expr.Expr:
         """Hamiltonian of one player who sees the density m."""
-        return self.data("hamiltonian(x, p, m)", x=x, t=t, p=p, m=m)
+        name = "hamiltonian(x, p, m)"
+        H = self.data(name, x=x, t=t, p=p, m=m)
+        # Where nobody moves there is a drift all the same, which is zero.
+        return H if self.data.depends(name, "p") else H + fem.Constant(self.data.mesh, 0.0) * p[0]
 
     def f(self, x, t, m) -> ufl.core.expr.Expr:
         """Running cost of one player."""

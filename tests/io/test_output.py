@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from mpi4py import MPI
@@ -181,6 +182,14 @@ def test_a_velocity_that_is_constant_stays_so_when_averaged_to_the_nodes():
     )
     frames = Frames(mfg.solve(drifting, 2), 1).show(1)
     assert np.allclose(frames.velocity.x.array.reshape(-1, 2), [2.0, -1.0])
+
+
+def test_who_does_not_move_at_all_has_a_velocity_of_zero(folder):
+    still = replace(game(), hamiltonian=lambda x, p, m: 0.0)
+    solution = mfg.solve(still, 2)
+    solution.write(folder / "still.xdmf")
+    assert not solution.velocity(1).x.array.any()
+    assert solution.exploitability().bregman == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])
