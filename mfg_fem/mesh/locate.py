@@ -105,7 +105,7 @@ class Replica:
         """
         who, cells = [np.arange(len(points))], [near]
         for tree, members, reach in self._by_size:
-            found = tree.query_ballplace(points, reach)
+            found = tree.query_ball_point(points, reach)
             who.append(np.repeat(who[0], [len(some) for some in found]))
             cells.append(members[np.concatenate(found).astype(int)])
         who, cells = np.concatenate(who), np.concatenate(cells)
