@@ -38,10 +38,7 @@ import ufl
 
 import mfg_fem as mfg
 
-FREE_SPEED, ALPHA, BETA = 1.34, 0.42, 3.0  # m/s, m²/person, 1
-DISCOMFORT = 0.05  # a second walked among 20 people/m² costs twice
-STRANDED = 30.0  # still being inside at the end costs as much as walking for 30 s
-CAPACITY = 1.3  # people per metre of door and second (Weidmann 1993)
+CAPACITY = mfg.crowd.CAPACITY  # 1.3 people per metre of door and second (Weidmann 1993)
 MESH = Path(__file__).parents[1] / "meshes" / "hall.msh"
 GROUPS = [(8.0, 9.0, 2.2, 1.0), (20.0, 9.2, 2.0, 0.6)]  # x, y, radius in m; weight
 
@@ -56,21 +53,19 @@ def crowd_in(x, groups):
 
 def evacuation(kind, domain, people=80.0, diffusion=0.08, horizon=60.0, groups=GROUPS, q=CAPACITY):
     """The game (or the control: `kind`) of leaving by every boundary named "...exit..."."""
-    door = mfg.Door(rate=10 * FREE_SPEED, capacity=q) if q else mfg.Exit()
     exits = [name for name in domain.names if "exit" in name.lower()]
     if not exits:
         names = ", ".join(domain.names) or "none"
         raise mfg.MeshError(f"No boundary of the mesh has 'exit' in its name. Names: {names}.")
-    return kind(
+    return mfg.crowd.evacuation(
         domain,
+        people,
+        exits,
+        kind=kind,
+        initial_density=lambda x: crowd_in(x, groups),
         horizon=horizon,
         diffusion=diffusion,
-        hamiltonian=lambda x, p, m: FREE_SPEED**2 * ufl.dot(p, p) / (2 * (1 + ALPHA * m) ** BETA),
-        running_cost=lambda x, t, m: 0.5 + DISCOMFORT * m,
-        terminal_cost=lambda x, m: STRANDED,
-        initial_density=lambda x: crowd_in(x, groups),
-        population=people,
-        boundary={name: door for name in exits},
+        capacity=q,
     )
 
 

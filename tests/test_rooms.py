@@ -9,7 +9,7 @@ ROOT = Path(mfg_fem.__file__).parent
 BASE = ("_compat", "errors", "parallel", "validate", "petsc", "compilation", "hamiltonians")
 ROOMS = (*BASE, "mesh", "problem", "forms", "discrete", "linear", "io", "nonlinear", "descent")
 ROOMS += ("schroedinger", "certainty", "solution", "solve", "flows", "fluid", "crowd", "resnet")
-ROOMS += ("plots", "handout", "__init__")
+ROOMS += ("plots", "handout", "__init__", "__main__")
 
 
 def test_imports_go_down():

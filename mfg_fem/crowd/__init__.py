@@ -5,6 +5,7 @@ of several crowds, who are then counted together. What the numbers mean does not
 with metres and seconds a flow is in persons per second.
 """
 
+from mfg_fem.crowd.evacuation import CAPACITY, FREE_SPEED, evacuation
 from mfg_fem.crowd.grid import Grid, density_at, on_grid
 from mfg_fem.crowd.parts import entered, gone, inside, largest_density
 from mfg_fem.crowd.passages import Passage, doors, lines
@@ -13,6 +14,8 @@ from mfg_fem.crowd.rooms import rooms
 from mfg_fem.crowd.times import exit_times, mean_exit_time, time_above
 
 __all__ = [
+    "CAPACITY",
+    "FREE_SPEED",
     "Grid",
     "LogNormalDelay",
     "Passage",
@@ -20,6 +23,7 @@ __all__ = [
     "density_at",
     "doors",
     "entered",
+    "evacuation",
     "exit_times",
     "gone",
     "inside",
