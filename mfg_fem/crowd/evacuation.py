@@ -1,6 +1,6 @@
 """People who leave a building by its doors: a game with measured numbers, in SI units."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from mpi4py import MPI
@@ -27,7 +27,7 @@ def evacuation(
     doors: Iterable[str],
     *,
     kind: type[MeanFieldGame] = MeanFieldGame,
-    initial_density: Any = None,
+    initial_density: Any = lambda x: 1.0,
     horizon: float | None = None,
     diffusion: float = 0.08,
     capacity: float | None = CAPACITY,
@@ -49,7 +49,7 @@ def evacuation(
         people: how many there are.
         doors: names of the boundaries that they can leave by.
         kind: MeanFieldGame, where everybody sees to himself, or MeanFieldControl, one planner.
-        initial_density: where people are, x -> UFL; evenly spread if not given.
+        initial_density: where people are, x -> UFL; by default evenly spread.
         horizon: in seconds; by default twice as long as walking across and passing the doors take
             one after the other. Where it is short, people hurry.
         diffusion: half the squared noise of walking, m^2/s.
@@ -66,7 +66,6 @@ def evacuation(
         queue = number("people", people) / ((capacity or CAPACITY) * width)
         horizon = float(2 * (np.linalg.norm(ends[:3] + ends[3:]) / speed + queue))
     door = Door(rate=10 * speed, capacity=capacity) if capacity else Exit()
-    even: Callable = lambda x: 1.0  # noqa: E731
     return kind(
         domain,
         horizon=horizon,
@@ -74,7 +73,7 @@ def evacuation(
         hamiltonian=lambda x, p, m: speed**2 * ufl.dot(p, p) / (2 * (1 + ALPHA * m) ** BETA),
         running_cost=lambda x, t, m: 0.5 + DISCOMFORT * m,
         terminal_cost=lambda x, m: STRANDED,
-        initial_density=initial_density or even,
+        initial_density=initial_density,
         population=people,
         boundary={name: door for name in names},
     )
