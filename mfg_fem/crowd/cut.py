@@ -10,8 +10,9 @@ import basix
 from dolfinx import fem, la
 
 from mfg_fem._compat import geometry_dofmap
-from mfg_fem.crowd.weights import owned, volumes_of
+from mfg_fem.crowd.weights import owned
 from mfg_fem.mesh.locate import gradients_of
+from mfg_fem.mesh.values import volumes_of
 
 ASIDE = 1e-9  # part of its length by which a line is moved, off the edges of cells
 AROUND = 1e-6  # part of its length by which it is prolonged, to pass a corner that it ends at

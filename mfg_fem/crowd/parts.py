@@ -6,6 +6,7 @@ from mpi4py import MPI
 
 import numpy as np
 
+from mfg_fem.discrete.totals import by_boundary
 from mfg_fem.errors import ProblemError
 from mfg_fem.solution.populations import PopulationsSolution
 from mfg_fem.solution.solution import Solution
@@ -30,10 +31,7 @@ def densities(crowds: list[Solution]) -> np.ndarray:
 
 def gone(solution: Any) -> dict[str, np.ndarray]:
     """Boundary -> people of all crowds who have left through it by each time level."""
-    crowds = crowds_of(solution, "gone")
-    names = dict.fromkeys(name for part in crowds for name in part.gone)
-    nobody = np.zeros(len(solution.times))
-    return {name: sum((part.gone.get(name, nobody) for part in crowds), nobody) for name in names}
+    return by_boundary([part.gone for part in crowds_of(solution, "gone")])
 
 
 def inside(solution: Any) -> np.ndarray:

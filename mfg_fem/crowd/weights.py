@@ -15,6 +15,7 @@ from dolfinx import fem, la
 from mfg_fem._compat import evaluate
 from mfg_fem.compilation import compiled, pointwise
 from mfg_fem.errors import together
+from mfg_fem.mesh.values import volumes_of
 
 CELLS = 1000  # evaluated at a time, to save memory
 DEGREE = 20  # of the rule in cells, some of which a region cuts
@@ -49,13 +50,6 @@ def of_boundary(domain, V: fem.FunctionSpace, name: str) -> np.ndarray:
 
 def _cell(mesh) -> basix.CellType:
     return getattr(basix.CellType, mesh.topology.cell_name())
-
-
-def volumes_of(mesh) -> np.ndarray:
-    """The volumes of this rank's cells. Collective."""
-    one = ufl.TestFunction(fem.functionspace(mesh, ("DG", 0)))
-    cells = mesh.topology.index_map(mesh.topology.dim).size_local
-    return fem.assemble_vector(compiled(one * ufl.dx)).array[:cells]
 
 
 def owned(total: la.Vector) -> np.ndarray:

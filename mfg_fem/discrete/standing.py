@@ -23,31 +23,40 @@ EXACT = 1e-8  # of the speed at p = 0: standing still
 
 def add_standing(problem, scheme, state: StepState):
     """Tell the state of players who do not stand still at p = 0, or whom walls hold. Collective."""
-    domain, crowding = problem.domain, Crowding(problem.populations)
-    crowding.uniform()
-    V = fem.functionspace(domain.mesh, ("Lagrange", 1, (domain.dim,)))
+    V = fem.functionspace(problem.domain.mesh, ("Lagrange", 1, (problem.domain.dim,)))
     for population in problem.populations:
         if population.limits and not scheme.lumped:
             raise ProblemError(
                 "A Wall(pushes=False) needs a scheme with the vertex rule, Sharp() or Monotone(), "
                 f"not {scheme}."
             )
-        p = fem.Function(V)
-        gradient = ufl.variable(p)
-        crowd = crowding.seen_by(population, state.t)
-        H_p = ufl.diff(population.H(population.x, state.t, gradient, crowd), gradient)
-        H_pp = expand_derivatives(ufl.diff(H_p, gradient))
-        H_p = expand_derivatives(H_p)
-        at_zero = ufl.replace(strip_variables(H_p), {p: ufl.zero(domain.dim)})
-        carried = H_pp != 0 and not isinstance(at_zero, ufl.classes.Zero)
-        if not (population.limits or (carried and scheme.positive and not scheme.limited)):
+        monotone, p = scheme.positive and not scheme.limited, fem.Function(V)
+        if not (population.limits or (monotone and _carried(problem, population, state, p))):
             continue
+        crowding = Crowding(problem.populations)
+        crowding.uniform()
+        H_p, H_pp = _slopes(population, state.t, p, crowding.seen_by(population, state.t))
         gradients = _Gradients(population, p, H_p, H_pp)
-        state.standing.append(gradients.standing)
+        state.standing[id(population)] = gradients.standing
         # One step of Newton's method, as forms have it, finds that of a quadratic H at any time.
         changing = {state.t, *problem.prices.values()} & {*extract_constants(H_p)}
         if changing and p in extract_coefficients(H_pp):
             state.changing.append((gradients.standing.still, gradients.find))
+
+
+def _slopes(population, t, p, crowd) -> tuple:
+    """H_p and H_pp."""
+    gradient = ufl.variable(p)
+    H_p = ufl.diff(population.H(population.x, t, gradient, crowd), gradient)
+    return expand_derivatives(H_p), expand_derivatives(ufl.diff(H_p, gradient))
+
+
+def _carried(problem, population, state: StepState, p) -> bool:
+    """Whether players have a drift at p = 0, and one that p changes."""
+    crowd = problem.crowd(state.densities, state.quantities)
+    H_p, H_pp = _slopes(population, state.t, p, crowd)
+    at_zero = ufl.replace(strip_variables(H_p), {p: ufl.zero(*p.ufl_shape)})
+    return H_pp != 0 and not isinstance(at_zero, ufl.classes.Zero)
 
 
 class _Gradients:

@@ -1,5 +1,7 @@
 """What a solution adds up to: who leaves and enters, and costs. All costs are discounted."""
 
+from collections.abc import Sequence
+
 from mpi4py import MPI
 
 import numpy as np
@@ -16,6 +18,12 @@ def departures(system: SpaceTime, X: np.ndarray) -> list[tuple[dict[str, np.ndar
     """
     rows = system.residual(X, held=False)[1]
     return [_departed(system, X, i, own) for i, own in enumerate(rows)]
+
+
+def by_boundary(flows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Who of all populations has left through each boundary, of those of each of them."""
+    names = dict.fromkeys(name for own in flows for name in own)
+    return {name: np.sum([own[name] for own in flows if name in own], axis=0) for name in names}
 
 
 def _departed(

@@ -73,7 +73,7 @@ def functional(
         seen = problem.crowd(densities, state.quantities)
         fields = ufl.grad(u[i]), ufl.grad(m[i])
         diffusion.append(scheme.diffusion(population, state, w[i], around, corners[i], *fields))
-        if standing := state.standing_of(population):
+        if standing := state.standing.get(id(population)):
             fields = ufl.grad(u[i]), m[i]
             diffusion[-1] += scheme.standing(standing, state, w[i], around, corners[i], *fields)
         costs.append(cost_terms(population, standing, t, ufl.grad(u[i]), m[i], seen, tables))

@@ -61,7 +61,7 @@ class StepState:
         shadows: each of them, and what all pay for a change of it, a Function: see `feedback.py`.
         paid: the prices that Constants in the forms are set to.
         along_edges: of `Monotone`, the diffusion along edges by the id of the population.
-        standing: those of `discrete/standing.py`, of populations that have any.
+        standing: those of `discrete/standing.py`, of populations that have any, by the id.
         changing: Functions that depend on t or prices, each with what fills it.
     """
 
@@ -77,7 +77,7 @@ class StepState:
     shadows: dict[Quantity, fem.Function]
     paid: Paid
     along_edges: dict[int, fem.Function] = field(default_factory=dict)
-    standing: list[Standing] = field(default_factory=list)
+    standing: dict[int, Standing] = field(default_factory=dict)
     changing: list[tuple[fem.Function, Callable[[], None]]] = field(default_factory=list)
 
     @classmethod
@@ -102,10 +102,6 @@ class StepState:
         parameters = t, stretch, share, uniform, limit
         paid = Paid(prices or Prices(V.mesh, ()))
         return cls(fields, corners, *parameters, layers, made, shadows, paid)
-
-    def standing_of(self, population) -> Standing | None:
-        """Where the players of a population stand still, or None if that is at p = 0."""
-        return next((y for y in self.standing if y.population is population), None)
 
     def around(self, problem, corners: Sequence, quantities: dict) -> list:
         """What is seen at each vertex of a cell, where these are the densities and quantities."""

@@ -242,7 +242,7 @@ class StepForms:
             return population.s(x, t) * value, entering(population, layers, t) * value
         # With the cost of moving L = p . H_p - H (Legendre), m (L + f) = p . a_p - a.
         p = ufl.variable(ufl.grad(u))
-        standing = self.state.standing_of(population)
+        standing = self.state.standing.get(id(population))
         a = cost_terms(population, standing, t, p, m, crowd, self.tables)
         return ufl.dot(p, ufl.diff(a, p)) - a, 0, self._staying(i, standing)
 

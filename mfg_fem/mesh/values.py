@@ -69,8 +69,14 @@ class VertexValues:
 
     @cached_property
     def _volumes(self) -> np.ndarray:
-        constant = ufl.TestFunction(fem.functionspace(self.mesh, ("DG", 0)))
-        return fem.assemble_vector(compiled(constant * ufl.dx)).array[: self.cells]
+        return volumes_of(self.mesh)
+
+
+def volumes_of(mesh) -> np.ndarray:
+    """The volumes of this rank's cells. Collective."""
+    one = ufl.TestFunction(fem.functionspace(mesh, ("DG", 0)))
+    cells = mesh.topology.index_map(mesh.topology.dim).size_local
+    return fem.assemble_vector(compiled(one * ufl.dx)).array[:cells]
 
 
 def _components(expression) -> list:

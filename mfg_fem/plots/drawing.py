@@ -110,11 +110,16 @@ def draw(axes: list, plan: Plan, shots: list[Snapshot], quantity: Quantity, unit
     mesh = Triangulation(*plan.x.T, plan.cells)
     for k, (ax, shot) in enumerate(zip(axes, shots, strict=False)):
         _panel(ax, plan, mesh, shot, quantity, ends)
-        draw_plan(ax, plan, mesh, names=k == 0)
-        height = "" if plan.height is None else f"z = {plan.height:g} {units.length}"
-        ax.set_title(title(ax, shot.crowd, _when(shot, units), height), loc="left", pad=3)
-        ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
-        ax.spines[["top", "right"]].set_visible(False)
+        frame(ax, plan, mesh, shot, units, names=k == 0)
+
+
+def frame(ax, plan: Plan, mesh, shot: Snapshot, units: Units, names: bool):
+    """What is around the colours of a panel: the floor plan, a title, labels of the axes."""
+    draw_plan(ax, plan, mesh, names)
+    height = "" if plan.height is None else f"z = {plan.height:g} {units.length}"
+    ax.set_title(title(ax, shot.crowd, _when(shot, units), height), loc="left", pad=3)
+    ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
+    ax.spines[["top", "right"]].set_visible(False)
 
 
 def _panel(ax, plan: Plan, mesh, shot: Snapshot, quantity: Quantity, ends):

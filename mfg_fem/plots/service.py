@@ -66,7 +66,7 @@ def plot_service(
     shots: list[list[Any]] = [[scene.at(n) for scene in scenes] for n in levels]
 
     def draw():
-        everybody = [replace(s[0], density=sum(y.density for y in s)) for s in shots]
+        everybody = [replace(s[0], crowd="", density=sum(y.density for y in s)) for s in shots]
         return _map(scenes[0].plan, everybody, limits, name, units, axes)
 
     return picture(domain.comm, path, draw, axes, dpi)
@@ -107,10 +107,7 @@ def _map(plan: Plan, shots: list[Snapshot], limits: np.ndarray, name: str, units
         levels = [below, *limits, above]
         ax.tricontourf(mesh, shot.density, levels, colors=colours, antialiased=False, zorder=1)
         ax.set_rasterization_zorder(1.5)
-        drawing.draw_plan(ax, plan, mesh, names=k == 0)
-        ax.set_title(f"t = {shot.time:.3g} {units.time}", loc="left", pad=3)
-        ax.set(xlabel=f"x [{units.length}]", ylabel=f"y [{units.length}]")
-        ax.spines[["top", "right"]].set_visible(False)
+        drawing.frame(ax, plan, mesh, shot, units, names=k == 0)
     if own:
         drawing.outer_labels(grid, len(shots))
     words = [

@@ -182,3 +182,18 @@ def test_a_cost_of_the_total_is_felt_by_all_alike():
         boundary={},
     )
     np.testing.assert_allclose(mfg.solve(problem, 4).nodal_values[0], 9.0, rtol=1e-9)
+
+
+def test_costs_balance_in_a_wind_among_those_who_are_near():
+    """Standing still costs what the HJB rows say, with what is seen of the crowd at each vertex."""
+    game = mfg.MeanFieldGame(
+        mfg.box((1.0, 1.0), 6),
+        horizon=1.0,
+        diffusion=0.02,
+        hamiltonian=lambda x, p, m: ufl.dot(p, p) / (2 + 8 * mfg.smooth(m, 0.2)) - p[0],
+        running_cost=lambda x, t, m: (x[0] - 0.5) ** 2 + m,
+        terminal_cost=lambda x, m: x[1],
+        initial_density=lambda x: 1 + ufl.cos(ufl.pi * x[0]) * ufl.cos(ufl.pi * x[1]),
+    )
+    solution = mfg.solve(game, 6, mfg.Monotone(), mfg.Newton(rtol=1e-12))
+    assert solution.cost == pytest.approx(solution.expected_cost, rel=1e-9)
