@@ -1,6 +1,6 @@
 """People who leave a building by its doors: a game with measured numbers, in SI units."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mpi4py import MPI
@@ -9,10 +9,11 @@ import numpy as np
 
 import ufl
 
+from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.boundary import Door, Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
-from mfg_fem.validate import number
+from mfg_fem.validate import array, number
 
 FREE_SPEED = 1.34  # m/s, of who walks alone (Weidmann 1993)
 CAPACITY = 1.3  # people per metre of door and second (Weidmann 1993)
@@ -49,7 +50,8 @@ def evacuation(
         people: how many there are.
         doors: names of the boundaries that they can leave by.
         kind: MeanFieldGame, where everybody sees to himself, or MeanFieldControl, one planner.
-        initial_density: where people are, x -> UFL; by default evenly spread.
+        initial_density: where people are, x -> UFL; or the corners of a polygon in 2D in which
+            they are evenly spread; by default evenly in the whole domain.
         horizon: in seconds; by default twice as long as walking across and passing the doors take
             one after the other. Where it is short, people hurry.
         diffusion: half the squared noise of walking, m^2/s.
@@ -65,6 +67,8 @@ def evacuation(
         width = sum(domain.measure(name) for name in names)
         queue = number("people", people) / ((capacity or CAPACITY) * width)
         horizon = float(2 * (np.linalg.norm(ends[:3] + ends[3:]) / speed + queue))
+    is_polygon = not callable(initial_density)
+    density = _in_polygon(initial_density, domain.dim) if is_polygon else initial_density
     door = Door(rate=10 * speed, capacity=capacity) if capacity else Exit()
     return kind(
         domain,
@@ -73,7 +77,26 @@ def evacuation(
         hamiltonian=lambda x, p, m: speed**2 * ufl.dot(p, p) / (2 * (1 + ALPHA * m) ** BETA),
         running_cost=lambda x, t, m: 0.5 + DISCOMFORT * m,
         terminal_cost=lambda x, m: STRANDED,
-        initial_density=initial_density,
+        initial_density=density,
         population=people,
         boundary={name: door for name in names},
     )
+
+
+def _in_polygon(corners: Any, dim: int) -> Callable:
+    """The density of those who are evenly spread in a polygon, x -> UFL: 1 inside and 0 outside."""
+    what = "initial_density, which is no function, has corners of a polygon and"
+    found = array(what, corners, ("n", 2))
+    if len(found) < 3 or dim != 2:
+        raise ProblemError(f"{what} must have three or more, in 2D.")
+
+    def density(x):
+        sign = 1.0  # changes at each side that is to the right of x
+        for (a, b), (c, d) in zip(found, np.roll(found, -1, axis=0), strict=True):
+            if b != d:
+                beside = ufl.And(ufl.ge(x[1], min(b, d)), ufl.lt(x[1], max(b, d)))
+                right = ufl.lt(x[0], a + (c - a) * (x[1] - b) / (d - b))
+                sign *= ufl.conditional(ufl.And(beside, right), -1.0, 1.0)
+        return (1 - sign) / 2
+
+    return density

@@ -13,6 +13,7 @@ from shapely.geometry import shape as shape_of_json
 from mfg_fem.errors import MeshError
 
 LARGEST = 1e6  # m^2: an area beyond it is drawn in another unit
+SLIVER = 1e-12  # of its squared length: an area below it is but rounding
 DEGREES = 0.1  # a GeoJSON narrower than this is drawn in degrees
 KINDS = {
     "area": ("area", "corridor", "floor", "hall", "room", "walkable"),
@@ -204,7 +205,8 @@ def _compose(shapes: list[Shape], scale: float) -> Drawing:
     if obstacles:
         area = area.difference(shapely.union_all(obstacles))
     polygons = [part for part in shapely.get_parts([area]) if part.geom_type == "Polygon"]
-    if not sum(part.area for part in polygons):
+    polygons = [part for part in polygons if part.area > SLIVER * part.length**2]
+    if not polygons:
         raise MeshError("its walkable area is empty: obstacles cover it, or its polygons are flat.")
     doors = {name or "door": lines for name, lines in sorted_out["door"].items()}
     if any(line.geom_type == "Polygon" for lines in doors.values() for line in lines):

@@ -1,6 +1,7 @@
 """Floor plans in DXF, the format of CAD programs."""
 
 import logging
+from collections.abc import Iterable, Iterator
 
 import ezdxf
 import numpy as np
@@ -27,10 +28,11 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
     lines: list[tuple[str, np.ndarray]] = []  # with their layers
     closed: list[tuple[str, np.ndarray]] = []
     doors: list[tuple[str, np.ndarray]] = []
-    space = document.modelspace()
-    if others := {entity.dxftype() for entity in space} - {*KINDS, *ANNOTATIONS}:
+    drawn = [*_exploded(document.modelspace())]
+    if others := {entity.dxftype() for entity, _ in drawn} - {*KINDS, *ANNOTATIONS}:
         log.warning("%s: entities of the kinds %s are not read.", file, ", ".join(sorted(others)))
-    for entity in space.query(" ".join(KINDS)):
+    drawn = [(entity, layer) for entity, layer in drawn if entity.dxftype() in KINDS]
+    for entity, layer in drawn:
         corners = [*path.make_path(entity).flattening(SAG / scale)]
         x = np.array([tuple(corner) for corner in corners])
         if np.ptp(x[:, 2]) == 0 and x[0, 2] == 0:
@@ -38,15 +40,15 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
         is_closed = (
             len(x) > 3 and np.ptp(x[[0, -1]], axis=0).max() <= 1e-9 * np.ptp(x, axis=0).max()
         )
-        is_door = entity.dxf.layer.lower().startswith("door")
-        (doors if is_door else closed if is_closed else lines).append((entity.dxf.layer, x))
+        is_door = layer.lower().startswith("door")
+        (doors if is_door else closed if is_closed else lines).append((layer, x))
     if layers is None:
         polygons = sorted((shapely.Polygon(x) for _, x in closed), key=lambda p: -p.area)
         shapes = [("area", "", p) for p in polygons[:1]]
         shapes += [("obstacle", "", p) for p in polygons[1:] if p.intersects(polygons[0])]
         shapes += [("wall", "", shapely.LineString(x)) for _, x in lines]
     else:
-        chosen = _layers(layers, {entity.dxf.layer for entity in space})
+        chosen = _layers(layers, {layer for _, layer in drawn})
         shapes = []
         for key, kind in (("outline", "area"), ("obstacles", "obstacle")):
             shapes += [(kind, "", shapely.Polygon(x)) for on, x in closed if on in chosen[key]]
@@ -59,6 +61,21 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
             + " Close the polyline in the CAD program."
         )
     return shapes + [("door", layer, shapely.LineString(x)) for layer, x in doors], scale
+
+
+def _exploded(entities: Iterable) -> Iterator[tuple]:
+    """Entities and their layers, with those of blocks in the place of the blocks.
+
+    What a block has on the layer "0" is on the layer that the block is on.
+    """
+    for entity in entities:
+        layer = entity.dxf.layer
+        if entity.dxftype() != "INSERT":
+            yield entity, layer
+            continue
+        for insert in entity.multi_insert() if entity.mcount > 1 else [entity]:
+            for part, own in _exploded(insert.virtual_entities()):
+                yield part, layer if own == "0" else own
 
 
 def _layers(layers, there: set[str]) -> dict[str, tuple[str, ...]]:

@@ -1,6 +1,7 @@
 """Segments in the plane: where they cross and touch, and which part of a wall a door is."""
 
 import numpy as np
+import shapely
 
 
 def nearest(points: np.ndarray, segments: np.ndarray):
@@ -10,13 +11,14 @@ def nearest(points: np.ndarray, segments: np.ndarray):
         points: shape (points, 2).
         segments: their ends, shape (segments, 2, 2).
     """
-    start, along = segments[:, 0], segments[:, 1] - segments[:, 0]
-    part = np.einsum("psi,si->ps", points[:, None] - start, along) / (along**2).sum(axis=1)
-    places = start + part.clip(0, 1)[..., None] * along
-    distances = np.linalg.norm(points[:, None] - places, axis=2)
-    which = distances.argmin(axis=1)
-    rows = np.arange(len(points))
-    return places[rows, which], distances[rows, which], which
+    _, which = shapely.STRtree(shapely.linestrings(segments)).query_nearest(
+        shapely.points(points), all_matches=False
+    )
+    start, end = segments[which, 0], segments[which, 1]
+    along = end - start
+    part = ((points - start) * along).sum(axis=1) / (along**2).sum(axis=1)
+    places = start + part.clip(0, 1)[:, None] * along
+    return places, np.linalg.norm(points - places, axis=1), which
 
 
 def arrange(outline: np.ndarray, walls: np.ndarray, tol: float):
@@ -33,8 +35,8 @@ def arrange(outline: np.ndarray, walls: np.ndarray, tol: float):
         The pieces of the outline and of walls, and the number of the segment each is a piece of.
     """
     corners = np.unique(outline.reshape(-1, 2), axis=0)
-    found = np.concatenate([walls.reshape(-1, 2), *_crossings(walls, outline, walls)])
-    found = snapped(found, corners, outline, tol)
+    found = [walls.reshape(-1, 2), _crossings(walls, outline), _crossings(walls, walls)]
+    found = snapped(np.concatenate(found), corners, outline, tol)
     walls = found[: 2 * len(walls)].reshape(-1, 2, 2)
     points = np.concatenate([corners, found])
     return cut(outline, points, tol), cut(walls, points, tol)
@@ -43,13 +45,13 @@ def arrange(outline: np.ndarray, walls: np.ndarray, tol: float):
 def snapped(points: np.ndarray, corners: np.ndarray, segments: np.ndarray, tol: float):
     """The points, moved by at most `tol` onto a corner, else a segment, else one another."""
     known, count = np.concatenate([corners, points]), len(corners)
+    places, distances, _ = nearest(points, segments)
     result = np.empty_like(points)
     for number, point in enumerate(points):
         away = np.linalg.norm(known[:count] - point, axis=1)
         nearby = away.argmin()
         if away[nearby] > tol:
-            places, distances, _ = nearest(point[None], segments)
-            known[count] = places[0] if distances[0] <= tol else point
+            known[count] = places[number] if distances[number] <= tol else point
             nearby, count = count, count + 1
         result[number] = known[nearby]
     return result
@@ -58,17 +60,21 @@ def snapped(points: np.ndarray, corners: np.ndarray, segments: np.ndarray, tol: 
 def cut(segments: np.ndarray, points: np.ndarray, tol: float) -> tuple[np.ndarray, np.ndarray]:
     """The pieces into which the points on them cut the segments, in order, and their segments."""
     pieces, owners = [], []
+    near = shapely.STRtree(shapely.points(points)).query(
+        shapely.linestrings(segments), "dwithin", 2 * tol
+    )
+    order = np.argsort(near[0], kind="stable")
+    limits = np.searchsorted(near[0][order], np.arange(len(segments) + 1))
     for number, (start, end) in enumerate(segments):
         length = np.linalg.norm(end - start)
         if length <= tol:
             continue
         along = (end - start) / length
-        part = (points - start) @ along
-        away = np.abs((points - start) @ (-along[1], along[0]))
-        here = np.flatnonzero((away <= tol) & (tol < part) & (part < length - tol))
-        _, first = np.unique(points[here], axis=0, return_index=True)
-        here = here[first]
-        chain = np.array([start, *points[here[np.argsort(part[here])]], end])
+        here = points[near[1][order[limits[number] : limits[number + 1]]]]
+        part, away = (here - start) @ along, np.abs((here - start) @ (-along[1], along[0]))
+        on = (away <= tol) & (tol < part) & (part < length - tol)
+        here, first = np.unique(here[on], axis=0, return_index=True)
+        chain = np.array([start, *here[np.argsort(part[on][first])], end])
         pieces.append(np.stack([chain[:-1], chain[1:]], axis=1))
         owners.append(np.full(len(chain) - 1, number))
     none = np.empty(0, dtype=int)
@@ -104,19 +110,17 @@ def beside(door: np.ndarray, walls: np.ndarray, reach: float, tol: float) -> np.
     return parts[taken]
 
 
-def _crossings(walls: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+def _crossings(walls: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Places where walls cross other segments."""
-    found = []
-    for other in others:
-        start, along = walls[:, None, 0], walls[:, None, 1] - walls[:, None, 0]
-        between, across = other[None, :, 0] - start, other[None, :, 1] - other[None, :, 0]
-        area = _cross(along, across)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            s, t = _cross(between, across) / area, _cross(between, along) / area
-        meet = (s > 0) & (s < 1) & (t > 0) & (t < 1)
-        places = start + np.where(meet, s, 0.0)[..., None] * along
-        found.append(places[meet])
-    return found
+    tree = shapely.STRtree(shapely.linestrings(others))
+    which, other = tree.query(shapely.linestrings(walls), "intersects")
+    start, along = walls[which, 0], walls[which, 1] - walls[which, 0]
+    between, across = others[other, 0] - start, others[other, 1] - others[other, 0]
+    area = _cross(along, across)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        s, t = _cross(between, across) / area, _cross(between, along) / area
+    meet = (s > 0) & (s < 1) & (t > 0) & (t < 1)
+    return start[meet] + s[meet, None] * along[meet]
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
