@@ -11,8 +11,9 @@ import numpy as np
 
 import dolfinx.io
 
-from mfg_fem.errors import FileError, alike, together
+from mfg_fem.errors import FileError, alike, needs, together
 from mfg_fem.io.files import file_path, replacing, reserving
+from mfg_fem.io.vtkhdf import Series
 from mfg_fem.validate import count
 
 log = logging.getLogger(__name__)
@@ -25,8 +26,9 @@ def write(solution, path: str | Path, every: int = 1, kind: Callable | None = No
 
     Args:
         solution: what to write.
-        path: `name.bp` (ADIOS2; holds P2 as P2) or `name.xdmf` (P2 as P1). Without ADIOS2 in
-            DOLFINx a .bp becomes an .xdmf. The velocity is averaged to the nodes: see Frames.
+        path: `name.bp` (ADIOS2, for ParaView alone), `name.vtkhdf` (one file, for PyVista too;
+            needs h5py) or `name.xdmf` (P2 as P1). Without ADIOS2 in DOLFINx a .bp becomes an .xdmf.
+            The velocity is averaged to the nodes: see Frames.
         every: write every so many levels; the last one is always written.
         kind: what makes the Functions that are written, `solution.frames` by default.
 
@@ -42,8 +44,12 @@ def write(solution, path: str | Path, every: int = 1, kind: Callable | None = No
     with together(comm):
         path = file_path(path)
         levels = chosen_levels(solution.steps, every)
-        if path.suffix not in (".bp", ".xdmf"):
-            raise FileError(f"{path}: ParaView files end in .bp or .xdmf, not {path.suffix!r}.")
+        if path.suffix not in (".bp", ".vtkhdf", ".xdmf"):
+            raise FileError(
+                f"{path}: ParaView files end in .bp, .vtkhdf or .xdmf, not {path.suffix!r}."
+            )
+        if path.suffix == ".vtkhdf":
+            needs("h5py", "h5py")
     alike(comm, every=every, suffix=path.suffix)
     if path.suffix == ".bp" and not dolfinx.has_adios2:
         path = path.with_suffix(".xdmf")
@@ -51,7 +57,7 @@ def write(solution, path: str | Path, every: int = 1, kind: Callable | None = No
             log.warning("DOLFINx was built without ADIOS2: writing %s instead of .bp", path)
     adios2, context = path.suffix == ".bp", f"{path} cannot be written"
     with replacing(comm, path, folder=adios2) as temporary:
-        if adios2:
+        if path.suffix != ".xdmf":
             family = "DG" if solution.problem.domain.seams else "Lagrange"
             frames = kind(solution.scheme.degree, family)
         else:
@@ -75,6 +81,8 @@ def _write_levels(frames, levels: list[int], path: Path, ahead: Callable[[], Non
     try:
         if path.suffix == ".bp":
             stream = dolfinx.io.VTXWriter(mesh.comm, path, functions)
+        elif path.suffix == ".vtkhdf":
+            stream = Series(mesh.comm, path, functions)
         else:
             stream = dolfinx.io.XDMFFile(mesh.comm, path, "w")
             stream.write_mesh(mesh)
@@ -82,11 +90,11 @@ def _write_levels(frames, levels: list[int], path: Path, ahead: Callable[[], Non
             frames.show(n)
             ahead()
             t = float(frames.solution.times[n])
-            if path.suffix == ".bp":
-                stream.write(t)
-            else:
+            if path.suffix == ".xdmf":
                 for function in functions:
                     stream.write_function(function, t)
+            else:
+                stream.write(t)
         stream.close()
     except RuntimeError:
         # The destructor of the stream would fail too, and end the process: it must never run.

@@ -30,17 +30,25 @@ def grid(solution, n: int):
     with together(domain.comm):
         pyvista = needs("pyvista", "pyvista")
     frames = Frames(solution, solution.scheme.degree, "DG" if domain.seams else "Lagrange").show(n)
-    V = frames.value.function_space
-    cells, types, x = dolfinx.plot.vtk_mesh(V)
-    nodes = cells.reshape(-1, 1 + V.dofmap.dof_layout.num_dofs)[:, 1:]
-    # Without the points that only cells of other ranks have.
-    used, points = np.unique(nodes, return_inverse=True)
-    cells = np.insert(points.reshape(nodes.shape), 0, nodes.shape[1], axis=1)
+    nodes, types, x, used = piece(frames.value.function_space)
+    cells = np.insert(nodes, 0, nodes.shape[1], axis=1)
     velocity = np.zeros((len(used), 3))
     velocity[:, : domain.dim] = frames.velocity.x.array.reshape(-1, domain.dim)[used]
-    found = pyvista.UnstructuredGrid(cells.ravel(), types, x[used])
+    found = pyvista.UnstructuredGrid(cells.ravel(), types, x)
     if found.n_cells:  # PyVista refuses empty vectors
         found.point_data["density"] = frames.density.x.array[used]
         found.point_data["value"] = frames.value.x.array[used]
         found.point_data["velocity"] = velocity
     return found
+
+
+def piece(V):
+    """This rank's cells as VTK has them, without the points that only cells of other ranks have.
+
+    Returns:
+        The points of each cell, its type, the coordinates of the points, and their nodes in V.
+    """
+    cells, types, x = dolfinx.plot.vtk_mesh(V)
+    nodes = cells.reshape(-1, 1 + V.dofmap.dof_layout.num_dofs)[:, 1:]
+    used, points = np.unique(nodes, return_inverse=True)
+    return points.reshape(nodes.shape), types, x[used], used
