@@ -47,6 +47,7 @@ SMALL = {
     "around_pillars": (("pillars", COARSER_PILLARS), "--steps", 4, "--diffusion", 0.6),
     "intruder": (("intruder", COARSER_INTRUDER), "--discounts", 6),
     "station_doors": (("station", COARSER_STATION), "--steps", 4),
+    "floor_plans": (None, "--steps", 6, "--size", 2, "--only", "two_ways", "six_rooms"),
     "storage": (None, "--cells", 40, "--steps", 24, "--capacities", 8),
     "wealth": (None, "--cells", 50, "--steps", 4),
     "two_streams": (None, "--cells", 4, "--steps", 4, "--aversions", 0.25),

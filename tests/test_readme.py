@@ -20,7 +20,7 @@ def test_script_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     )
     exec(script.group(1).replace("steps=80", "steps=4"), {})
     assert "mass balance" in capsys.readouterr().out
-    assert (tmp_path / "results" / "hall.bp").exists()
+    assert (tmp_path / "results" / "hall.vtkhdf").exists()
 
 
 def test_the_floor_plan_of_the_readme(tmp_path, monkeypatch):

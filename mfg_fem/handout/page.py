@@ -34,6 +34,7 @@ HEADINGS = {
     "lines": "Measurement lines, from left to right of their direction",
     "rooms": "Rooms",
 }
+ROUNDING = 1e-12  # a number below it is shown as 0; numbers.json has it
 NOTE = (
     "The crowd is a density of people who choose their way and foresee the crowd. It has neither "
     "clogging in a narrow door nor people who do not know the way."
@@ -65,7 +66,7 @@ def page(title: str, numbers: dict, pictures: Mapping[str, bytes], report: str) 
 
 def _picture(caption: str, png: bytes) -> str:
     data = base64.b64encode(png).decode()
-    text = html.escape(caption)
+    text = _text(caption)
     return (
         f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
         f"<figcaption>{text}</figcaption></figure>"
@@ -73,17 +74,17 @@ def _picture(caption: str, png: bytes) -> str:
 
 
 def _list(values: Mapping[str, Any]) -> str:
-    rows = [f"<tr><th>{html.escape(name)}</th>{_cell(y)}</tr>" for name, y in values.items()]
+    rows = [f"<tr><th>{_text(name)}</th>{_cell(y)}</tr>" for name, y in values.items()]
     return f"<table>{''.join(rows)}</table>"
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     columns = dict.fromkeys(name for row in rows.values() for name in row)
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    head = "".join(f"<th>{_text(name)}</th>" for name in columns)
     lines = [f"<tr><th></th>{head}</tr>"]
     for name, row in rows.items():
         cells = "".join(_cell(row.get(column)) for column in columns)
-        lines.append(f"<tr><th>{html.escape(name)}</th>{cells}</tr>")
+        lines.append(f"<tr><th>{_text(name)}</th>{cells}</tr>")
     return f"<table>{''.join(lines)}</table>"
 
 
@@ -91,5 +92,12 @@ def _cell(value: Any) -> str:
     if value is None:
         return "<td>not before the horizon</td>"
     if isinstance(value, float):
-        return f'<td class="number">{value:.4g}</td>'
-    return f"<td>{html.escape(str(value))}</td>"
+        value = f"{value:.4g}" if abs(value) > ROUNDING else "0"
+        return f'<td class="number">{value}</td>'
+    kind = ' class="number"' if type(value) is int else ""
+    return f"<td{kind}>{_text(str(value))}</td>"
+
+
+def _text(words: str) -> str:
+    """Words as HTML, with powers of units as one writes them."""
+    return html.escape(words.replace("^2", "²").replace("^3", "³"))

@@ -4,6 +4,7 @@ import ctypes
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from mpi4py import MPI
 
@@ -69,20 +70,21 @@ def write(solution, path: str | Path, every: int = 1, kind: Callable | None = No
         with reserving(comm, context, room, size) as free:
             free(first)
             try:
-                _write_levels(frames, levels, temporary, lambda: free(each))
+                _write_levels(frames, levels, temporary, context, lambda: free(each))
             except RuntimeError as exc:
                 raise FileError(f"{context}: {exc}") from exc
 
 
-def _write_levels(frames, levels: list[int], path: Path, ahead: Callable[[], None]):
+def _write_levels(frames, levels: list[int], path: Path, context: str, ahead: Callable[[], None]):
     """Write the levels into a new file, and call `ahead` before each."""
-    functions, stream = frames.functions, None
+    functions = frames.functions
+    stream: Any = None
     mesh = functions[0].function_space.mesh
     try:
         if path.suffix == ".bp":
             stream = dolfinx.io.VTXWriter(mesh.comm, path, functions)
         elif path.suffix == ".vtkhdf":
-            stream = Series(mesh.comm, path, functions)
+            stream = Series(mesh.comm, path, functions, context)
         else:
             stream = dolfinx.io.XDMFFile(mesh.comm, path, "w")
             stream.write_mesh(mesh)

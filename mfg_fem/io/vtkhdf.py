@@ -18,14 +18,14 @@ class Series:
     """A new file with nodal Functions that share their nodes, at times to come. Collective.
 
     The cells of each rank are a part of the grid, with points of their own; it is written once.
-    Rank 0 writes.
+    Rank 0 writes. The context is what an error says first.
 
     Raises:
         FileError: the file cannot be written; on every rank.
     """
 
-    def __init__(self, comm: MPI.Comm, path: Path, functions: list):
-        self._comm, self._context = comm, f"{path} cannot be written"
+    def __init__(self, comm: MPI.Comm, path: Path, functions: list, context: str):
+        self._comm, self._context = comm, context
         self._functions = {y.name.replace("/", "|"): y for y in functions}  # h5py would make groups
         nodes, types, x, self._used = piece(functions[0].function_space)
         parts = comm.gather((nodes, types, x))

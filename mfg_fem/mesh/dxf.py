@@ -37,9 +37,8 @@ def read(file, scale: float | None, layers) -> tuple[list[tuple], float]:
         x = np.array([tuple(corner) for corner in corners])
         if np.ptp(x[:, 2]) == 0 and x[0, 2] == 0:
             x = x[:, :2]
-        is_closed = (
-            len(x) > 3 and np.ptp(x[[0, -1]], axis=0).max() <= 1e-9 * np.ptp(x, axis=0).max()
-        )
+        gap, extent = np.ptp(x[[0, -1]], axis=0).max(), np.ptp(x, axis=0).max()
+        is_closed = len(np.unique(x, axis=0)) > 2 and gap <= 1e-9 * extent
         is_door = layer.lower().startswith("door")
         (doors if is_door else closed if is_closed else lines).append((layer, x))
     if layers is None:
