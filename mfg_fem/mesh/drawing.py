@@ -13,6 +13,7 @@ from shapely.geometry import shape as shape_of_json
 from mfg_fem.errors import MeshError
 
 LARGEST = 1e6  # m^2: an area beyond it is drawn in another unit
+SMALLEST = 1.0  # m^2: an area below it is drawn in another unit than its header says
 SLIVER = 1e-12  # of its squared length: an area below it is but rounding
 DEGREES = 0.1  # a GeoJSON narrower than this is drawn in degrees
 KINDS = {
@@ -76,6 +77,11 @@ def read(source, scale: float | None, layers) -> Drawing:
     if area > LARGEST:
         raise MeshError(
             f"its area is {area:.3g} m2: is this in millimetres? scale=0.001 makes metres of them."
+        )
+    if scale != given and area < SMALLEST:
+        raise MeshError(
+            f"its area is {area:.3g} m2 if a unit is {scale:g} m, as its header says. If the header "
+            "is wrong, say scale=1 for metres."
         )
     if is_json and given is None:
         extent = np.ptp(shapely.get_coordinates(drawing.area), axis=0).max()

@@ -46,8 +46,9 @@ def read_plan(
     feature may say what it is by its property "type": area, room, floor, hall, corridor, walkable;
     obstacle, pillar, column, hole, furniture; wall; door, exit; its "name" is that of the boundary.
     In DXF the largest closed polyline is the outline, closed ones inside are obstacles, and other
-    lines walls; lines on a layer "door..." are a door of this name. Blocks are read as what is in them, and
-    arcs and splines become chords that are at most 1 cm off; hatches and texts are not read.
+    lines walls; lines on a layer "door..." are a door of this name. Blocks are read as what is in
+    them, and arcs and splines become chords that are at most 1 cm off; hatches and texts are not
+    read.
 
     The boundaries of the domain are the doors, obstacles and walls that have names, and "walls",
     the rest. A door need not be drawn exactly on its wall: it moves straight onto the nearest one

@@ -316,6 +316,7 @@ BAD = {
         r"is this in millimetres\? scale=0\.001",
     ),
     "millimetres in dxf": (plan(lambda: dxf(0, 1e3)), r"is this in millimetres\? scale=0\.001"),
+    "a wrong unit in dxf": (plan(lambda: dxf(4, 1)), r"4\.9e-05 m2 .*header.*scale=1"),
     "degrees": (
         plan(lambda: geojson(("POLYGON ((8 50, 8.0004 50, 8 50.0003, 8 50))", {}))),
         "degrees",
