@@ -80,8 +80,8 @@ def read(source, scale: float | None, layers) -> Drawing:
         )
     if scale != given and area < SMALLEST:
         raise MeshError(
-            f"its area is {area:.3g} m2 if a unit is {scale:g} m, as its header says. If the header "
-            "is wrong, say scale=1 for metres."
+            f"its area is {area:.3g} m2 if a unit is {scale:g} m, as its header says. If that is "
+            "wrong, say scale=1 for metres."
         )
     if is_json and given is None:
         extent = np.ptp(shapely.get_coordinates(drawing.area), axis=0).max()
