@@ -29,7 +29,8 @@ def arguments(words: list[str]) -> argparse.Namespace:
         "--door", nargs="+", action="append", metavar="NAME [X1 Y1 X2 Y2]", required=True,
         help="the name of a door, and its ends unless the plan has it; may be repeated",
     )  # fmt: skip
-    add("--people", type=float, required=True, help="how many, evenly spread")
+    add("--people", type=float, required=True, help="how many")
+    add("--start", type=float, nargs="+", metavar="X Y", help="corners of where they are at first")
     add("--premovement", type=float, nargs=2, metavar=("MEAN", "STD"), help="s before they walk")
     add(
         "--line", nargs=5, action="append", default=[], metavar=("NAME", "X1", "Y1", "X2", "Y2"),
@@ -48,6 +49,9 @@ def arguments(words: list[str]) -> argparse.Namespace:
     try:
         options.ends = {name: ends(corners) for name, *corners in options.door if corners}
         options.lines = {name: ends(corners) for name, *corners in options.line}
+        if options.start:
+            x, y = options.start[::2], options.start[1::2]
+            options.start = [*zip(x, y, strict=True)]
     except ValueError as error:
         parser.error(str(error))
     return options
@@ -76,6 +80,7 @@ def evacuate(o: argparse.Namespace):
         o.people,
         [name for name, *_ in o.door],
         horizon=o.horizon,
+        initial_density=(lambda x: 1.0) if o.start is None else o.start,
         capacity=o.capacity,
         free_speed=o.free_speed,
     )

@@ -28,7 +28,8 @@ def test_a_plan_becomes_a_report(tmp_path):
     pytest.importorskip("shapely")
     line = ("--line", "corridor", 14, 6, 14, 4)
     words = (OFFICE, *DOOR, *line, "--people", 20, "--size", 1.5, "--steps", 8)
-    done = evacuate(*words, "--out", tmp_path, ranks=2)
+    start = ("--start", 0, 4, 18, 4, 18, 6, 0, 6)
+    done = evacuate(*words, *start, "--out", tmp_path, ranks=2)
     assert done.returncode == 0, done.stderr
     written = {path.name for path in tmp_path.iterdir()}
     assert {"report.html", "numbers.json", "doors.csv", "lines.csv", "crowd.gif"} <= written
@@ -46,6 +47,25 @@ def test_a_fault_is_one_line():
     assert done.stderr.startswith("MeshError:") and "'main'" in done.stderr
     assert "Traceback" not in done.stderr
     assert "four numbers" in evacuate(OFFICE, "--door", "main", 1, 2, "--people", 1).stderr
+
+
+def test_people_start_evenly_spread_in_a_polygon():
+    corner = [(0, 0), (6, 0), (6, 2), (2, 2), (2, 4), (0, 4)]
+    domain = mfg.box((8.0, 4.0), (33, 17))
+    game = mfg.crowd.evacuation(domain, 8, ["right"], initial_density=corner)
+    solution = mfg.solve(game, 4)
+    parts = {"corner": corner, "two": [(3, 0), (5, 0), (5, 1), (3, 1)]}
+    people = {name: y[0] for name, y in mfg.crowd.rooms(solution, parts).items()}
+    assert people["corner"] == pytest.approx(8, rel=0.15)
+    assert people["two"] == pytest.approx(8 * 2 / 16, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "dim, corners", [(1, [(0, 0), (1, 0), (1, 1)]), (2, [(0, 0), (1, 1)]), (2, 3)]
+)
+def test_a_polygon_that_is_none_is_refused(dim, corners):
+    with pytest.raises(mfg.ProblemError, match=r"initial_density.*corners"):
+        mfg.crowd.evacuation(mfg.box((1.0,) * dim, 2), 8, ["right"], initial_density=corners)
 
 
 @pytest.mark.parametrize("speed", [1.0, 2.0])

@@ -1,9 +1,11 @@
 """The report in a folder: what is in it, that it is whole, and what is refused."""
 
 import csv
+import io
 import json
 import re
 from base64 import b64decode
+from html.parser import HTMLParser
 
 from mpi4py import MPI
 
@@ -65,6 +67,51 @@ def test_the_page_has_pictures_in_it_and_escapes_what_users_write(solution, fold
     assert all(b64decode(picture).startswith(b"\x89PNG") for picture in pictures)
     assert "<h1>A &lt;hall&gt; &amp; $more</h1>" in page and "<left>" not in page
     assert "mass balance" in page and 'src="http' not in page
+
+
+class Page(HTMLParser):
+    """The words of each row of a page, and the sources of its pictures."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.rows, self.pictures = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        if tag == "img":
+            self.pictures.append(dict(attributes)["src"])
+
+    def handle_data(self, data):
+        if self.rows:
+            self.rows[-1].append(data.strip())
+
+
+@serial_only
+def test_the_page_the_tables_and_the_numbers_say_the_same(solution, folder):
+    image = pytest.importorskip("PIL.Image")
+    numbers = mfg.write_report(solution, folder, **ASKED)
+    page = Page((folder / "report.html").read_text())
+    for source in page.pictures:
+        kind, _, data = source.partition(",")
+        assert kind == "data:image/png;base64"
+        with image.open(io.BytesIO(b64decode(data))) as picture:
+            assert min(picture.size) > 200 and len(picture.convert("RGB").getcolors(10**6)) > 20
+    shown = {row[0]: row[1] for row in page.rows if len(row) > 1}
+    for name, value in (numbers["people"] | numbers["exit times"]).items():
+        if value is None:
+            assert shown[name] == "not before the horizon"
+        else:
+            assert float(shown[name]) == pytest.approx(value, rel=1e-3, abs=1e-12)
+    assert "largest density [persons/m²]" in shown
+    right = next(row for row in page.rows if row[0] == "right")
+    assert float(right[1]) == pytest.approx(numbers["doors"]["right"]["people"], rel=1e-3)
+    names = (folder / "doors.csv").read_text().partition("\n")[0].split(",")
+    table = np.genfromtxt(folder / "doors.csv", delimiter=",", skip_header=1)
+    assert names[:2] == ["time [s]", "right: count [persons]"]
+    assert np.allclose(table[:, 0], solution.times, rtol=1e-7)
+    assert np.allclose(table[:, 1], solution.gone["right"], rtol=1e-7)
 
 
 def test_an_old_report_stays_where_the_new_one_fails(solution, folder):

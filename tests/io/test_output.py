@@ -214,6 +214,16 @@ def test_a_film_has_the_frames_asked_for(solution, folder):
         assert film.n_frames == 3  # levels 0, 2, 4
 
 
+def test_a_picture_has_the_size_and_the_colours_of_its_densities(solution, folder):
+    Image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    figure = mfg.plots.plot_density(solution, folder / "a.png", t=0.0, dpi=50)
+    if COMM.rank == 0:
+        with Image.open(folder / "a.png") as picture:
+            assert picture.size == pytest.approx(50 * figure.get_size_inches(), abs=1)
+            assert len(picture.convert("RGB").getcolors(10**6)) > 200
+
+
 def test_a_picture_that_cannot_be_drawn_is_a_file_error_on_every_rank(solution, folder):
     pytest.importorskip("matplotlib")
     with pytest.raises(mfg.FileError, match="cannot be drawn"):
