@@ -17,8 +17,8 @@ from mfg_fem.io.view import piece
 class Series:
     """A new file with nodal Functions that share their nodes, at times to come. Collective.
 
-    The cells of each rank are a part of the grid, with points of their own; it is written once.
-    Rank 0 writes. The context is what an error says first.
+    The cells of each rank have points of their own. The grid is written once, and rank 0 writes.
+    The context is what an error says first.
 
     Raises:
         FileError: the file cannot be written; on every rank.
@@ -53,13 +53,15 @@ class Series:
         root.attrs["Version"] = np.array([2, 0])
         root.attrs["Type"] = np.bytes_("UnstructuredGrid")
         nodes, types, x = zip(*parts, strict=True)
-        root["NumberOfPoints"] = [len(own) for own in x]
-        root["NumberOfCells"] = [len(own) for own in nodes]
-        root["NumberOfConnectivityIds"] = [own.size for own in nodes]
+        first = np.cumsum([0, *(len(own) for own in x)])
+        cells = np.concatenate([own + k for own, k in zip(nodes, first[:-1], strict=True)])
+        root["NumberOfPoints"] = [first[-1]]
+        root["NumberOfCells"] = [len(cells)]
+        root["NumberOfConnectivityIds"] = [cells.size]
         root["Points"] = np.concatenate(x)
         root["Types"] = np.concatenate(types).astype(np.uint8)
-        root["Connectivity"] = np.concatenate([own.ravel() for own in nodes])
-        root["Offsets"] = np.concatenate([own.shape[1] * np.arange(len(own) + 1) for own in nodes])
+        root["Connectivity"] = cells.ravel()
+        root["Offsets"] = cells.shape[1] * np.arange(len(cells) + 1)
         steps = root.create_group("Steps")
         steps.attrs["NSteps"] = 0
         columns = ["PartOffsets", "PointOffsets", "NumberOfParts"]
@@ -81,7 +83,7 @@ class Series:
         steps.attrs["NSteps"] += 1
         for name in ("PartOffsets", "PointOffsets", "CellOffsets", "ConnectivityIdOffsets"):
             _extend(steps[name], [0])  # the same grid again
-        _extend(steps["NumberOfParts"], [len(parts)])
+        _extend(steps["NumberOfParts"], [1])
         _extend(steps["Values"], [t])
         for name in self._functions:
             data = self._root["PointData"][name]
