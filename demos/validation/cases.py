@@ -60,21 +60,24 @@ def solved(problem, steps, first=1.0):
 
 
 def balance(solution):
-    """The largest error of the mass balance, as part of all people."""
+    """The largest error of the mass balance, as part of all people, or of all who come per time."""
+    if isinstance(solution, mfg.StationarySolution):
+        return abs(solution.balance) / solution.entering
     people = mfg.crowd.inside(solution)[0] + mfg.crowd.entered(solution)[-1]
     return float(abs(solution.balance).max()) / people
 
 
-def faults(solution):
-    """What is wrong with a solution, in words."""
-    crowds = getattr(solution.problem, "crowds", None)
-    parts = [solution[name] for name in crowds] if crowds else [solution]
-    found = {
-        "Newton did not converge": not solution.converged,
-        f"the balance is off by {balance(solution):.0e}": balance(solution) > 1e-10,
-        "a density is negative": min(part.min_density for part in parts) < 0,
-    }
-    return [fault for fault, here in found.items() if here]
+def faults(solutions):
+    """What is wrong with solutions, in words."""
+    found = []
+    for solution in solutions:
+        crowds = getattr(solution.problem, "crowds", None)
+        parts = [solution[name] for name in crowds] if crowds else [solution]
+        lowest = min(getattr(part, "whole", part).min_density for part in parts)
+        found += ["Newton did not converge"] * (not solution.converged)
+        found += ["people are not conserved"] * (balance(solution) > 1e-10)
+        found += ["a density is negative"] * (lowest < 0)
+    return [*dict.fromkeys(found)]
 
 
 def out(solution, percent):

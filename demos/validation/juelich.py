@@ -6,14 +6,13 @@
 # 0.3 m. The door is where the throat has its full narrowness, 0.15 m behind the line at which
 # people were counted: half a person stands between.
 #
-# One number is taken from the experiments, and from one of them only, the one that is kept in
-# `crowd_queue`: the capacity of the door. `--calibrate` finds it by least squares of N(t); it is the
-# same for all others. What the flow over the capacity is, at most 1, no number changes.
+# One number is taken from one of the experiments, which is kept in `crowd_queue`: the capacity of
+# the door. `--calibrate` finds it by least squares of N(t); it is the same for all others.
 #
-# An experiment is a folder with a file `*positions*.csv` with a line "id,x,y" of each person, x from
-# the middle of the door and y from the line, and a file `*crossing*.csv` of the times at which they
-# crossed it. The pen is the narrowest of the series that has room for all of them, unless its width
-# is given.
+# An experiment is a folder with a file `*positions*.csv` with a line "id,x,y" of each person, x
+# from the middle of the door and y from the line, and a file `*crossing*.csv` of the times at which
+# they crossed it. The pen is the narrowest of the series that has room for all of them, unless its
+# width is given.
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +21,9 @@ from pathlib import Path
 import numpy as np
 from cases import Case, Found, draw_gone, solved
 
-import mfg_fem as mfg
 import ufl
+
+import mfg_fem as mfg
 
 HERE = Path(__file__).parent / "crowd_queue"
 CAPACITY = 2.3  # people per metre of door and second: --calibrate
@@ -49,8 +49,8 @@ def read(folder, width=None):
         found = sorted(Path(folder).glob(f"*{word}*.csv"))
         if len(found) != 1:
             raise mfg.FileError(
-                f"{folder} has {len(found)} files *{word}*.csv and not one: a folder of an experiment "
-                "has one of the positions, with lines id,x,y, and one of the times of crossing."
+                f"{folder} has {len(found)} files *{word}*.csv and not one: the folder of an "
+                "experiment has one of positions, of lines id,x,y, and one of times of crossing."
             )
         files[word] = found[0]
     places = np.loadtxt(files["positions"], delimiter=",", ndmin=2)[:, 1:3]

@@ -46,16 +46,23 @@ def row(case, ax, coarser):
         found = case.run(ax, coarser)
     except mfg.NotConverged as error:
         return line | {"verdict": "not held", "why": f"no solution: {error}"}
-    wrong = [fault for solution in found.solutions for fault in faults(solution)]
+    wrong = faults(found.solutions)
     held = found.held and not wrong
     return line | {
         "found": found.text,
         "verdict": "held" if held else "not held",
         "why": "; ".join(wrong or ([] if held else [found.why])),
-        "Newton": " ".join(str(solution.iterations) for solution in found.solutions),
+        "Newton": steps([solution.iterations for solution in found.solutions]),
         "balance": f"{max(map(balance, found.solutions)):.0e}",
         "seconds": round(time.perf_counter() - start, 1),
     }
+
+
+def steps(counts):
+    """The Newton steps of each solve, or of many the range."""
+    if len(counts) <= COLUMNS:
+        return ", ".join(map(str, counts))
+    return f"{min(counts)} to {max(counts)} in {len(counts)} solves"
 
 
 def printed(rows):
@@ -66,7 +73,9 @@ def printed(rows):
         for name in ("source", "asked", "expected", "found", "why"):
             lines += [f"  {name:9s} {line[name]}"] if line[name] else []
         if line["Newton"]:
-            lines.append(f"  Newton {line['Newton']}; balance {line['balance']}; {line['seconds']} s")
+            lines.append(
+                f"  Newton {line['Newton']}; balance {line['balance']}; {line['seconds']} s"
+            )
     return "\n".join(lines)
 
 

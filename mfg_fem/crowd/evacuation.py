@@ -15,8 +15,9 @@ from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
 from mfg_fem.validate import number
 
 FREE_SPEED = 1.34  # m/s, of who walks alone (Weidmann 1993)
-CAPACITY = 1.3  # people per metre and second (IMO MSC.1/Circ.1533; Weidmann 1993 has 1.22)
-DISCOMFORT = 0.02  # m^2/person: a second walked among 50 people/m^2 costs twice
+CAPACITY = 1.3  # people per metre of door and second (Weidmann 1993)
+ALPHA, BETA = 0.42, 3.0  # m^2/person, 1: how a crowd slows who walks in it
+DISCOMFORT = 0.05  # a second walked among 20 people/m^2 costs twice
 STRANDED = 30.0  # s of walking, the cost of being inside at the end
 
 
@@ -36,22 +37,19 @@ def evacuation(
 
     A player who walks with velocity a where the density is m pays, in seconds,
 
-        (1 + |a|^2 / V(m)^2) / 2 + DISCOMFORT m,    1 / V(m)^2 = 1 / free_speed^2 + (m / CAPACITY)^2
+        1/2 + (1 + ALPHA m)^BETA |a|^2 / (2 free_speed^2) + DISCOMFORT m
 
-    per second, so that H(p, m) = V(m)^2 |p|^2 / 2 and he walks at V(m)^2 |p|. In an even crowd whose
-    flow is steady u does not change in time and H equals the running cost: |p|^2 = (1 + 2 DISCOMFORT
-    m) / V(m)^2, and he walks exactly at
+    per second, so that H(p, m) = V(m)^2 |p|^2 / 2 with V(m) = free_speed (1 + ALPHA m)^(-BETA/2),
+    and he walks at V(m)^2 |p|. In an even, steady stream u does not change in time and H equals the
+    running cost: |p|^2 V(m)^2 = 1 + 2 DISCOMFORT m, and he walks exactly at
 
         v(m) = V(m) sqrt(1 + 2 DISCOMFORT m),
 
-    at free_speed alone, and for 1.34 m/s at 1.20, 0.95, 0.61, 0.44, 0.34 m/s among 0.5, 1, 2, 3, 4
-    people/m^2; Weidmann (1993) has 1.30, 1.06, 0.61, 0.33, 0.16. The flow m V(m) grows towards
-    CAPACITY and never falls, as it does in real crowds from 1.8 people/m^2 on: exactly where it
-    grows is the game known to have one solution (Lions' condition). Where people queue u falls in
-    time, and they go slower.
-
-    The value function is about the time to a door. Through a door at most `capacity` people pass per
-    metre and second. Congestion of this kind: Lachapelle and Wolfram 2011.
+    at free_speed alone, and for 1.34 m/s at 1.03, 0.83, 0.59, 0.45, 0.36 m/s among 0.5, 1, 2, 3, 4
+    people/m^2, where Weidmann (1993) has 1.30, 1.06, 0.61, 0.33, 0.16. Where people queue u falls
+    in time and they go slower. The value function is about the time to a door. Through a door at
+    most `capacity` people pass per metre and second. Lachapelle and Wolfram 2011 (congestion);
+    Weidmann 1993 (numbers).
 
     Args:
         domain: the floor plan, in metres.
@@ -74,16 +72,12 @@ def evacuation(
         width = sum(domain.measure(name) for name in names)
         queue = number("people", people) / ((capacity or CAPACITY) * width)
         horizon = float(2 * (np.linalg.norm(ends[:3] + ends[3:]) / speed + queue))
-
-    def hamiltonian(x, p, m):
-        return ufl.dot(p, p) / (2 * (1 / speed**2 + (m / CAPACITY) ** 2))
-
     door = Door(rate=10 * speed, capacity=capacity) if capacity else Exit()
     return kind(
         domain,
         horizon=horizon,
         diffusion=diffusion,
-        hamiltonian=hamiltonian,
+        hamiltonian=lambda x, p, m: speed**2 * ufl.dot(p, p) / (2 * (1 + ALPHA * m) ** BETA),
         running_cost=lambda x, t, m: 0.5 + DISCOMFORT * m,
         terminal_cost=lambda x, m: STRANDED,
         initial_density=initial_density,
