@@ -117,7 +117,7 @@ def cabins(ax, coarser):
     ship = mfg.read_plan(
         f"GEOMETRYCOLLECTION (POLYGON ((0 0, 18 0, 18 11, 0 11, 0 0)), {text})",
         {"main": ((6, 11), (7.2, 11)), "secondary": ((18, 5), (18, 6))},
-        0.6 * coarser,
+        coarser,
     )
     # Cabins 1 to 6 are above, 7 to 12 below; two people in each, one in the narrow third.
     rooms = {"main": [((0, 6), (6, 11), 4), ((7.2, 6), (9, 11), 1), ((9, 6), (12, 11), 2)]}
@@ -135,7 +135,7 @@ def cabins(ax, coarser):
             | {"hamiltonian": of_all(game.hamiltonian)}
             | {"running_cost": of_all(game.running_cost)}
         )
-    solution = solved(mfg.Populations(ship, horizon=60.0, crowds=crowds), 40 / coarser)
+    solution = solved(mfg.Populations(ship, horizon=60.0, crowds=crowds), 30 / coarser)
     went = {name: float(door[-1]) for name, door in mfg.crowd.gone(solution).items()}
     draw_density(ax, solution["main"], 3.0)
     text = ", ".join(f"{went[name]:.2f} of {wanted[name]:g} by the {name} exit" for name in wanted)
@@ -183,12 +183,8 @@ def bottlenecks(ax, coarser):
     plan = mfg.read_plan(
         "POLYGON ((0 0, 10 0, 10 4.5, 15 4.5, 15 0, 25 0, 25 4.5, 26 4.5, 26 0, 31 0, 31 10, 26 10,"
         "26 5.5, 25 5.5, 25 10, 15 10, 15 5.5, 10 5.5, 10 10, 0 10, 0 0))",
-        {
-            "exit": ((31, 0), (31, 10)),
-            "first": ((10, 4.5), (10, 5.5)),
-            "second": ((25, 4.5), (25, 5.5)),
-        },
-        0.8 * coarser,
+        {"exit": ((31, 0), (31, 10))},
+        0.6 * coarser,
     )
     game = evacuation(
         plan,
@@ -198,7 +194,7 @@ def bottlenecks(ax, coarser):
         horizon=200.0,
         capacity=None,
     )
-    solution = solved(game, 70 / coarser, 1.3)
+    solution = solved(game, 50 / coarser, 1.3)
     places = {"first": ((12.5, 5.5), (12.5, 4.5)), "second": ((25.5, 5.5), (25.5, 4.5))}
     lines = mfg.crowd.lines(solution, places)
     areas = {"first": 10, "second": 25}
@@ -228,7 +224,7 @@ def large_corner(ax, coarser):
     }
     times, solutions = {}, []
     for name, (shape, door) in shapes.items():
-        plan = mfg.read_plan(shape, {"exit": door}, 2.5 * coarser, size_at_doors=2.5 * coarser)
+        plan = mfg.read_plan(shape, {"exit": door}, 3 * coarser, size_at_doors=3 * coarser)
         game = evacuation(
             plan,
             500.0,
@@ -237,7 +233,7 @@ def large_corner(ax, coarser):
             horizon=160.0,
             capacity=None,
         )
-        solutions.append(solved(game, 60 / coarser))
+        solutions.append(solved(game, 50 / coarser))
         times[name] = out(solutions[-1], 95)
     draw_density(ax, solutions[1], 30.0)
     text = "95 % out in " + ", ".join(f"{t:.1f} s ({name})" for name, t in times.items())
