@@ -47,11 +47,11 @@ def speeds(densities, coarser, **data):
     return solutions, speed, speed * densities
 
 
-def draw(ax, densities, speed, curve, label, name):
+def draw(ax, densities, speed, curve, label):
     """Speeds found beside a curve."""
     ax.plot(*curve, "k-", lw=0.8, label=label)
     ax.plot(densities, speed, "o", ms=4, label="found")
-    ax.set(xlabel="density [1/m$^2$]", ylabel="speed [m/s]", title=name, ylim=(0, None))
+    ax.set(xlabel="density [1/m$^2$]", ylabel="speed [m/s]", ylim=(0, None))
 
 
 def diagram(ax, coarser):
@@ -60,7 +60,7 @@ def diagram(ax, coarser):
     solutions, speed, flow = speeds(densities, coarser)
     wanted = weidmann(densities)
     m = np.linspace(0.05, 6, 200)
-    draw(ax, densities, speed, (m, weidmann(m)), "Weidmann", "RiMEA 4: speed by density")
+    draw(ax, densities, speed, (m, weidmann(m)), "Weidmann")
     near = abs(speed - wanted) <= NEAR
     rows = zip(densities, speed, wanted, flow, strict=True)
     text = "; ".join(f"{m:g} /m2: {v:.2f} ({w:.2f}) m/s, {q:.2f} /(m s)" for m, v, w, q in rows)
@@ -80,7 +80,7 @@ def table(ax, coarser):
     """The flows of the circular at its densities, and the largest."""
     densities, flows, wanted = np.array(TABLE).T
     solutions, speed, flow = speeds(densities, coarser, free_speed=1.2)
-    draw(ax, densities, speed, (densities, wanted), "IMO", "IMO: speed by density")
+    draw(ax, densities, speed, (densities, wanted), "IMO")
     rows = zip(densities, speed, wanted, flow, flows, strict=True)
     text = "; ".join(
         f"{m:g} /m2: {v:.2f} ({w:.2f}) m/s, {q:.2f} ({z:.2f}) /(m s)" for m, v, w, q, z in rows
@@ -97,7 +97,6 @@ def room(ax, coarser):
     door = mfg.crowd.doors(solution)["exit"]
     draw_gone(ax, solution, "model")
     ax.plot([0, 100 / 1.33], [0, 100], "k--", lw=0.8, label="1.33 /s")
-    ax.set(title="IMO 4: exit flow")
     most = door.flow.max()
     text = f"at most {most:.3f} /s; 99 % out after {mfg.crowd.exit_times(solution, [99])[99]:.0f} s"
     return Found(text, bool(most <= 1.33), [solution])

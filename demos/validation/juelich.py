@@ -127,10 +127,10 @@ def queue(experiment, capacity, ax, coarser):
     """How far the number of people who have left is from the counted one."""
     solution = crowd(experiment, capacity, coarser)
     largest, mean = errors(experiment, solution)
-    times, people = experiment.times, len(experiment.places)
+    times = experiment.times
     draw_gone(ax, solution, "model")
     ax.step([0, *times], np.arange(len(times) + 1), "k", lw=0.7, where="post", label="counted")
-    ax.set(title=f"{people} people, pen of {experiment.width:g} m", xlim=(0, 1.1 * times[-1]))
+    ax.set(xlim=(0, 1.1 * times[-1]))
     rate = (len(times) - 1) / (times[-1] - times[0]) / DOOR
     text = f"off by {100 * largest:.1f} % of all at most, {100 * mean:.1f} % on average; counted "
     text += f"{rate:.2f}, capacity {capacity:.2f} per m s"

@@ -30,7 +30,7 @@ def corridor(ax, coarser):
     early, middle, late = (out(solution, percent) for percent in (5, 50, 95))
     ax.axvspan(26, 34, color="0.9", label="26 to 34 s")
     ax.plot(solution.times, solution.gone["right"] / 0.01, label="model")
-    ax.set(title="RiMEA 1: a corridor", xlabel="t [s]", ylabel="probability of being there")
+    ax.set(xlabel="t [s]", ylabel="probability of being there")
     text = f"{middle:.1f} s; in nine of ten times between {early:.1f} and {late:.1f} s"
     return Found(text, bool(26 <= early and late <= 34), [solution])
 
@@ -45,7 +45,6 @@ def premovement(ax, coarser):
     before, mean = np.interp(10.0, solution.times, gone), mfg.crowd.mean_exit_time(solution)
     draw_gone(ax, solution, "model")
     ax.plot([10, 100], [0, 10], "k--", lw=0.8, label="who has begun to walk")
-    ax.set(title="RiMEA 5: premovement")
     text = (
         f"{before:.2g} gone after 10 s, mean {mean:.1f} s, 99 % out after {out(solution, 99):.0f} s"
     )
@@ -94,7 +93,7 @@ def public_space(ax, coarser):
         largest = max(largest, *flows)
         draw_gone(ax, solution, f"{len(names)} doors")
         ax.plot([0, PEOPLE / (mfg.crowd.CAPACITY * len(names))], [0, PEOPLE], "k--", lw=0.7)
-    ax.set(title="RiMEA 9: dashed by capacity alone")
+    ax.plot([], [], "k--", lw=0.7, label="by capacity alone")
     ratio = times[1] / times[0]
     text = f"99 % out in {times[0]:.0f} s and {times[1]:.0f} s, ratio {ratio:.2f}; "
     text += f"largest flow {largest:.3f} per m s"
@@ -170,7 +169,7 @@ def exit_choice(ax, coarser):
     solution = solved(game, 60 / coarser, 1.5)
     for name, people in solution.gone.items():
         ax.plot(solution.times, people, label=name)
-    ax.set(title="RiMEA 11: two exits", xlabel="t [s]", ylabel="people gone")
+    ax.set(xlabel="t [s]", ylabel="people gone")
     near, far = (float(solution.gone[name][-1]) for name in doors)
     early = np.interp(60.0, solution.times, solution.gone["near"])
     late = np.interp(60.0, solution.times, solution.gone["far"])

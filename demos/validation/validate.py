@@ -147,8 +147,10 @@ def main():
         rows.append(row(case, ax, o.coarser))
         if root:
             print(printed(rows[-1:]), flush=True)
-        if ax and not ax.images:
-            ax.legend(frameon=False) if ax.get_legend_handles_labels()[0] else None
+        if ax:
+            ax.set_title(case.name)
+        if ax and ax.get_legend_handles_labels()[0]:
+            ax.legend(frameon=False)
     if root:
         counts = {word: sum(line["verdict"] == word for line in rows) for word in VERDICTS}
         print(", ".join(f"{count} {word}" for word, count in counts.items()))
