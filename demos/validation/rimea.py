@@ -82,11 +82,12 @@ def public_space(ax, coarser):
         for side, y in (("south", 0), ("north", 20))
         for place, x in (("west", 7.5), ("east", 22.5))
     }
-    plan = mfg.read_plan("POLYGON ((0 0, 30 0, 30 20, 0 20, 0 0))", doors, 1.5 * coarser)
     solutions, times, largest = [], [], 0.0
     for names in (list(doors), [name for name in doors if "south" in name]):
+        ends = {name: doors[name] for name in names}
+        plan = mfg.read_plan("POLYGON ((0 0, 30 0, 30 20, 0 20, 0 0))", ends, 2 * coarser)
         horizon = 1.25 * PEOPLE / (mfg.crowd.CAPACITY * len(names)) + 15
-        solution = solved(evacuation(plan, PEOPLE, names, horizon=horizon), 60 / coarser, 1.5)
+        solution = solved(evacuation(plan, PEOPLE, names, horizon=horizon), 50 / coarser, 1.5)
         flows = [door.specific_flow.max() for door in mfg.crowd.doors(solution).values()]
         solutions.append(solution)
         times.append(out(solution, 99))
@@ -161,12 +162,12 @@ def of_all(term):
 def exit_choice(ax, coarser):
     """Test 11."""
     doors = {"near": ((21, 20), (22, 20)), "far": ((27, 20), (28, 20))}
-    plan = mfg.read_plan("POLYGON ((0 0, 30 0, 30 20, 0 20, 0 0))", doors, 1.5 * coarser)
+    plan = mfg.read_plan("POLYGON ((0 0, 30 0, 30 20, 0 20, 0 0))", doors, 2 * coarser)
     horizon = 1.25 * PEOPLE / (2 * mfg.crowd.CAPACITY) + 15
     game = evacuation(
         plan, PEOPLE, list(doors), initial_density=box((2, 2.5), (14.5, 17.5)), horizon=horizon
     )
-    solution = solved(game, 60 / coarser, 1.5)
+    solution = solved(game, 50 / coarser, 1.5)
     for name, people in solution.gone.items():
         ax.plot(solution.times, people, label=name)
     ax.set(xlabel="t [s]", ylabel="people gone")
