@@ -26,7 +26,7 @@ import ufl
 import mfg_fem as mfg
 
 HERE = Path(__file__).parent / "crowd_queue"
-CAPACITY = 2.3  # people per metre of door and second: --calibrate
+CAPACITY = 2.43  # people per metre of door and second, by --calibrate
 PENS = (1.2, 2.3, 3.4, 4.5, 5.6)  # m, the widths of the series
 DOOR, SMOOTHED = 0.5, 0.3  # m: width of the door, of a person
 DEEPER = 0.7  # m, the pen behind the last person
