@@ -70,7 +70,7 @@ def diagram(ax, coarser):
 def dense(near):
     """Why speeds are near those expected at these densities only."""
     return (
-        f"near only at {', '.join(f'{m:g}' for m in near)} /m2: thin crowds are slower, and the "
+        f"near at {', '.join(f'{m:g}' for m in near) or 'none'} of these: thin crowds are slower, and the "
         "flow of dense ones does not fall; if it did the game could have several solutions "
         "(Lions' condition)"
     )
