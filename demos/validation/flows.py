@@ -70,8 +70,8 @@ def diagram(ax, coarser):
 def dense(near):
     """Why speeds are near those expected at these densities only."""
     return (
-        f"near at {', '.join(f'{m:g}' for m in near) or 'none'} of these: thin crowds are slower, and the "
-        "flow of dense ones does not fall; if it did the game could have several solutions "
+        f"near at {', '.join(f'{m:g}' for m in near) or 'none'} of these: thin crowds are slower, "
+        "and the flow of dense ones does not fall; if it did the game could have several solutions "
         "(Lions' condition)"
     )
 

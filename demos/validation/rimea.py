@@ -307,7 +307,7 @@ CASES = [
         "RiMEA 12",
         f"{RIMEA} 12c",
         "150 people pass two bottlenecks of 1 m in series",
-        "a queue before the first, none (under 1.75 /m2) before the second; flows of at most 1.3 /s",
+        "a queue before the first, none (under 1.75 /m2) before the second, flows up to 1.3 /s",
         bottlenecks,
     ),
     Case("RiMEA 13", f"{RIMEA} 13", "fundamental diagram on stairs", "", why=STAIRS),
