@@ -47,10 +47,10 @@ def evacuation(
 
     at free_speed alone, and for 1.34 m/s at 1.03, 0.83, 0.59, 0.45, 0.36 m/s among 0.5, 1, 2, 3, 4
     people/m^2, where Weidmann (1993) has 1.30, 1.06, 0.61, 0.33, 0.16. Where people queue u falls
-    in time and they go slower; before a long queue its gradient is large and they go faster, without
-    a limit. The value function is about the time to a door. Through a door at
-    most `capacity` people pass per metre and second. Lachapelle and Wolfram 2011 (congestion);
-    Weidmann 1993 (numbers).
+    in time and they go slower; before a long queue its gradient is large and they go faster,
+    without a limit. The value function is about the time to a door. Through a door at most
+    `capacity` people pass per metre and second. Lachapelle and Wolfram 2011 (congestion); Weidmann
+    1993 (numbers).
 
     Args:
         domain: the floor plan, in metres.
