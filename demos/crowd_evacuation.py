@@ -8,14 +8,16 @@
 # per second: for the time, for the effort, which grows with the crowd, and for discomfort. Alone,
 # one walks at $v_0$ and pays 1 per second, so that the value function $u$ is about *the seconds to
 # an exit*. The Hamiltonian is $H = v_0^2 |p|^2 / (2 (1 + \alpha m)^\beta)$ and the velocity $-H_p$;
-# while $u$ hardly changes in time, $H$ equals the running cost and the speed is about
+# while $u$ does not change in time, $H$ equals the running cost and the speed is
 #
-# $$ v(m) = v_0 (1 + \alpha m)^{-\beta/2}, \qquad v_0 = 1.34, \; \alpha = 0.42, \; \beta = 3, $$
+# $$ v(m) = v_0 (1 + \alpha m)^{-\beta/2} \sqrt{1 + 2 \delta m}, \quad
+#    v_0 = 1.34, \; \alpha = 0.42, \; \beta = 3, \; \delta = 0.05, $$
 #
-# 0.79, 0.54, 0.31 m/s at 1, 2, 4 people/m². Weidmann (1993) measured 1.06, 0.61, 0.16. The flow
-# $m v$ is at most 1.23 people/(m s), his capacity, and it grows with $m$ up to $2/\alpha = 4.8$
-# people/m²: exactly where the game is known to have one solution (Lions' condition). Congestion of
-# this kind for crowds: Lachapelle and Wolfram (2011); a crowd as a continuum: Hughes (2002).
+# 0.83, 0.59, 0.36 m/s at 1, 2, 4 people/m². Weidmann (1993) measured 1.06, 0.61, 0.16. Without
+# the root the flow $m v$ grows with $m$ up to $2/\alpha = 4.8$ people/m², to 1.23 people/(m s),
+# his capacity: exactly where it grows the game is known to have one solution (Lions' condition).
+# Congestion of this kind for crowds: Lachapelle and Wolfram (2011); a crowd as a continuum: Hughes
+# (2002).
 #
 # Where the density at a door is $m$, $q m / (m + q / k)$ people leave per metre and second: never
 # more than the capacity $q$. The others queue; everybody foresees for how long, and where.

@@ -274,25 +274,6 @@ def test_streams_that_mind_each_other_part_into_lanes(tmp_path):
     assert {"lanes.png", "aversion.png", "lanes.bp"} <= {y.name for y in tmp_path.iterdir()}
 
 
-def test_the_benchmark_of_doors_follows_their_capacity(tmp_path):
-    pytest.importorskip("gmsh")
-    places = [(k, 0.5 * (k % 5) - 1, 0.5 + 0.5 * (k // 5)) for k in range(30)]
-    np.savetxt(tmp_path / "positions.csv", places, delimiter=",")
-    np.savetxt(tmp_path / "crossing.csv", np.arange(1, 31) / 1.15)
-    options = ("--people", 200, "--steps", 16, "--data", tmp_path, "--out", tmp_path)
-    run(1, "benchmarks/doors.py", *options)
-    found = json.loads((tmp_path / "doors.json").read_text())
-    four, two, ratio = found["room"]
-    (queue,) = found["queue"]
-    for row in (four, two, queue):
-        assert row["converged"] == "yes" and row["balance"] < 1e-10
-        assert 0.9 < row["flow / capacity"] <= 1
-        assert row["by capacity [s]"] * 0.95 < row["95 % [s]"] < row["all but 1 [s]"]
-    assert 1.6 < ratio["99 % [s]"] < 2.1
-    assert queue["N off by [%]"] < 10
-    assert (tmp_path / "doors.png").exists()
-
-
 def test_every_arrow_from_a_network_to_a_wave_holds(tmp_path):
     options = ("--points", 300, "--layers", 32, "--cells", 32, "--iterations", 12)
     printed = run(2, "from_network_to_schroedinger.py", *options, "--out", tmp_path)

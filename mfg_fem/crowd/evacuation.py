@@ -40,10 +40,18 @@ def evacuation(
 
         1/2 + (1 + ALPHA m)^BETA |a|^2 / (2 free_speed^2) + DISCOMFORT m
 
-    per second, so that he walks at free_speed alone and at about free_speed (1 + ALPHA m)^(-BETA/2)
-    in a crowd: 0.79, 0.54, 0.31 m/s at 1, 2, 4 people/m^2 for 1.34 m/s. The value function is about
-    the time to a door. Through a door at most `capacity` people pass per metre and second.
-    Lachapelle and Wolfram 2011 (congestion); Weidmann 1993 (numbers).
+    per second, so that H(p, m) = V(m)^2 |p|^2 / 2 with V(m) = free_speed (1 + ALPHA m)^(-BETA/2),
+    and he walks at V(m)^2 |p|. In an even, steady stream u does not change in time and H equals the
+    running cost: |p|^2 V(m)^2 = 1 + 2 DISCOMFORT m, and he walks exactly at
+
+        v(m) = V(m) sqrt(1 + 2 DISCOMFORT m),
+
+    at free_speed alone, and for 1.34 m/s at 1.03, 0.83, 0.59, 0.45, 0.36 m/s among 0.5, 1, 2, 3, 4
+    people/m^2, where Weidmann (1993) has 1.30, 1.06, 0.61, 0.33, 0.16. Where people queue u falls
+    in time and they go slower; before a long queue its gradient is large and they go faster,
+    without a limit. The value function is about the time to a door. Through a door at most
+    `capacity` people pass per metre and second. Lachapelle and Wolfram 2011 (congestion); Weidmann
+    1993 (numbers).
 
     Args:
         domain: the floor plan, in metres.
