@@ -1,0 +1,77 @@
+"""Sphinx's settings of the book; what is special about it is in `book.py`.
+
+    sphinx-build -W --keep-going -n -j auto docs docs/_build/html
+"""
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("PYTHONPATH", str(HERE.parent))  # of the kernels
+os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # kernels of frozen modules warn without it
+
+import mfg_fem
+
+# What makes demos small enough for the book: each takes less than half a minute on two cores.
+DEMOS = {
+    "around_pillars": "--steps 16",
+    "batch_job": "--index 2 --steps 15",
+    "bridge": "--cells 128 --steps 32",
+    "certificate": "--cells 5 10 --players 40 1000",
+    "congestion_on_a_torus": "--square 25 50",
+    "crowd_evacuation": "--steps 30",
+    "energy_of_layers": "--layers 8 16 32",
+    "from_network_to_schroedinger": "--points 300 --cells 32 --iterations 20",
+    "game_or_control": "--steps 15",
+    "noise_and_depth": "--points 400 --tests 1000 --noises 0 0.4 1 --layers 1 2 4 8 16 --widths 4 16 "
+    "--solved-layers 8 --cells 30 --iterations 60",
+    "real_data": "--data wine --splits 1",
+    "station_doors": "--steps 30",
+    "two_spirals": "--points 500 --cells 40 --iterations 100 --frames 3",
+    "two_streams": "--cells 12 --steps 30 --aversions 0 0.5 1",
+    "wealth": "--cells 50 100 --steps 20",
+}
+
+project = "mfg_fem"
+author = copyright = "mfg_fem developers"
+version = release = mfg_fem.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "book",
+]
+exclude_patterns = ["_build", "*.py", "demos/benchmarks/*.py", "demos/classification.py"]
+
+html_theme = "furo"
+html_title = f"mfg_fem {version}"
+html_static_path = [f"{find_spec('sphinx-mathjax-offline').submodule_search_locations[0]}/static"]
+mathjax_path = "mathjax/tex-chtml.js"  # from there, not from the network
+
+nb_custom_formats = {".py": ["book.read_demo", {"options": DEMOS}]}
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+nb_mime_priority_overrides = [("html", "image/gif", 5)]
+myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+
+default_role = "code"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 88
+napoleon_numpy_docstring = False
+toc_object_entries_show_parents = "hide"
