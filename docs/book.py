@@ -19,8 +19,17 @@ DEMOS.pop("classification")  # what some of them share
 
 PICTURES = "MFG_FEM_BOOK_PICTURES"  # where demos leave their pictures for the gallery
 SHOWN = "_images/gallery"
+# Of all kernels: figures appear, sharp, and `meshes/` is where they run.
+KERNEL = """\
+c.InteractiveShellApp.exec_lines = [
+    "%matplotlib inline",
+    "import os as _os; _os.symlink({meshes!r}, 'meshes')",
+]
+c.InlineBackend.figure_formats = {{"retina"}}
+"""
 
 BEFORE = """\
+%matplotlib agg
 import os, sys
 __file__ = {path!r}
 sys.argv = {argv!r}
@@ -198,7 +207,12 @@ def setup(app):
             return self.parse_text_to_nodes("\n".join(options()))
 
     os.environ[PICTURES] = str(Path(app.doctreedir) / "pictures")
-    os.makedirs(os.environ[PICTURES], exist_ok=True)
+    os.environ["IPYTHONDIR"] = str(Path(app.doctreedir) / "ipython")
+    profile = Path(os.environ["IPYTHONDIR"]) / "profile_default"
+    for folder in (os.environ[PICTURES], profile):
+        os.makedirs(folder, exist_ok=True)
+    settings = KERNEL.format(meshes=str(ROOT / "meshes"))
+    (profile / "ipython_kernel_config.py").write_text(settings)
     app.add_directive("gallery", Gallery)
     app.add_directive("options", Options)
     app.connect("autodoc-process-docstring", rewrite, priority=400)

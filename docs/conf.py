@@ -10,7 +10,6 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("PYTHONPATH", str(HERE.parent))  # of the kernels
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # kernels of frozen modules warn without it
 
@@ -23,16 +22,16 @@ DEMOS = {
     "bridge": "--cells 128 --steps 32",
     "certificate": "--cells 5 10 --players 40 1000",
     "congestion_on_a_torus": "--square 25 50",
-    "crowd_evacuation": "--steps 30",
+    "crowd_evacuation": "--steps 24",
     "energy_of_layers": "--layers 8 16 32",
     "from_network_to_schroedinger": "--points 300 --cells 32 --iterations 20",
-    "game_or_control": "--steps 15",
+    "game_or_control": "--steps 12",
     "noise_and_depth": "--points 400 --tests 1000 --noises 0 0.4 1 --layers 1 2 4 8 16 --widths 4 16 "
     "--solved-layers 8 --cells 30 --iterations 60",
     "real_data": "--data wine --splits 1",
-    "station_doors": "--steps 30",
+    "station_doors": "--steps 24",
     "two_spirals": "--points 500 --cells 40 --iterations 100 --frames 3",
-    "two_streams": "--cells 12 --steps 30 --aversions 0 0.5 1",
+    "two_streams": "--cells 8 --steps 24 --aversions 0 0.25 0.5",
     "wealth": "--cells 50 100 --steps 20",
 }
 
