@@ -64,6 +64,7 @@ def read_demo(text: str, options: dict[str, str]):
     hidden = {"tags": ["remove-input"]}
     notebook = jupytext.reads(text, "py:light")
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [
         new_code_cell(BEFORE.format(path=str(DEMOS[name]), argv=argv), metadata=hidden),
         *notebook.cells,
@@ -165,14 +166,12 @@ def restructured(lines: list[str]) -> Iterator[str]:
 
 def marked(line: str) -> str:
     """A line without accidental markup; names of the package are links."""
-    parts = re.split(r"(`[^`]*`)", line)
-    for k, part in enumerate(parts):
-        if part.startswith("`"):
-            name = part.strip("`")
-            parts[k] = f":py:obj:`~{PUBLIC[name]}`" if name in PUBLIC else part
-        else:
-            part = re.sub(r"(?<!^)\*(?!\w[^*]*\*)|(?<=\w)\*", r"\*", part)
-            parts[k] = re.sub(r"(?<=\w)_(?!\w)", r"\_", part).replace("|", r"\|")
+    parts = re.split(r"(`[^`]*`|^\s*\* |(?<!\S)\*\w[^*`]*\*(?!\w))", line)
+    for k in range(0, len(parts), 2):
+        parts[k] = re.sub(r"[*|]|(?<=\w)_(?!\w)", r"\\\g<0>", parts[k])
+    for k in range(1, len(parts), 2):
+        name = parts[k].strip("`")
+        parts[k] = f":py:obj:`~{PUBLIC[name]}`" if name in PUBLIC else parts[k]
     return "".join(parts)
 
 
