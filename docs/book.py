@@ -132,7 +132,9 @@ def options() -> Iterator[str]:
     yield from ("| | option | default | what it does |", "|---|---|---|---|")
     for thing in (mfg.solve, *METHODS, *SCHEMES, *WAVES):
         first = f"{{py:obj}}`~mfg_fem.{thing.__name__}`"
-        for name, (default, meaning) in arguments(thing).items() or {"": ("", "no options")}.items():
+        for name, (default, meaning) in (
+            arguments(thing).items() or {"": ("", "no options")}.items()
+        ):
             cells = (first, name and f"`{name}`", default and f"`{default}`", meaning)
             yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
             first = ""
@@ -176,7 +178,7 @@ def marked(line: str) -> str:
 
 
 def rewrite(app, what, name, thing, settings, lines):
-    """autodoc's docstring, before napoleon takes it."""
+    """Autodoc's docstring, before napoleon takes it."""
     lines[:] = restructured(lines)
 
 
@@ -186,8 +188,8 @@ def resolve(app, env, node, text):
     if node.get("refdomain") != "py" or node["reftype"] != "class":
         return None
     py = env.get_domain("py")
-    return name and py.resolve_xref(
-        env, node["refdoc"], app.builder, "obj", name, node, text
+    return (
+        name and py.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, text)
     ) or text
 
 

@@ -1,6 +1,6 @@
 """Sphinx's settings of the book; what is special about it is in `book.py`.
 
-    sphinx-build -W --keep-going -n -j auto docs docs/_build/html
+sphinx-build -W --keep-going -n -j auto docs docs/_build/html
 """
 
 import os
