@@ -132,9 +132,8 @@ def options() -> Iterator[str]:
     yield from ("| | option | default | what it does |", "|---|---|---|---|")
     for thing in (mfg.solve, *METHODS, *SCHEMES, *WAVES):
         first = f"{{py:obj}}`~mfg_fem.{thing.__name__}`"
-        for name, (default, meaning) in (
-            arguments(thing).items() or {"": ("", "no options")}.items()
-        ):
+        found = arguments(thing) or {"": ("", "has no options")}
+        for name, (default, meaning) in found.items():
             cells = (first, name and f"`{name}`", default and f"`{default}`", meaning)
             yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
             first = ""

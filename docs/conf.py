@@ -13,7 +13,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 os.environ.setdefault("PYTHONPATH", str(HERE.parent))  # of the kernels
 os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # kernels of frozen modules warn without it
 
-import mfg_fem
+import mfg_fem  # noqa: E402
 
 # What makes demos small enough for the book: each takes less than half a minute on two cores.
 DEMOS = {
@@ -26,8 +26,8 @@ DEMOS = {
     "energy_of_layers": "--layers 8 16 32",
     "from_network_to_schroedinger": "--points 300 --cells 32 --iterations 20",
     "game_or_control": "--steps 12",
-    "noise_and_depth": "--points 400 --tests 1000 --noises 0 0.4 1 --layers 1 2 4 8 16 --widths 4 16 "
-    "--solved-layers 8 --cells 30 --iterations 60",
+    "noise_and_depth": "--points 400 --tests 1000 --noises 0 0.4 1 --layers 1 2 4 8 16 "
+    "--widths 4 16 --solved-layers 8 --cells 30 --iterations 60",
     "real_data": "--data wine --splits 1",
     "station_doors": "--steps 24",
     "two_spirals": "--points 500 --cells 40 --iterations 100 --frames 3",

@@ -68,14 +68,6 @@ def test_every_demo_is_in_the_gallery_once(book):
     assert sorted(re.split("[/ ]", line)[0] for line in lines) == sorted(book.DEMOS)
 
 
-def test_a_demo_is_a_page_with_its_command_line_first(book):
-    pytest.importorskip("jupytext")
-    text = book.DEMOS["storage"].read_text()
-    notebook = book.read_demo(text, {"storage": "--cells 40"})
-    assert "['demos/storage.py', '--cells', '40']" in notebook.cells[0].source
-    assert notebook.cells[1].source.startswith("# Storage and a price")
-
-
 @pytest.mark.parametrize("demo", sorted((ROOT / "demos").glob("*.py")), ids=lambda path: path.stem)
 def test_a_demo_does_not_read_the_words_of_a_kernel(demo):
     calls = [

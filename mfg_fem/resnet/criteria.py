@@ -34,7 +34,8 @@ class Criteria:
       spread of what backward error analysis adds to it, relative to the cost of moving, which the
       levels of one solve tell. A drift of tol takes K* = K (drift / tol)^(1/q) layers.
     * (iv) h |v| / (2 D), the cell number: above 1 a `Galerkin` scheme has wrong velocities where it
-      does not oscillate yet. For `Monotone` and, at worst, `Sharp` it is numerical diffusion over D.
+      does not oscillate yet. For `Monotone` and, at worst, `Sharp` it is numerical diffusion over
+      D.
     * (v) The largest |theta_{k+1} - theta_k| of a network falls like 1/K, from K to 2K layers;
       otherwise the limit of many layers does not exist.
     * (vi) No conjugate point: for a game or a control the smallest eigenvalue of `stability`, for a
