@@ -105,7 +105,7 @@ def copy_pictures(app, error):
 METHODS = (mfg.Newton, mfg.Checkpoint, mfg.Sinkhorn, mfg.Descent)
 SCHEMES = (mfg.Sharp, mfg.Monotone, mfg.Galerkin, mfg.LagrangeGalerkin, mfg.Particles)
 WAVES = (mfg.Relaxation, mfg.DelfourFortinPayre)
-ENTRY = re.compile(r"^    ( *)(\w[\w, ]*): (.*?)(?=^    \w|^\S|\Z)", re.M | re.S)
+ENTRY = re.compile(r"^    (\w[\w, ]*): (.*?)(?=^    \w|^\S|\Z)", re.M | re.S)
 
 
 def arguments(thing: Callable) -> dict[str, tuple[str, str]]:
@@ -113,7 +113,7 @@ def arguments(thing: Callable) -> dict[str, tuple[str, str]]:
     _, _, said = inspect.getdoc(thing).partition("\nArgs:\n")
     meanings = {
         name: " ".join(text.split())
-        for _, names, text in ENTRY.findall(said)
+        for names, text in ENTRY.findall(said)
         for name in names.split(", ")
     }
     return {

@@ -19,7 +19,7 @@ import mfg_fem  # noqa: E402
 DEMOS = {
     "around_pillars": "--steps 16",
     "batch_job": "--index 2 --steps 15",
-    "bridge": "--cells 128 --steps 32",
+    "bridge": "--diffusion 0.2 0.06 0.02 2e-3",
     "certificate": "--cells 5 10 --players 40 1000",
     "congestion_on_a_torus": "--square 25 50",
     "crowd_evacuation": "--steps 24",
