@@ -160,7 +160,7 @@ def restructured(lines: list[str]) -> Iterator[str]:
             section = literal = False
         elif line and not section and not literal and not before:
             literal = True
-            yield from ("::", "")
+            yield from (".. code-block:: none", "")
         before = line
         yield line if literal else marked(line)
 

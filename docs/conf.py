@@ -64,6 +64,7 @@ nb_mime_priority_overrides = [("html", "image/gif", 5)]
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
+smartquotes = False
 default_role = "code"
 autodoc_default_options = {"members": True, "show-inheritance": False}
 autodoc_member_order = "bysource"

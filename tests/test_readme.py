@@ -72,13 +72,12 @@ def test_the_guide_to_several_crowds():
     assert solution.mass(4, "runners") > 0 and abs(solution.balance).max() < 1e-12
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BOOK = [path for path in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in path.parts]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *BOOK]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_that_a_page_names_exist(page):
-    if "_build" in page.parts:
-        return
     text = page.read_text()
     named = re.findall(r"`((?:demos|docker|docs|meshes|mfg_fem|\.ci)/[\w./]*)`?", text)
     linked = re.findall(r"\]\(((?!https?:)[^)#]+)", text)
