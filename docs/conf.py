@@ -31,7 +31,7 @@ DEMOS = {
     "real_data": "--data wine --splits 1",
     "station_doors": "--steps 24",
     "two_spirals": "--points 500 --cells 40 --iterations 100 --frames 3",
-    "two_streams": "--cells 8 --steps 24 --aversions 0 0.25 0.5",
+    "two_streams": "--cells 8 --steps 16 --aversions 0 0.5",
     "wealth": "--cells 50 100 --steps 20",
 }
 
@@ -58,6 +58,7 @@ mathjax_path = "mathjax/tex-chtml.js"  # from there, not from the network
 nb_custom_formats = {".py": ["book.read_demo", {"options": DEMOS}]}
 nb_execution_mode = "force"
 nb_execution_in_temp = True
+nb_execution_show_tb = True
 nb_execution_timeout = 300
 nb_merge_streams = True
 nb_mime_priority_overrides = [("html", "image/gif", 5)]
