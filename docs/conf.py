@@ -28,7 +28,7 @@ DEMOS = {
     "game_or_control": "--steps 12",
     "noise_and_depth": "--points 400 --tests 1000 --noises 0 0.4 1 --layers 1 2 4 8 16 "
     "--widths 4 16 --solved-layers 8 --cells 30 --iterations 60",
-    "real_data": "--data wine --splits 1",
+    "real_data": "--data 'breast cancer' --splits 1",
     "station_doors": "--steps 24",
     "two_spirals": "--points 500 --cells 40 --iterations 100 --frames 3",
     "two_streams": "--cells 8 --steps 16 --aversions 0 0.5",
@@ -67,7 +67,7 @@ myst_heading_anchors = 3
 
 smartquotes = False
 default_role = "code"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
