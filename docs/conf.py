@@ -22,7 +22,7 @@ DEMOS = {
     "bridge": "--diffusion 0.2 0.06 0.02 2e-3",
     "certificate": "--cells 5 10 --players 40 1000",
     "congestion_on_a_torus": "--square 25 50",
-    "crowd_evacuation": "--steps 24",
+    "crowd_evacuation": "--steps 18 --horizon 45",
     "energy_of_layers": "--layers 8 16 32",
     "from_network_to_schroedinger": "--points 300 --cells 32 --iterations 20",
     "game_or_control": "--steps 12",
