@@ -1,5 +1,6 @@
 """An extension of Sphinx: demos as pages, the gallery, the table of options, plain docstrings."""
 
+import ast
 import inspect
 import os
 import re
@@ -67,11 +68,28 @@ def read_demo(text: str, options: dict[str, str]):
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     notebook.cells = [
         new_code_cell(BEFORE.format(path=str(DEMOS[name]), argv=argv), metadata=hidden),
-        *notebook.cells,
+        *without_gaps(notebook.cells),
         new_code_cell(AFTER.format(PICTURES=PICTURES), metadata=hidden),
         new_markdown_cell(HOW.format(name=name, command=shlex.join(["python3", *argv]))),
     ]
     return notebook
+
+
+def without_gaps(cells: list) -> Iterator:
+    """The same cells with blocks of imports in one."""
+    before = None
+    for cell in cells:
+        now = cell if cell.cell_type == "code" and only_imports(cell.source) else None
+        if before and now:
+            before.source += f"\n\n{now.source}"
+            continue
+        yield cell
+        before = now
+
+
+def only_imports(code: str) -> bool:
+    """Whether it is nothing else."""
+    return all(isinstance(part, ast.Import | ast.ImportFrom) for part in ast.parse(code).body)
 
 
 def gallery(lines: list[str]) -> Iterator[str]:

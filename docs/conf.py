@@ -52,7 +52,9 @@ exclude_patterns = ["_build", "*.py", "demos/benchmarks/*.py", "demos/classifica
 
 html_theme = "furo"
 html_title = f"mfg_fem {version}"
-html_static_path = [f"{find_spec('sphinx-mathjax-offline').submodule_search_locations[0]}/static"]
+html_css_files = ["book.css"]
+mathjax = find_spec("sphinx-mathjax-offline").submodule_search_locations[0]
+html_static_path = ["_static", f"{mathjax}/static"]
 mathjax_path = "mathjax/tex-chtml.js"  # from there, not from the network
 
 nb_custom_formats = {".py": ["book.read_demo", {"options": DEMOS}]}
