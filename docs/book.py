@@ -200,14 +200,12 @@ def rewrite(app, what, name, thing, settings, lines):
 
 
 def resolve(app, env, node, text):
-    """Types of annotations by their public names; those of other packages stay plain text."""
-    name = PUBLIC.get(node["reftarget"].rpartition(".")[2])
+    """Types of annotations by their public names; others stay plain text. Pages say py:obj."""
     if node.get("refdomain") != "py" or node["reftype"] != "class":
         return None
-    py = env.get_domain("py")
-    return (
-        name and py.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, text)
-    ) or text
+    name = PUBLIC.get(node["reftarget"].rpartition(".")[2])
+    given = env, node["refdoc"], app.builder, "obj", name, node, text
+    return (name and env.get_domain("py").resolve_xref(*given)) or text
 
 
 def setup(app):
