@@ -17,7 +17,7 @@ import mfg_fem  # noqa: E402
 
 # What makes demos small enough for the book: each takes less than half a minute on two cores.
 DEMOS = {
-    "around_pillars": "--steps 16",
+    "around_pillars": "--steps 12",
     "batch_job": "--index 2 --steps 15",
     "bridge": "--diffusion 0.2 0.06 0.02 2e-3",
     "certificate": "--cells 5 10 --players 40 1000",
