@@ -18,6 +18,7 @@
 # $d / T$, and pay $d^2 / (2 T)$ each: the least there is.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -28,15 +29,16 @@ import ufl
 
 import mfg_fem as mfg
 
+MESHES = Path(globals().get("__file__", "notebook")).resolve().parents[1] / "meshes"
 parser = argparse.ArgumentParser(description="A crowd has to be elsewhere in time.")
-parser.add_argument("--mesh", default=Path(__file__).parents[1] / "meshes" / "pillars.msh")
+parser.add_argument("--mesh", default=MESHES / "pillars.msh")
 parser.add_argument("--steps", type=int, default=32, help="a multiple of 4")
 parser.add_argument("--people", type=float, default=30.0)
 parser.add_argument("--crowding", type=float, default=1.0, help="alpha, m²")
 parser.add_argument("--diffusion", type=float, default=0.08, help="m²/s")
 parser.add_argument("--horizon", type=float, default=12.0, help="s")
 parser.add_argument("--out", default="results/around_pillars", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 LENGTH, HEIGHT, START, END, RADIUS = 16.0, 9.0, (2.6, 4.5), (13.4, 4.5), 1.1  # m
 comm, hall = MPI.COMM_WORLD, mfg.read_mesh(options.mesh)

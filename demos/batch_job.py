@@ -39,7 +39,7 @@ parser.add_argument("--every", type=float, default=60.0, help="seconds between c
 parser.add_argument("--budget", type=float, help="seconds (default: to the end of the job)")
 parser.add_argument("--out", default="results/batch_job", type=Path, help="a folder per row in it")
 parser.add_argument("--warm-up", action="store_true", help="only compile what will be needed")
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 if not 0 <= options.index < len(TABLE):
     parser.error(f"--index goes from 0 to {len(TABLE) - 1}, not {options.index}")
 people, diffusion = TABLE[options.index]

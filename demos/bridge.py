@@ -18,6 +18,7 @@
 # Wasserstein's distance, $\frac12 W_2^2 = \frac12 (5 - 3)^2 + \frac12 (0.5 - 0.4)^2 = 2.005$.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -35,7 +36,7 @@ parser.add_argument(
     "--diffusion", type=float, nargs="+", default=[0.4, 0.2, 0.06, 0.02, 6e-3, 2e-3, 2e-4]
 )
 parser.add_argument("--out", default="results/bridge", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 LENGTH, START, END, WIDE, NARROW = 8.0, 3.0, 5.0, 0.5, 0.4
 LIMIT = ((END - START) ** 2 + (WIDE - NARROW) ** 2) / 2

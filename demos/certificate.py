@@ -19,6 +19,7 @@
 # noise of its own, and says how far their numbers scatter.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -33,7 +34,7 @@ parser = argparse.ArgumentParser(description="Exploitability, and finitely many 
 parser.add_argument("--cells", type=int, nargs="+", default=[5, 10, 20], help="across the room")
 parser.add_argument("--players", type=int, nargs="+", default=[40, 1000, 40000])
 parser.add_argument("--out", default="results/certificate", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 PEOPLE, LENGTH, WIDTH, HORIZON = 40, 10.0, 5.0, 10.0  # persons, metres, seconds
 comm = MPI.COMM_WORLD

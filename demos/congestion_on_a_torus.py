@@ -15,6 +15,7 @@
 # those of `Galerkin` are of order 2, the others' of order 1.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -29,7 +30,7 @@ parser = argparse.ArgumentParser(description="Two published games with congestio
 parser.add_argument("--line", type=int, nargs=2, default=[200, 200], help="cells, steps in 1D")
 parser.add_argument("--square", type=int, nargs=2, default=[50, 100], help="cells, steps in 2D")
 parser.add_argument("--out", default="results/congestion_on_a_torus", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 pi, comm = np.pi, MPI.COMM_WORLD
 

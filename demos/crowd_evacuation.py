@@ -30,6 +30,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -41,7 +42,8 @@ import ufl
 import mfg_fem as mfg
 
 CAPACITY = mfg.crowd.CAPACITY  # 1.3 people per metre of door and second (Weidmann 1993)
-MESH = Path(__file__).parents[1] / "meshes" / "hall.msh"
+MESHES = Path(globals().get("__file__", "notebook")).resolve().parents[1] / "meshes"
+MESH = MESHES / "hall.msh"
 GROUPS = [(8.0, 9.0, 2.2, 1.0), (20.0, 9.2, 2.0, 0.6)]  # x, y, radius in m; weight
 
 
@@ -100,7 +102,7 @@ def arguments():
     )  # fmt: skip
     parser.add_argument("--exits", action="store_true", help="who reaches a door leaves at once")
     parser.add_argument("--out", default="results/crowd_evacuation", type=Path)
-    options, others = parser.parse_known_args()
+    options, others = parser.parse_known_args([] if "ipykernel" in sys.argv[0] else None)
     wrong = [word for word in others if word.startswith("-") and not word.startswith("-mfg_")]
     if wrong:
         parser.error(f"unknown: {' '.join(wrong)} (PETSc options for the solver begin with -mfg_)")

@@ -18,6 +18,7 @@
 # midpoint layers are of second order. So the energy says how many layers are enough.
 
 import argparse
+import sys
 import warnings
 from pathlib import Path
 
@@ -34,7 +35,7 @@ parser.add_argument("--points", type=int, default=150)
 parser.add_argument("--width", type=int, default=8)
 parser.add_argument("--turns", type=float, default=0.75)
 parser.add_argument("--out", default="results/energy_of_layers", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 comm, FORMS = MPI.COMM_WORLD, ("midpoint", "block")
 
 

@@ -14,6 +14,7 @@
 # give an exact solution, and every scheme can be measured against it.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -28,7 +29,7 @@ import mfg_fem as mfg
 parser = argparse.ArgumentParser(description="A game with an exact solution.")
 parser.add_argument("--cells", type=int, nargs="+", default=[8, 16, 32])
 parser.add_argument("--out", default="results/first_game", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 T, D, pi = 0.5, 0.2, np.pi
 

@@ -17,12 +17,13 @@
 #     python3 -m mfg_fem evacuate meshes/six_rooms.wkt --door west 0 3.5 0 4.5 --people 60
 
 import argparse
+import sys
 from pathlib import Path
 
 import mfg_fem as mfg
 
 PLANS = ("two_bottlenecks", "two_ways", "six_rooms")
-MESHES = Path(__file__).parents[1] / "meshes"
+MESHES = Path(globals().get("__file__", "notebook")).resolve().parents[1] / "meshes"
 WEST = [(0, 0), (5, 0), (5, 10), (0, 10)]
 
 parser = argparse.ArgumentParser(description="Floor plans from the file to the film.")
@@ -30,7 +31,7 @@ parser.add_argument("--only", nargs="+", choices=PLANS, default=PLANS)
 parser.add_argument("--steps", type=int, default=60)
 parser.add_argument("--size", type=float, default=0.6, help="longest edge of the mesh, m")
 parser.add_argument("--out", type=Path, default=Path("results/floor_plans"))
-o = parser.parse_args()
+o = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 solutions = {}
 
 # Two bottlenecks. 150 people start in the western half of the first room. The corridors have the

@@ -22,6 +22,7 @@
 # analysis gives from the computed levels alone. So one solve says how far its energy drifts.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -36,7 +37,7 @@ parser = argparse.ArgumentParser(description="Energy and information of a game a
 parser.add_argument("--cells", type=int, default=64)
 parser.add_argument("--steps", type=int, nargs="+", default=[16, 32, 64])
 parser.add_argument("--out", default="results/fluid_of_a_game", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 D, comm, wave = 0.05, MPI.COMM_WORLD, 2 * np.pi
 

@@ -6,6 +6,7 @@
 # number that shows how well it holds; and where the chain is often told wrongly, what is right.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -24,7 +25,7 @@ parser.add_argument("--layers", type=int, default=32)
 parser.add_argument("--cells", type=int, default=64)
 parser.add_argument("--iterations", type=int, default=40)
 parser.add_argument("--out", default="results/from_network_to_schroedinger", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 comm = MPI.COMM_WORLD
 NOISE, EFFORT, SIZE, STEEP = 0.4, 0.5, 3.2, 6.0
 D, MIDDLE = NOISE**2 / 2, SIZE / 2

@@ -14,6 +14,7 @@
 # $$ \text{price of anarchy} = \frac{\text{cost of the game}}{\text{cost of the control}} \ge 1. $$
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -32,7 +33,7 @@ parser.add_argument("--people", type=float, default=80.0)
 parser.add_argument("--diffusion", type=float, default=0.08, help="m²/s")
 parser.add_argument("--horizon", type=float, default=60.0, help="s")
 parser.add_argument("--out", default="results/game_or_control", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 hall = mfg.read_mesh(options.mesh, MPI.COMM_WORLD)
 data = (hall, options.people, options.diffusion, options.horizon)
 

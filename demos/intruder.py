@@ -11,6 +11,7 @@
 # pushed instead: the crowd piles up before the intruder (Butano and others 2024).
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -24,11 +25,12 @@ from dolfinx import fem
 
 import mfg_fem as mfg
 
+MESHES = Path(globals().get("__file__", "notebook")).resolve().parents[1] / "meshes"
 parser = argparse.ArgumentParser(description="A crowd around an intruder, for several discounts.")
-parser.add_argument("--mesh", default=Path(__file__).parents[1] / "meshes" / "intruder.msh")
+parser.add_argument("--mesh", default=MESHES / "intruder.msh")
 parser.add_argument("--discounts", type=float, nargs="+", default=[0.0, 0.5, 2.0, 6.0])
 parser.add_argument("--out", default="results/intruder", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 DENSITY, SPEED, RADIUS, D, G, WALL = 2.5, 2.0, 0.37, 0.25, -0.2, 1000.0
 AWAY = (1.0, 1.5, 2.0)

@@ -18,6 +18,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -103,7 +104,7 @@ def main():
     parser.add_argument("--cells", type=int, default=40)
     parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--out", default="results/noise_and_depth", type=Path)
-    o = parser.parse_args()
+    o = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
     train, test = (spirals(n, s, o.turns) for n, s in ((o.points, 0), (o.tests, 1)))
     options = dict(cells=o.cells, max_it=o.iterations, random_state=0)
     nets = {

@@ -27,6 +27,7 @@
 import argparse
 import importlib.util
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def main():
     parser.add_argument("--layers", type=int, help="instead of 4 or, for the digits, 6")
     parser.add_argument("--width", type=int, help="instead of 24 or 32")
     parser.add_argument("--out", default="results/real_data", type=Path)
-    o = parser.parse_args()
+    o = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
     with_adam = importlib.util.find_spec("torch") is not None
     if not with_adam:
         print("Adam is left out: torch is not installed")

@@ -14,6 +14,7 @@
 # is gone too early. How people walk is that of `crowd_evacuation.py`. Metres, seconds, people.
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,11 +27,12 @@ import ufl
 
 import mfg_fem as mfg
 
+MESHES = Path(globals().get("__file__", "notebook")).resolve().parents[1] / "meshes"
 parser = argparse.ArgumentParser(description="People leave a train and a platform.")
-parser.add_argument("--mesh", default=Path(__file__).parents[1] / "meshes" / "station.msh")
+parser.add_argument("--mesh", default=MESHES / "station.msh")
 parser.add_argument("--steps", type=int, default=60)
 parser.add_argument("--out", default="results/station_doors", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 WAITING, HORIZON = 20.0, 75.0  # people on the platform before; s
 OPENING, OPEN, FLUX = 2.0, 32.0, 1.3  # s; s; people per metre of the train's doors and second

@@ -13,6 +13,7 @@
 # Hours, and the mean demand as the unit of power.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -28,7 +29,7 @@ parser.add_argument("--cells", type=int, default=80)
 parser.add_argument("--steps", type=int, default=48)
 parser.add_argument("--capacities", type=float, nargs="+", default=[0.5, 2.0, 8.0])
 parser.add_argument("--out", default="results/storage", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 DAY, SWING, SLOPE = 24.0, 0.4, 1.0  # h; of the demand; s
 SPEED, WEAR, NOISE = 0.15, 0.05, 2e-4  # mu; a; D, per h

@@ -22,6 +22,7 @@
 # the trap is carried around it.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -37,7 +38,7 @@ parser.add_argument("--line", type=int, default=256, help="cells of the line")
 parser.add_argument("--plane", type=int, default=32, help="cells of the plane along each side")
 parser.add_argument("--steps", type=int, default=120)
 parser.add_argument("--out", default="results/trap", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 comm = MPI.COMM_WORLD
 

@@ -23,6 +23,7 @@
 # $D \le s_0^2$: that is Heisenberg's principle, and bridges have none.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -38,7 +39,7 @@ parser = argparse.ArgumentParser(description="A Gaussian as a bridge and as a wa
 parser.add_argument("--cells", type=int, default=192)
 parser.add_argument("--steps", type=int, default=48)
 parser.add_argument("--out", default="results/two_equations", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 LENGTH, WIDTH, D = 8.0, 0.5, 0.24
 comm, line = MPI.COMM_WORLD, mfg.box((LENGTH,), options.cells)

@@ -22,6 +22,7 @@
 
 import argparse
 import json
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frames", type=int, default=6, help="of the film, for each layer")
     parser.add_argument("--out", default="results/two_spirals", type=Path)
-    return parser.parse_args()
+    return parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 
 # ## The field

@@ -12,6 +12,7 @@
 # the lanes elsewhere, and the path from $c = 0$ chooses this one. Metres, seconds, people.
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ parser.add_argument("--cells", type=int, default=16, help="cells across the corr
 parser.add_argument("--steps", type=int, default=40)
 parser.add_argument("--aversions", type=float, nargs="+", default=[0.0, 0.25, 0.5, 1.0])
 parser.add_argument("--out", default="results/two_streams", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 LENGTH, WIDTH, HORIZON = 12.0, 4.0, 14.0  # m; m; s
 PEOPLE, SPEED, NOISE, OWN = 12, 1.3, 0.05, 0.2  # each; m/s; m^2/s; a [m^2]

@@ -17,6 +17,7 @@
 # lasting solution at both ends of a horizon, the rate of each step is found with the rest.
 
 import argparse
+import sys
 from pathlib import Path
 
 from mpi4py import MPI
@@ -32,7 +33,7 @@ parser.add_argument("--cells", type=int, nargs="+", default=[50, 100, 200])
 parser.add_argument("--shock", type=float, default=0.1, help="fall of all incomes; 0: none")
 parser.add_argument("--steps", type=int, default=40, help="of the time after the shock")
 parser.add_argument("--out", default="results/wealth", type=Path)
-options = parser.parse_args()
+options = parser.parse_args([] if "ipykernel" in sys.argv[0] else None)
 
 INCOMES, CHANGES = {"poor": 0.1, "rich": 0.2}, 1.2  # of a year; per year
 PATIENCE, DEBT, RICHEST = 0.05, 0.15, 1.85  # per year; b; largest wealth

@@ -12,7 +12,7 @@ except ImportError as error:
     raise ImportError(
         "mfg_fem needs FEniCSx, DOLFINx 0.9 to 0.11 with petsc4py, which is not here or not whole "
         f"({error}). Install it from conda-forge or Debian, or on Linux with Python >= 3.12 by "
-        "pip install 'mfg-fem[wheels]': see Installing in the README."
+        "pip install 'mfg-fem[wheels]': see docs/install.md."
     ) from error
 
 

@@ -63,13 +63,13 @@ class Door:
     never more than q leave per unit of length and time, and people queue. A player does not change
     kappa; the planner of a control does.
 
+    Each number may be a callable x -> UFL, `InTime` of (x, t), or `WithCrowd` of (x, t, m).
+
     Args:
         rate: kappa > 0 at low density; with a capacity by default such that half of it passes at
             a twentieth of the mean density.
         capacity: q > 0, persons per unit of length (area in 3D) and time, or None.
         cost: what leaving costs a player.
-
-        Each is a number, a callable x -> UFL, `InTime` of (x, t), or `WithCrowd` of (x, t, m).
     """
 
     rate: Known | WithCrowd | None = None

@@ -30,16 +30,16 @@ SMOOTH = 0.7  # factor of the change from layer to layer, for twice as many; 1/2
 class Criteria:
     """Criteria for layers and nodes, each None where it does not exist: `reasons` says why.
 
-    (ii)  A symplectic integrator of order q keeps a modified energy, and its energy drifts: by the
-          spread of what backward error analysis adds to it, relative to the cost of moving, which
-          the levels of one solve tell. A drift of tol takes K* = K (drift / tol)^(1/q) layers.
-    (iv)  h |v| / (2 D), the cell number: above 1 a `Galerkin` scheme has wrong velocities where it
-          does not oscillate yet. For `Monotone` and, at worst, `Sharp` it is numerical diffusion
-          over D.
-    (v)   The largest |theta_{k+1} - theta_k| of a network falls like 1/K, from K to 2K layers;
-          otherwise the limit of many layers does not exist.
-    (vi)  No conjugate point: for a game or a control the smallest eigenvalue of `stability`, for a
-          network that of the Hessian, is positive.
+    * (ii) A symplectic integrator of order q keeps a modified energy, and its energy drifts: by the
+      spread of what backward error analysis adds to it, relative to the cost of moving, which the
+      levels of one solve tell. A drift of tol takes K* = K (drift / tol)^(1/q) layers.
+    * (iv) h |v| / (2 D), the cell number: above 1 a `Galerkin` scheme has wrong velocities where it
+      does not oscillate yet. For `Monotone` and, at worst, `Sharp` it is numerical diffusion over
+      D.
+    * (v) The largest |theta_{k+1} - theta_k| of a network falls like 1/K, from K to 2K layers;
+      otherwise the limit of many layers does not exist.
+    * (vi) No conjugate point: for a game or a control the smallest eigenvalue of `stability`, for a
+      network that of the Hessian, is positive.
 
     Attributes:
         layers: K, the layers or time steps of the solution.
