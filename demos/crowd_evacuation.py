@@ -3,21 +3,23 @@
 # Everybody in a hall walks to an exit, minds the crowd on the way, and knows that all the others
 # do the same: a mean-field game. A player who walks with velocity $a$ where the density is $m$ pays
 #
-# $$ \frac12 + \frac{(1 + \alpha m)^\beta |a|^2}{2 v_0^2} + \delta m $$
+# $$ \frac23 \Bigl(1 + \Bigl(\frac{m}{m_c}\Bigr)^4\Bigr)
+#    + \frac23 \Bigl(1 - \sqrt{1 - |a|^2 / W(m)^2}\Bigr), \qquad
+#    W(m) = \frac{2}{\sqrt 3} \frac{v_0}{(1 + \alpha m)^\beta} $$
 #
-# per second: for the time, for the effort, which grows with the crowd, and for discomfort. Alone,
-# one walks at $v_0$ and pays 1 per second, so that the value function $u$ is about *the seconds to
-# an exit*. The Hamiltonian is $H = v_0^2 |p|^2 / (2 (1 + \alpha m)^\beta)$ and the velocity $-H_p$;
-# while $u$ does not change in time, $H$ equals the running cost and the speed is
+# per second: for the time, which is worse in a crowd, and for the effort, which grows with the
+# speed up to the largest one, $W$. Alone, one walks at $v_0$ and pays 1 per second, so that the
+# value function $u$ is about *the seconds to an exit*. The Hamiltonian is
+# $H = \sqrt{4/9 + W^2 |p|^2} - 2/3$ and the velocity $-H_p$; while $u$ does not change in time, $H$
+# equals the cost of the time and the speed is
 #
-# $$ v(m) = v_0 (1 + \alpha m)^{-\beta/2} \sqrt{1 + 2 \delta m}, \quad
-#    v_0 = 1.34, \; \alpha = 0.42, \; \beta = 3, \; \delta = 0.05, $$
+# $$ v(m) = W(m) \sqrt{1 - (2 + (m / m_c)^4)^{-2}}, \quad
+#    v_0 = 1.34, \; \alpha = 0.42, \; \beta = 1.5, \; m_c = 4, $$
 #
-# 0.83, 0.59, 0.36 m/s at 1, 2, 4 people/m². Weidmann (1993) measured 1.06, 0.61, 0.16. Without
-# the root the flow $m v$ grows with $m$ up to $2/\alpha = 4.8$ people/m², to 1.23 people/(m s),
-# his capacity: exactly where it grows the game is known to have one solution (Lions' condition).
-# Congestion of this kind for crowds: Lachapelle and Wolfram (2011); a crowd as a continuum: Hughes
-# (2002).
+# 0.79, 0.54, 0.33 m/s at 1, 2, 4 people/m². Weidmann (1993) measured 1.06, 0.61, 0.16. The flow
+# $m v$ grows up to 1.39 people/(m s) among 6 people/m²; in real crowds it falls from about 2 on.
+# Who foresees a long queue hurries to it, but not beyond $W$. Congestion of this kind for crowds:
+# Lachapelle and Wolfram (2011); a crowd as a continuum: Hughes (2002).
 #
 # Where the density at a door is $m$, $q m / (m + q / k)$ people leave per metre and second: never
 # more than the capacity $q$. The others queue; everybody foresees for how long, and where.

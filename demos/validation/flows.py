@@ -11,14 +11,15 @@ from dataclasses import replace
 from mpi4py import MPI
 
 import numpy as np
-from cases import IMO, RIMEA, Case, Found, draw_gone, solved
+from case import IMO, RIMEA, Case, Found, draw_gone, solved
 
 import mfg_fem as mfg
 
 LENGTH = 10.0  # m
 EXACT = mfg.Newton(rtol=1e-12)
-RAISED = 0.02  # people/(m s) from one flow to the next where the crowd is dense
-DENSITIES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0)  # people/m^2
+RAISED = 0.1  # of what is missing to the largest flow, from one flow to the next
+LARGEST = 1.04  # people/m^2, the largest flow m v(m) over the free speed
+DENSITIES = (0.5, 1.0, 2.0, 3.0, 4.0, 5.0)  # people/m^2
 NEAR = 0.1  # m/s: how far from the one expected a speed may be
 # Table 1.1 of the circular: density, specific flow, speed.
 TABLE = ((0.5, 0.65, 1.2), (1.9, 1.3, 0.67), (3.2, 0.65, 0.20), (3.5, 0.32, 0.10))
@@ -30,14 +31,16 @@ def weidmann(m, free_speed=1.34):
     return free_speed * np.maximum(0.0, 1 - np.exp(-1.913 * (1 / m - 1 / 5.4)))
 
 
-def speeds(densities, coarser, **data):
+def speeds(densities, coarser, free_speed=mfg.crowd.FREE_SPEED):
     """The solutions, the speed in crowds of these densities and the specific flow there."""
     corridor = mfg.box((LENGTH,), (round(40 / coarser),), comm=MPI.COMM_SELF)
-    game = mfg.crowd.evacuation(corridor, 1.0, ["right"], horizon=1.0, capacity=None, **data)
+    game = mfg.crowd.evacuation(
+        corridor, 1.0, ["right"], horizon=1.0, capacity=None, free_speed=free_speed
+    )
     steady = {"horizon": None, "initial_density": None, "terminal_cost": None}
     state, solutions, flows, found = None, [], [0.0], [0.0]
     while found[-1] < max(densities):
-        flows.append(flows[-1] + coarser * max(RAISED, 0.1 * (1.2 - flows[-1])))
+        flows.append(flows[-1] + RAISED * (LARGEST * free_speed - flows[-1]))
         entering = game.boundary | {"left": mfg.Entry(flows[-1])}
         state = mfg.solve(replace(game, boundary=entering, **steady), method=EXACT, guess=state)
         x, m = state.coordinates[:, 0], state.nodal_densities

@@ -19,14 +19,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from cases import Case, Found, draw_gone, solved
+from case import Case, Found, draw_gone, solved
 
 import ufl
 
 import mfg_fem as mfg
 
 HERE = Path(__file__).parent / "crowd_queue"
-CAPACITY = 2.43  # people per metre of door and second, by --calibrate
+CAPACITY = 2.47  # people per metre of door and second, by --calibrate
 PENS = (1.2, 2.3, 3.4, 4.5, 5.6)  # m, the widths of the series
 DOOR, SMOOTHED = 0.5, 0.3  # m: width of the door, of a person
 DEEPER = 0.7  # m, the pen behind the last person

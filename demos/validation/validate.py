@@ -26,7 +26,7 @@ import flows
 import juelich
 import matplotlib
 import rimea
-from cases import balance, faults
+from case import balance, faults
 from matplotlib.figure import Figure
 
 import mfg_fem as mfg

@@ -17,8 +17,10 @@ from mfg_fem.validate import array, number
 
 FREE_SPEED = 1.34  # m/s, of who walks alone (Weidmann 1993)
 CAPACITY = 1.3  # people per metre of door and second (Weidmann 1993)
-ALPHA, BETA = 0.42, 3.0  # m^2/person, 1: how a crowd slows who walks in it
-DISCOMFORT = 0.05  # a second walked among 20 people/m^2 costs twice
+ALPHA, BETA = 0.42, 1.5  # m^2/person, 1: how a crowd slows who walks in it
+CROWDED = 4.0  # people/m^2, among whom to stand costs twice
+WAITING = 2 / 3  # s, the cost of a second of standing alone; of one of walking it is 1 s
+TOP = 2 / 3**0.5  # the largest speed over the one of who is not in a hurry
 STRANDED = 30.0  # s of walking, the cost of being inside at the end
 
 
@@ -38,20 +40,23 @@ def evacuation(
 
     A player who walks with velocity a where the density is m pays, in seconds,
 
-        1/2 + (1 + ALPHA m)^BETA |a|^2 / (2 free_speed^2) + DISCOMFORT m
+        2/3 (1 + (m / CROWDED)^4) + 2/3 (1 - sqrt(1 - |a|^2 / W(m)^2))
 
-    per second, so that H(p, m) = V(m)^2 |p|^2 / 2 with V(m) = free_speed (1 + ALPHA m)^(-BETA/2),
-    and he walks at V(m)^2 |p|. In an even, steady stream u does not change in time and H equals the
-    running cost: |p|^2 V(m)^2 = 1 + 2 DISCOMFORT m, and he walks exactly at
+    per second, at most W(m) = TOP free_speed (1 + ALPHA m)^(-BETA) fast, TOP = 2 / sqrt(3). So
 
-        v(m) = V(m) sqrt(1 + 2 DISCOMFORT m),
+        H(p, m) = sqrt(4/9 + W(m)^2 |p|^2) - 2/3,
 
-    at free_speed alone, and for 1.34 m/s at 1.03, 0.83, 0.59, 0.45, 0.36 m/s among 0.5, 1, 2, 3, 4
-    people/m^2, where Weidmann (1993) has 1.30, 1.06, 0.61, 0.33, 0.16. Where people queue u falls
-    in time and they go slower; before a long queue its gradient is large and they go faster,
-    without a limit. The value function is about the time to a door. Through a door at most
-    `capacity` people pass per metre and second. Lachapelle and Wolfram 2011 (congestion); Weidmann
-    1993 (numbers).
+    and he walks at W^2 |p| / sqrt(4/9 + W^2 |p|^2). In an even, steady stream u does not change in
+    time and H equals the running cost, so that he walks exactly at
+
+        v(m) = W(m) sqrt(1 - 1 / (2 + (m / CROWDED)^4)^2),
+
+    at free_speed alone, where a second of walking costs 1 s, and for 1.34 m/s at 1.01, 0.79, 0.54,
+    0.42, 0.33 m/s among 0.5, 1, 2, 3, 4 people/m^2, where Weidmann (1993) has 1.30, 1.06, 0.61,
+    0.33, 0.16. Where people queue u falls in time and they go slower; who foresees a long queue
+    hurries to it, at most at W. The value function is about the time to a door. Through a door at
+    most `capacity` people pass per metre and second. Lachapelle and Wolfram 2011 (congestion);
+    Weidmann 1993 (numbers).
 
     Args:
         domain: the floor plan, in metres.
@@ -77,13 +82,18 @@ def evacuation(
         horizon = float(2 * (np.linalg.norm(ends[:3] + ends[3:]) / speed + queue))
     is_polygon = not callable(initial_density)
     density = _in_polygon(initial_density, domain.dim) if is_polygon else initial_density
+
+    def hamiltonian(x, p, m):
+        fastest = TOP * speed / (1 + ALPHA * m) ** BETA
+        return ufl.sqrt(WAITING**2 + fastest**2 * ufl.dot(p, p)) - WAITING
+
     door = Door(rate=10 * speed, capacity=capacity) if capacity else Exit()
     return kind(
         domain,
         horizon=horizon,
         diffusion=diffusion,
-        hamiltonian=lambda x, p, m: speed**2 * ufl.dot(p, p) / (2 * (1 + ALPHA * m) ** BETA),
-        running_cost=lambda x, t, m: 0.5 + DISCOMFORT * m,
+        hamiltonian=hamiltonian,
+        running_cost=lambda x, t, m: WAITING * (1 + (m / CROWDED) ** 4),
         terminal_cost=lambda x, m: STRANDED,
         initial_density=density,
         population=people,
