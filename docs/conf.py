@@ -53,7 +53,7 @@ exclude_patterns = [
     "_build",
     "*.py",
     "demos/benchmarks/*.py",
-    "demos/validation/*.py",
+    "demos/validation/*",
     "demos/classification.py",
 ]
 

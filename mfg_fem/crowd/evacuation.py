@@ -52,7 +52,7 @@ def evacuation(
         v(m) = W(m) sqrt(1 - 1 / (2 + (m / CROWDED)^4)^2),
 
     at free_speed alone, where a second of walking costs 1 s, and for 1.34 m/s at 1.01, 0.79, 0.54,
-    0.42, 0.33 m/s among 0.5, 1, 2, 3, 4 people/m^2, where Weidmann (1993) has 1.30, 1.06, 0.61,
+    0.41, 0.33 m/s among 0.5, 1, 2, 3, 4 people/m^2, where Weidmann (1993) has 1.30, 1.06, 0.61,
     0.33, 0.16. Where people queue u falls in time and they go slower; who foresees a long queue
     hurries to it, at most at W. The value function is about the time to a door. Through a door at
     most `capacity` people pass per metre and second. Lachapelle and Wolfram 2011 (congestion);
