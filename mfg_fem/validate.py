@@ -124,6 +124,13 @@ def choice(name: str, value, choices):
     return value
 
 
+def planar(name: str, value, shape: tuple[str | int, ...] = ("n", 2)) -> np.ndarray:
+    """Check points in the plane, as an array or a geometry of shapely; the end of a ring goes."""
+    value = getattr(value, "exterior", value)
+    found = array(name, getattr(value, "coords", value), shape)
+    return found[:-1] if len(found) > 3 and np.array_equal(found[0], found[-1]) else found
+
+
 def array(name: str, value, shape: tuple[str | int, ...]) -> np.ndarray:
     """Check an array of finite numbers; a word in the shape stands for any length."""
     try:

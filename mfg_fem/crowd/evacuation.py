@@ -13,7 +13,7 @@ from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.boundary import Door, Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
-from mfg_fem.validate import array, number
+from mfg_fem.validate import number, planar
 
 FREE_SPEED = 1.34  # m/s, of who walks alone (Weidmann 1993)
 CAPACITY = 1.3  # people per metre of door and second (Weidmann 1993)
@@ -63,8 +63,8 @@ def evacuation(
         people: how many there are.
         doors: names of the boundaries that they can leave by.
         kind: MeanFieldGame, where everybody sees to himself, or MeanFieldControl, one planner.
-        initial_density: where people are, x -> UFL; or the corners of a polygon in 2D in which
-            they are evenly spread; by default evenly in the whole domain.
+        initial_density: where people are, x -> UFL; or a polygon in 2D, its corners or one of
+            shapely, in which they are evenly spread; by default evenly in the whole domain.
         horizon: in seconds; by default twice as long as walking across and passing the doors take
             one after the other. Where it is short, people hurry.
         diffusion: half the squared noise of walking, m^2/s.
@@ -104,7 +104,7 @@ def evacuation(
 def _in_polygon(corners: Any, dim: int) -> Callable:
     """The density of those who are evenly spread in a polygon, x -> UFL: 1 inside and 0 outside."""
     what = "initial_density, which is no function, has corners of a polygon and"
-    found = array(what, corners, ("n", 2))
+    found = planar(what, corners)
     if len(found) < 3 or dim != 2:
         raise ProblemError(f"{what} must have three or more, in 2D.")
 

@@ -19,7 +19,7 @@ from mfg_fem.errors import ProblemError, require, together
 from mfg_fem.forms.cell import at_vertices
 from mfg_fem.forms.drift import state_drift
 from mfg_fem.solution.solution import Solution
-from mfg_fem.validate import array
+from mfg_fem.validate import planar
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _checked(places: Mapping[str, Any], dim: int) -> dict[str, np.ndarray]:
         raise ProblemError(f"lines are measured in 2D, and the domain has {dim} dimension(s).")
     if not isinstance(places, Mapping):
         raise ProblemError('lines must be a dict such as {"corridor": ((0, 1), (2, 1))}.')
-    found = {name: array(f"lines[{name!r}]", ends, (2, 2)) for name, ends in places.items()}
+    found = {name: planar(f"lines[{name!r}]", ends, (2, 2)) for name, ends in places.items()}
     for name, (first, last) in found.items():
         if np.array_equal(first, last):
             raise ProblemError(f"lines[{name!r}] begins and ends at the same point.")

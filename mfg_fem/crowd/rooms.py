@@ -11,7 +11,7 @@ import numpy as np
 from mfg_fem.crowd.parts import crowds_of, densities
 from mfg_fem.crowd.weights import of_region
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.validate import array
+from mfg_fem.validate import planar
 
 
 def rooms(solution: Any, places: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -19,8 +19,8 @@ def rooms(solution: Any, places: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
     Args:
         solution: of one crowd, or of several, who are counted together.
-        places: name -> the corners of a polygon, in order (2D), or a function of points x of the
-            shape (d, n) that says which of them are inside, such as `lambda x: x[0] < 5`.
+        places: name -> a polygon (2D), its corners in order or one of shapely, or a function of
+            points x of the shape (d, n) that says which of them are inside: `lambda x: x[0] < 5`.
     """
     crowds = crowds_of(solution, "rooms")
     m, discrete, found = densities(crowds), crowds[0].discrete, {}
@@ -37,7 +37,7 @@ def rooms(solution: Any, places: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _contains(name: str, place: Any, discrete) -> Callable[[np.ndarray], np.ndarray]:
     """Which points are in a room."""
     if not callable(place):
-        corners = array(f"rooms[{name!r}], which is no function, has corners and", place, ("n", 2))
+        corners = planar(f"rooms[{name!r}], which is no function, has corners and", place)
         if len(corners) < 3 or discrete.problem.domain.dim != 2:
             raise ProblemError(f"rooms[{name!r}] must have three corners or more, in 2D.")
         return partial(_in_polygon, corners)

@@ -201,7 +201,7 @@ def _on_walls(name: str, drawn: list[np.ndarray], walls: np.ndarray, tol: float)
                 f"nearest wall to its middle, from {place(start)} to {place(end)}, is "
                 f"{away[0]:.3g} m away. Move the door there, or make it shorter."
             )
-        away = segments.nearest(parts.reshape(-1, 2), door[None])[1].max()
+        away = segments.nearest(parts.reshape(-1, 2), door[None])[1].max(initial=0.0)
         if max(away, length - covered) > tol:
             log.warning(
                 "The door %r from %s to %s moved by %.3g m onto its wall; of its %.3g m, %.3g m "

@@ -109,6 +109,11 @@ def _edges(name: str, lines) -> list[np.ndarray]:
     """Segments of a line, of a list of lines or of a shapely line."""
     if hasattr(lines, "geoms"):
         return [edge for line in lines.geoms for edge in _edges(name, line)]
+    if hasattr(lines, "exterior"):
+        raise MeshError(
+            f"the door {name!r} is a polygon. Give the two ends of the door on its wall, such as "
+            "((0, 1), (0, 2)), in metres."
+        )
     try:
         x = np.asarray(getattr(lines, "coords", lines), dtype=float)
         if x.ndim == 2 and x.shape[1] == 2 and len(x) > 1 and np.isfinite(x).all():

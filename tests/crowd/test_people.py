@@ -46,6 +46,21 @@ def test_rooms_that_cover_the_domain_have_everybody(degree):
     np.testing.assert_allclose(found["polygon"] + found["rest"], solution.masses, rtol=1e-12)
 
 
+def test_geometries_of_shapely_are_rooms_lines_and_where_people_start(solution):
+    shapely = pytest.importorskip("shapely")
+    corners, ends = [(0.2, 0.1), (0.9, 0.1), (0.5, 0.8)], ((0.5, 0), (0.5, 1))
+    shape, line = shapely.Polygon(corners), shapely.LineString(ends)
+    found = crowd.rooms(solution, {"room": corners, "shape": shape})
+    np.testing.assert_array_equal(found["room"], found["shape"])
+    counts = [crowd.lines(solution, {"gate": y})["gate"].count for y in (ends, line)]
+    np.testing.assert_array_equal(*counts)
+    games = [
+        crowd.evacuation(solution.problem.domain, 3, ["right"], initial_density=y)
+        for y in (corners, shape)
+    ]
+    np.testing.assert_array_equal(*(mfg.solve(y, 1).nodal_densities[0] for y in games))
+
+
 def test_a_room_that_cuts_cells_has_its_part_of_them(solution):
     even = with_densities(solution, lambda t, x: 1 + x[1] * t)
     found = crowd.rooms(even, {"room": [(0.1, 0.2), (0.83, 0.2), (0.83, 0.71), (0.1, 0.71)]})

@@ -187,6 +187,11 @@ GOOD = {
         50,
         {"a": 1, "walls": 29},
     ),
+    "a door drawn as a rectangle": (
+        plan(HALL, {"a": [(9.9, 1), (10, 1), (10, 2), (9.9, 2)]}),
+        50,
+        {"a": 1, "walls": 29},
+    ),
     "a door across a corridor": (
         plan("POLYGON ((0 0, 9 0, 9 1, 0 1, 0 0))", {"a": ((8.9, 0), (8.9, 1))}),
         9,
@@ -354,6 +359,7 @@ BAD = {
     ),
     "a door named walls": (plan(HALL, {"walls": ((10, 1), (10, 2))}), "both named 'walls'"),
     "a door of text": (plan(HALL, {"a": "east"}), "'a' must be two ends"),
+    "an area as a door": (plan(HALL, {"a": shapely.box(9, 1, 10, 2)}), "'a' is a polygon"),
     "a point as a door": (plan(HALL, {"a": (10, 1)}), "'a' must be two ends"),
     "doors a list": (plan(HALL, [((10, 1), (10, 2))]), "doors must be a dict"),
     "size zero": (plan(HALL, size=0), "size must be"),
