@@ -54,11 +54,13 @@ def test_geometries_of_shapely_are_rooms_lines_and_where_people_start(solution):
     np.testing.assert_array_equal(found["room"], found["shape"])
     counts = [crowd.lines(solution, {"gate": y})["gate"].count for y in (ends, line)]
     np.testing.assert_array_equal(*counts)
+    room = mfg.box((8.0, 4.0), (17, 9))
+    start = [(0, 0), (6, 0), (3, 4)]
     games = [
-        crowd.evacuation(solution.problem.domain, 3, ["right"], initial_density=y)
-        for y in (corners, shape)
+        crowd.evacuation(room, 3, ["right"], initial_density=y)
+        for y in (start, shapely.Polygon(start))
     ]
-    np.testing.assert_array_equal(*(mfg.solve(y, 1).nodal_densities[0] for y in games))
+    np.testing.assert_array_equal(*(mfg.solve(y, 4).nodal_densities[0] for y in games))
 
 
 def test_a_room_that_cuts_cells_has_its_part_of_them(solution):
