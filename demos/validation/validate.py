@@ -32,6 +32,7 @@ from matplotlib.figure import Figure
 import mfg_fem as mfg
 
 COLUMNS = 4  # panels beside each other
+SOURCES = ("RiMEA", "IMO", "Juelich")  # in this order
 
 
 def row(case, ax, coarser):
@@ -133,7 +134,7 @@ def main():
     folders = [(juelich.HERE, None), *zip(o.data, o.width or [None] * len(o.data), strict=True)]
     cases = [*rimea.CASES, *flows.CASES]
     cases += [juelich.case(folder, width, capacity) for folder, width in folders]
-    cases.sort(key=lambda case: (case.name.split()[0] != "RiMEA", number(case.name)))
+    cases.sort(key=lambda case: (SOURCES.index(case.name.split()[0]), number(case.name)))
     if o.only:
         unknown = {*o.only} - {case.name for case in cases}
         if unknown:
