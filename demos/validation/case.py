@@ -74,9 +74,12 @@ def faults(solutions):
         crowds = getattr(solution.problem, "crowds", None)
         parts = [solution[name] for name in crowds] if crowds else [solution]
         lowest = min(getattr(part, "whole", part).min_density for part in parts)
-        found += ["Newton did not converge"] * (not solution.converged)
-        found += ["people are not conserved"] * (balance(solution) > 1e-10)
-        found += ["a density is negative"] * (lowest < 0)
+        wrong = {
+            "Newton did not converge": not solution.converged,
+            "people are not conserved": balance(solution) > 1e-10,
+            "a density is negative": lowest < 0,
+        }
+        found += [words for words, is_so in wrong.items() if is_so]
     return [*dict.fromkeys(found)]
 
 

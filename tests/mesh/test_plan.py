@@ -19,6 +19,7 @@ import ufl
 from dolfinx import mesh as dmesh
 
 import mfg_fem as mfg
+from mfg_fem._compat import geometry_dofmap
 
 pytest.importorskip("gmsh")
 shapely = pytest.importorskip("shapely")
@@ -437,7 +438,7 @@ def test_what_a_dxf_has_besides_lines_is_told(caplog):
 def test_the_few_long_edges_are_cut_and_no_angle_is_small():
     domain = mfg.read_plan(CIRCLE, {"a": ((4.95, -1), (4.95, 1))}, size=0.7)
     mesh = domain.mesh
-    x, cells = mesh.geometry.x, mesh.geometry.dofmap[: mesh.topology.index_map(2).size_local]
+    x, cells = mesh.geometry.x, geometry_dofmap(mesh)[: mesh.topology.index_map(2).size_local]
     a, b, c = (np.linalg.norm(x[cells[:, i]] - x[cells[:, j]], axis=1) for i, j in TURNS)
     angles = np.degrees(np.arccos((a**2 + b**2 - c**2) / (2 * a * b)))
     assert longest_edge(domain) <= 0.7 * (1 + 1e-12) and angles.min() > 15
