@@ -32,13 +32,10 @@ def grid(solution, n: int):
     frames = Frames(solution, solution.scheme.degree, "DG" if domain.seams else "Lagrange").show(n)
     nodes, types, x, used = piece(frames.value.function_space)
     cells = np.insert(nodes, 0, nodes.shape[1], axis=1)
-    velocity = np.zeros((len(used), 3))
-    velocity[:, : domain.dim] = frames.velocity.x.array.reshape(-1, domain.dim)[used]
     found = pyvista.UnstructuredGrid(cells.ravel(), types, x)
     if found.n_cells:  # PyVista refuses empty vectors
-        found.point_data["density"] = frames.density.x.array[used]
-        found.point_data["value"] = frames.value.x.array[used]
-        found.point_data["velocity"] = velocity
+        for function in (frames.density, frames.value, frames.velocity):
+            found.point_data[function.name] = at_points(function, used)
     return found
 
 
@@ -52,3 +49,11 @@ def piece(V):
     nodes = cells.reshape(-1, 1 + V.dofmap.dof_layout.num_dofs)[:, 1:]
     used, points = np.unique(nodes, return_inverse=True)
     return points.reshape(nodes.shape), types, x[used], used
+
+
+def at_points(function, used: np.ndarray) -> np.ndarray:
+    """The values of a nodal Function at points of a piece; vectors have three components."""
+    if not function.ufl_shape:
+        return function.x.array[used]
+    (width,) = function.ufl_shape
+    return np.pad(function.x.array.reshape(-1, width)[used], ((0, 0), (0, 3 - width)))

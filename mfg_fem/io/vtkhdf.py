@@ -11,7 +11,7 @@ import numpy as np
 
 from mfg_fem.errors import needs
 from mfg_fem.io.files import on_root
-from mfg_fem.io.view import piece
+from mfg_fem.io.view import at_points, piece
 
 
 class Series:
@@ -33,19 +33,13 @@ class Series:
 
     def write(self, t: float):
         """The values of the Functions as they are now, which belong to the time t."""
-        values = {name: self._values(function) for name, function in self._functions.items()}
+        values = {name: at_points(y, self._used) for name, y in self._functions.items()}
         parts = self._comm.gather(values)
         on_root(self._comm, self._context, lambda: self._append(t, parts))
 
     def close(self):
         """No more times."""
         on_root(self._comm, self._context, lambda: self._root.file.close())
-
-    def _values(self, function) -> np.ndarray:
-        """Of this rank's points; vectors have three components."""
-        width = function.function_space.dofmap.index_map_bs
-        values = function.x.array.reshape(-1, width)[self._used]
-        return values[:, 0] if width == 1 else np.pad(values, ((0, 0), (0, 3 - width)))
 
     def _begin(self, path: Path, parts: list[tuple]):
         """The grid, and columns that each time makes longer."""
@@ -72,7 +66,7 @@ class Series:
             steps.create_dataset(name, (0, 1), dtype=np.int64, maxshape=(None, 1))
         steps.create_dataset("Values", (0,), dtype=np.float64, maxshape=(None,))
         for name, function in self._functions.items():
-            shape = (3,) if function.function_space.dofmap.index_map_bs > 1 else ()
+            shape = (3,) if function.ufl_shape else ()
             root.create_dataset(
                 f"PointData/{name}", (0, *shape), dtype=np.float64, maxshape=(None, *shape)
             )

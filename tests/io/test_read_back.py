@@ -115,6 +115,16 @@ def test_vtk_reads_the_cells_and_the_times(file, ranks):
         assert grid["density"].max() == top
 
 
+def test_a_velocity_has_three_components_in_1d_too(tmp_path):
+    solution = mfg.solve(default(mfg.box(1.0, 3)), 2)
+    solution.write(tmp_path / "a.vtkhdf")
+    with h5py.File(tmp_path / "a.vtkhdf") as file:
+        velocity = file["VTKHDF/PointData/velocity"][:]
+        assert file["VTKHDF/PointData/density"].shape == (3 * 4,)
+    assert velocity.shape == (3 * 4, 3)
+    assert velocity[:, 0].any() and not velocity[:, 1:].any()
+
+
 def test_without_h5py_the_error_says_what_to_install(monkeypatch, tmp_path):
     solution = mfg.solve(default(mfg.box(1.0, 3)), 2)
     monkeypatch.setitem(sys.modules, "h5py", None)
