@@ -131,6 +131,14 @@ def planar(name: str, value, shape: tuple[str | int, ...] = ("n", 2)) -> np.ndar
     return found[:-1] if len(found) > 3 and np.array_equal(found[0], found[-1]) else found
 
 
+def polygon(name: str, value, dim: int) -> np.ndarray:
+    """Check the corners of a polygon, in place of which a function may be given."""
+    found = planar(f"{name}, which is no function, has corners and", value)
+    if len(found) < 3 or dim != 2:
+        raise ProblemError(f"{name} must have three corners or more, in 2D.")
+    return found
+
+
 def array(name: str, value, shape: tuple[str | int, ...]) -> np.ndarray:
     """Check an array of finite numbers; a word in the shape stands for any length."""
     try:

@@ -9,11 +9,10 @@ import numpy as np
 
 import ufl
 
-from mfg_fem.errors import ProblemError
 from mfg_fem.mesh.domain import Domain
 from mfg_fem.problem.boundary import Door, Exit
 from mfg_fem.problem.game import MeanFieldControl, MeanFieldGame
-from mfg_fem.validate import number, planar
+from mfg_fem.validate import number, polygon
 
 FREE_SPEED = 1.34  # m/s, of who walks alone (Weidmann 1993)
 CAPACITY = 1.3  # people per metre of door and second (Weidmann 1993)
@@ -80,8 +79,8 @@ def evacuation(
         width = sum(domain.measure(name) for name in names)
         queue = number("people", people) / ((capacity or CAPACITY) * width)
         horizon = float(2 * (np.linalg.norm(ends[:3] + ends[3:]) / speed + queue))
-    is_polygon = not callable(initial_density)
-    density = _in_polygon(initial_density, domain.dim) if is_polygon else initial_density
+    if not callable(initial_density):
+        initial_density = _in_polygon(polygon("initial_density", initial_density, domain.dim))
 
     def hamiltonian(x, p, m):
         fastest = TOP * speed / (1 + ALPHA * m) ** BETA
@@ -95,22 +94,18 @@ def evacuation(
         hamiltonian=hamiltonian,
         running_cost=lambda x, t, m: WAITING * (1 + (m / CROWDED) ** 4),
         terminal_cost=lambda x, m: STRANDED,
-        initial_density=density,
+        initial_density=initial_density,
         population=people,
         boundary={name: door for name in names},
     )
 
 
-def _in_polygon(corners: Any, dim: int) -> Callable:
+def _in_polygon(corners: np.ndarray) -> Callable:
     """The density of those who are evenly spread in a polygon, x -> UFL: 1 inside and 0 outside."""
-    what = "initial_density, which is no function, has corners of a polygon and"
-    found = planar(what, corners)
-    if len(found) < 3 or dim != 2:
-        raise ProblemError(f"{what} must have three or more, in 2D.")
 
     def density(x):
         sign = 1.0  # changes at each side that is to the right of x
-        for (a, b), (c, d) in zip(found, np.roll(found, -1, axis=0), strict=True):
+        for (a, b), (c, d) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
             if b != d:
                 beside = ufl.And(ufl.ge(x[1], min(b, d)), ufl.lt(x[1], max(b, d)))
                 right = ufl.lt(x[0], a + (c - a) * (x[1] - b) / (d - b))

@@ -11,7 +11,7 @@ import numpy as np
 from mfg_fem.crowd.parts import crowds_of, densities
 from mfg_fem.crowd.weights import of_region
 from mfg_fem.errors import ProblemError, together
-from mfg_fem.validate import planar
+from mfg_fem.validate import polygon
 
 
 def rooms(solution: Any, places: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -37,10 +37,7 @@ def rooms(solution: Any, places: Mapping[str, Any]) -> dict[str, np.ndarray]:
 def _contains(name: str, place: Any, discrete) -> Callable[[np.ndarray], np.ndarray]:
     """Which points are in a room."""
     if not callable(place):
-        corners = planar(f"rooms[{name!r}], which is no function, has corners and", place)
-        if len(corners) < 3 or discrete.problem.domain.dim != 2:
-            raise ProblemError(f"rooms[{name!r}] must have three corners or more, in 2D.")
-        return partial(_in_polygon, corners)
+        return partial(_in_polygon, polygon(f"rooms[{name!r}]", place, discrete.problem.domain.dim))
 
     def contains(x: np.ndarray) -> np.ndarray:
         found = np.asarray(place(x))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from mfg_fem.mesh.parts import joined
-from mfg_fem.mesh.simplices import Simplices
+from mfg_fem.mesh.simplices import Simplices, pair_keys
 
 
 def crack(mesh: Simplices, closed: set[str]) -> Simplices:
@@ -18,8 +18,10 @@ def crack(mesh: Simplices, closed: set[str]) -> Simplices:
     sides = np.concatenate([slots[:, [0, 1]], slots[:, [1, 2]], slots[:, [2, 0]]])
     nodes = mesh.cells.ravel()[sides]
     sides = np.take_along_axis(sides, nodes.argsort(axis=1), axis=1)  # the same way in both cells
-    keys = _keys(nodes)
-    groups = [(name, number, _keys(facets)) for name, number, facets in mesh.groups]
+    keys = pair_keys(nodes, len(mesh.x))
+    groups = [
+        (name, number, pair_keys(facets, len(mesh.x))) for name, number, facets in mesh.groups
+    ]
     shut = np.isin(keys, np.concatenate([[], *(own for name, _, own in groups if name in closed)]))
     order = np.argsort(keys, kind="stable")
     pairs = np.stack([order[:-1], order[1:]])
@@ -36,9 +38,3 @@ def rooms(mesh: Simplices) -> np.ndarray:
     first = np.repeat(mesh.cells[:, :1], mesh.cells.shape[1] - 1, axis=1)
     root = joined(np.arange(len(mesh.x)), first.ravel(), mesh.cells[:, 1:].ravel())
     return np.unique(root, return_inverse=True)[1]
-
-
-def _keys(pairs: np.ndarray) -> np.ndarray:
-    """A number for each pair of nodes, whatever their order."""
-    low, high = np.sort(pairs, axis=1).T
-    return high * (high + 1) // 2 + low

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mfg_fem.mesh.simplices import Simplices
+from mfg_fem.mesh.simplices import Simplices, pair_keys
 
 NEXT = np.array([1, 2, 0])  # corner
 
@@ -19,7 +19,7 @@ def shortened(mesh: Simplices, longest: float) -> Simplices:
     while True:
         points, cells = len(mesh.x), mesh.cells
         sides = np.stack([cells, cells[:, NEXT]], axis=2).reshape(-1, 2)
-        edges, side = np.unique(_numbers(sides, points), return_inverse=True)
+        edges, side = np.unique(pair_keys(sides, points), return_inverse=True)
         ends = np.column_stack(np.divmod(edges, points))
         lengths = np.linalg.norm(np.diff(mesh.x[ends], axis=1)[:, 0], axis=1)
         rank = np.empty(len(edges), dtype=int)
@@ -38,7 +38,7 @@ def shortened(mesh: Simplices, longest: float) -> Simplices:
         cells = cells.copy()
         cells[halved] = np.column_stack([a, m, c])
         groups = [
-            (name, tag, _halved(facets, middle[np.searchsorted(edges, _numbers(facets, points))]))
+            (name, tag, _halved(facets, middle[np.searchsorted(edges, pair_keys(facets, points))]))
             for name, tag, facets in mesh.groups
         ]
         mesh = replace(
@@ -47,11 +47,6 @@ def shortened(mesh: Simplices, longest: float) -> Simplices:
             cells=np.concatenate([cells, np.column_stack([m, b, c])]),
             groups=groups,
         )
-
-
-def _numbers(pairs: np.ndarray, points: int) -> np.ndarray:
-    """A number for each pair of points, whatever their order."""
-    return np.sort(pairs, axis=1) @ (points, 1)
 
 
 def _halved(facets: np.ndarray, middle: np.ndarray) -> np.ndarray:

@@ -170,6 +170,11 @@ def _place(corners: np.ndarray) -> str:
     return "(" + ", ".join(f"{number:.6g}" for number in corners.mean(axis=0)) + ")"
 
 
+def pair_keys(pairs: np.ndarray, points: int) -> np.ndarray:
+    """The number low * points + high of each pair of points, whatever their order."""
+    return np.sort(pairs, axis=1) @ (points, 1)
+
+
 def _keys(rows: np.ndarray) -> np.ndarray:
     """An integer for each row of point numbers (-1 or more), equal where the points are."""
     rows = np.sort(rows, axis=1) + 1
